@@ -1,0 +1,135 @@
+#pragma once
+
+// All validation of the ops' arguments, for every device. Host code, before any kernel.
+
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/Layout.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+#include "params.h"
+
+namespace gridsample_ext {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+/// Prints as "[2, 3, 4, 5]", and only when a check has failed.
+struct SizesOf {
+  const Tensor& tensor;
+};
+
+inline SizesOf sizes_of(const Tensor& tensor) { return {tensor}; }
+
+inline std::ostream& operator<<(std::ostream& out, const SizesOf& sizes) {
+  out << '[';
+  for (int64_t d = 0; d < sizes.tensor.dim(); ++d) out << (d ? ", " : "") << sizes.tensor.size(d);
+  return out << ']';
+}
+
+/// Throws what Python sees as a RuntimeError.
+template <typename... Parts>
+void check(bool condition, const Parts&... parts) {
+  if (condition) return;
+  std::ostringstream text;
+  text << "gridsample_ext: ";
+  (text << ... << parts);
+  throw std::runtime_error(text.str());
+}
+
+inline std::optional<DType> dtype_of(const Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Half:
+      return DType::kHalf;
+    case ScalarType::BFloat16:
+      return DType::kBFloat16;
+    case ScalarType::Float:
+      return DType::kFloat;
+    case ScalarType::Double:
+      return DType::kDouble;
+    default:
+      return std::nullopt;
+  }
+}
+
+inline void check_tensor(const char* name, const Tensor& tensor, const Tensor& input) {
+  check(tensor.defined(), "expected ", name, " to be a tensor, but it is undefined");
+  check(tensor.layout() == torch::headeronly::Layout::Strided, "expected ", name,
+        " to be a strided (dense) tensor, but got ", name, " with sizes ", sizes_of(tensor),
+        " and another layout");
+  check(tensor.device() == input.device(), "expected ", name,
+        " and input to be on the same device, but got ", name, " with sizes ", sizes_of(tensor),
+        " on another device than input with sizes ", sizes_of(input));
+  check(dtype_of(tensor).has_value(), "expected ", name,
+        " to have dtype float16, bfloat16, float32 or float64, but got ", name, " with sizes ",
+        sizes_of(tensor), " and another dtype");
+}
+
+/// Checks input, grid and the enums, and says what the call is about.
+inline Geometry check_call(const Tensor& input, const Tensor& grid, int64_t mode, int64_t padding,
+                           bool align_corners) {
+  check_tensor("input", input, input);
+  check_tensor("grid", grid, input);
+  check(mode >= 0 && mode <= 2,
+        "expected interpolation_mode to be 0 (bilinear), 1 (nearest) or 2 (bicubic), but got ",
+        mode);
+  check(padding >= 0 && padding <= 2,
+        "expected padding_mode to be 0 (zeros), 1 (border) or 2 (reflection), but got ", padding);
+  check(input.dim() == 4 || input.dim() == 5,
+        "expected input to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W), but got input with sizes ",
+        sizes_of(input));
+  check(grid.dim() == input.dim(),
+        "expected grid to have as many dimensions as input, but got input with sizes ",
+        sizes_of(input), " and grid with sizes ", sizes_of(grid));
+
+  Geometry geometry;
+  geometry.dims = static_cast<int>(input.dim()) - 2;
+  check(grid.size(grid.dim() - 1) == geometry.dims, "expected grid to have size ", geometry.dims,
+        " in its last dimension, but got grid with sizes ", sizes_of(grid),
+        " for input with sizes ", sizes_of(input));
+  const int64_t input_batch = input.size(0);
+  const int64_t grid_batch = grid.size(0);
+  check(input_batch == grid_batch || input_batch == 1 || grid_batch == 1,
+        "expected input and grid to have the same batch size, or one of them a batch of 1, but got "
+        "input with sizes ",
+        sizes_of(input), " and grid with sizes ", sizes_of(grid));
+
+  geometry.mode = static_cast<Mode>(mode);
+  geometry.padding = static_cast<Padding>(padding);
+  geometry.align_corners = align_corners;
+  geometry.compute_in_double =
+      dtype_of(input) == DType::kDouble || dtype_of(grid) == DType::kDouble;
+  geometry.batch = input_batch == 1 ? grid_batch : input_batch;
+  geometry.channels = input.size(1);
+  geometry.samples = 1;
+  for (int axis = 0; axis < geometry.dims; ++axis) {
+    const int64_t size = input.size(input.dim() - 1 - axis);
+    check(size > 0,
+          "expected input to have non-empty spatial dimensions, but got input with sizes ",
+          sizes_of(input), ", dimension ", input.dim() - 1 - axis, " being empty");
+    geometry.input_size[axis] = size;
+    geometry.output_size[axis] = grid.size(grid.dim() - 2 - axis);
+    geometry.samples *= geometry.output_size[axis];
+  }
+  return geometry;
+}
+
+inline void check_grad_output(const Tensor& grad_output, const Tensor& input, const Tensor& grid,
+                              const Geometry& geometry) {
+  check_tensor("grad_output", grad_output, input);
+  bool matches = grad_output.dim() == input.dim() && grad_output.size(0) == geometry.batch &&
+                 grad_output.size(1) == geometry.channels;
+  for (int axis = 0; matches && axis < geometry.dims; ++axis) {
+    matches = grad_output.size(grad_output.dim() - 1 - axis) == geometry.output_size[axis];
+  }
+  check(matches,
+        "expected grad_output to have the sizes of the output, but got grad_output with sizes ",
+        sizes_of(grad_output), " for input with sizes ", sizes_of(input), " and grid with sizes ",
+        sizes_of(grid));
+}
+
+}  // namespace gridsample_ext

@@ -1,0 +1,73 @@
+#pragma once
+
+// From run-time enums to template parameters: the one switch.
+
+#include "pixels.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// True when offsets within one plane of the view fit 32 bits with room for size + 1.
+inline bool has_narrow_offsets(const Geometry& geometry, const View& image) {
+  constexpr int64_t kLimit = (int64_t(1) << 31) - 256;  // a float, too
+  int64_t reach = 0;
+  for (int a = 0; a < geometry.dims; ++a) {
+    if (geometry.input_size[a] >= kLimit || image.stride[a] >= kLimit) return false;
+    reach += (geometry.input_size[a] - 1) * image.stride[a];
+    if (reach >= kLimit) return false;
+  }
+  return true;
+}
+
+template <bool kDerivatives, Mode kMode, typename compute_t, typename offset_t, typename F>
+GRIDSAMPLE_INLINE void dispatch_dims(int dims, const F& function) {
+  constexpr int kTaps = kTapsPerAxis<kMode>;
+  if (dims == 2) {
+    function.template operator()<kMode, TapTile<compute_t, offset_t, 2, kTaps, kDerivatives>>();
+  } else {
+    function.template operator()<kMode, TapTile<compute_t, offset_t, 3, kTaps, kDerivatives>>();
+  }
+}
+
+template <bool kDerivatives, typename compute_t, typename offset_t, typename F>
+GRIDSAMPLE_INLINE void dispatch_mode(const Geometry& geometry, const F& function) {
+  switch (geometry.mode) {
+    case Mode::kBilinear:
+      return dispatch_dims<kDerivatives, Mode::kBilinear, compute_t, offset_t>(geometry.dims,
+                                                                              function);
+    case Mode::kNearest:
+      return dispatch_dims<kDerivatives, Mode::kNearest, compute_t, offset_t>(geometry.dims,
+                                                                             function);
+    case Mode::kBicubic:
+      return dispatch_dims<kDerivatives, Mode::kBicubic, compute_t, offset_t>(geometry.dims,
+                                                                             function);
+  }
+}
+
+/// Calls function.template operator()<kMode, Tile>() for a tile of the geometry's mode, dimensions
+/// and compute type, with offsets wide enough for planes of `image`.
+template <bool kDerivatives, typename compute_t, typename F>
+GRIDSAMPLE_INLINE void dispatch_tile(const Geometry& geometry, const View& image,
+                                     const F& function) {
+  if (has_narrow_offsets(geometry, image)) {
+    dispatch_mode<kDerivatives, compute_t, int32_t>(geometry, function);
+  } else {
+    dispatch_mode<kDerivatives, compute_t, int64_t>(geometry, function);
+  }
+}
+
+/// Calls function.template operator()<scalar, compute_t>() for the image's type: float64 images are
+/// computed in float64, the others in float32 unless the geometry says otherwise.
+template <typename F>
+GRIDSAMPLE_INLINE void dispatch_types(const Geometry& geometry, DType image, const F& function) {
+  dispatch_dtype(image, [&]<typename scalar>() {
+    if constexpr (std::is_same_v<scalar, Scalar<DType::kDouble>>) {
+      function.template operator()<scalar, double>();
+    } else if (geometry.compute_in_double) {
+      function.template operator()<scalar, double>();
+    } else {
+      function.template operator()<scalar, float>();
+    }
+  });
+}
+
+GRIDSAMPLE_NAMESPACE_END

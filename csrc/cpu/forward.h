@@ -1,0 +1,123 @@
+#pragma once
+
+#include "dispatch.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// out[i] = sum over taps of weight * pixel, for every lane of the tile.
+template <typename scalar, bool kInside, typename Tile>
+void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
+                  typename Tile::compute_t* out) {
+  using compute_t = typename Tile::compute_t;
+  const PlanePixels<scalar, Tile, kInside> pixel(plane, tile);
+#pragma omp simd
+  for (int i = 0; i < kTileSize; ++i) {
+    compute_t sum = 0;
+    GRIDSAMPLE_UNROLL
+    for (int kz = 0; kz < pixel.kTapsZ; ++kz) {
+      compute_t sum_z = 0;
+      GRIDSAMPLE_UNROLL
+      for (int ky = 0; ky < Tile::kTaps; ++ky) {
+        compute_t sum_y = 0;
+        GRIDSAMPLE_UNROLL
+        for (int kx = 0; kx < Tile::kTaps; ++kx) {
+          sum_y = multiply_add(tile.weight[0][kx][i], pixel(kz, ky, kx, i), sum_y);
+        }
+        sum_z = multiply_add(tile.weight[1][ky][i], sum_y, sum_z);
+      }
+      if constexpr (Tile::kDims == 3) {
+        sum = multiply_add(tile.weight[2][kz][i], sum_z, sum);
+      } else {
+        sum = sum_z;
+      }
+    }
+    out[i] = sum;
+  }
+}
+
+/// Channels [begin, end) of a tile, lanes over samples.
+template <typename scalar, typename Tile>
+void forward_planes(const ForwardParams& params, const Tile& tile, const TileOffsets& located,
+                    int64_t batch, int64_t begin, int64_t end) {
+  const View& input = params.input;
+  const View& output = params.output;
+  const auto* image =
+      static_cast<const typename scalar::storage_t*>(input.data) + batch * input.batch_stride;
+  alignas(64) typename Tile::compute_t out[kTileSize];
+  for (int64_t c = begin; c < end; ++c) {
+    const auto* plane = image + c * input.channel_stride;
+    if (tile.inside) {
+      sample_plane<scalar, true>(plane, tile, out);
+    } else {
+      sample_plane<scalar, false>(plane, tile, out);
+    }
+    store_samples(output, batch * output.batch_stride + c * output.channel_stride, located, out);
+  }
+}
+
+/// Channels [begin, end) of a tile, lanes over channels, which are innermost in input and output.
+template <typename scalar, typename Tile>
+void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffsets& located,
+                  int64_t batch, int64_t begin, int64_t end) {
+  using storage_t = typename scalar::storage_t;
+  using compute_t = typename Tile::compute_t;
+  const auto* image =
+      static_cast<const storage_t*>(params.input.data) + batch * params.input.batch_stride;
+  auto* out = static_cast<storage_t*>(params.output.data) + batch * params.output.batch_stride;
+  for (int i = 0; i < tile.count; ++i) {
+    const SampleTaps<Tile> taps(tile, i);
+    storage_t* out_row = out + located.at(i);
+    for_channel_lanes(begin, end, [&]<int kLanes>(int64_t c) {
+      compute_t sum[kLanes] = {};
+      for (int t = 0; t < taps.count; ++t) {
+        const storage_t* row = image + taps.offset[t] + c;
+        const compute_t weight = taps.weight[t];
+#pragma omp simd
+        for (int l = 0; l < kLanes; ++l) {
+          sum[l] = multiply_add(weight, scalar::template load<compute_t>(row[l]), sum[l]);
+        }
+      }
+#pragma omp simd
+      for (int l = 0; l < kLanes; ++l) out_row[c + l] = scalar::store(sum[l]);
+    });
+  }
+}
+
+template <typename scalar, Mode kMode, typename Tile>
+void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
+  const Geometry& geometry = params.geometry;
+  const int64_t tiles = tile_count(geometry);
+  const bool rows = params.input.channel_stride == 1 && params.output.channel_stride == 1 &&
+                    geometry.channels >= kRowLanes;
+  Tile tile;
+  TileOffsets located;
+  int64_t planned = -1;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t block = item % params.channel_blocks;
+    const int64_t which = item / params.channel_blocks;
+    const int64_t batch = which / tiles;
+    const int64_t first = which % tiles * kTileSize;
+    const int count = static_cast<int>(std::min<int64_t>(kTileSize, geometry.samples - first));
+    if (which != planned) {
+      fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.input);
+      locate_samples(geometry, params.output, first, count, located);
+      planned = which;
+    }
+    const Range channels = block_range(geometry.channels, params.channel_blocks, block);
+    if (rows) {
+      forward_rows<scalar>(params, tile, located, batch, channels.begin, channels.end);
+    } else {
+      forward_planes<scalar>(params, tile, located, batch, channels.begin, channels.end);
+    }
+  }
+}
+
+void forward(const ForwardParams& params, int64_t begin, int64_t end) {
+  dispatch_types(params.geometry, params.input.dtype, [&]<typename scalar, typename compute_t>() {
+    dispatch_tile<false, compute_t>(params.geometry, params.input, [&]<Mode kMode, typename Tile>() {
+      forward_items<scalar, kMode, Tile>(params, begin, end);
+    });
+  });
+}
+
+GRIDSAMPLE_NAMESPACE_END

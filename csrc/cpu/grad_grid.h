@@ -1,0 +1,242 @@
+#pragma once
+
+#include "dispatch.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+template <typename Tile>
+using AxisSums = typename Tile::compute_t[Tile::kDims][kTileSize];
+
+/// sums[a] += grad_output * (sum over taps of w'_a prod_(b != a) w_b * pixel), lanes over samples.
+template <typename scalar, bool kInside, typename Tile>
+void differentiate_plane(const typename scalar::storage_t* plane, const Tile& tile,
+                         const typename Tile::compute_t* grad_output, AxisSums<Tile>& sums) {
+  using compute_t = typename Tile::compute_t;
+  const PlanePixels<scalar, Tile, kInside> pixel(plane, tile);
+#pragma omp simd
+  for (int i = 0; i < kTileSize; ++i) {
+    compute_t dx = 0, dy = 0, dz = 0;
+    GRIDSAMPLE_UNROLL
+    for (int kz = 0; kz < pixel.kTapsZ; ++kz) {
+      compute_t plane_dx = 0, plane_dy = 0, plane_sum = 0;
+      GRIDSAMPLE_UNROLL
+      for (int ky = 0; ky < Tile::kTaps; ++ky) {
+        compute_t row_dx = 0, row_sum = 0;
+        GRIDSAMPLE_UNROLL
+        for (int kx = 0; kx < Tile::kTaps; ++kx) {
+          const compute_t value = pixel(kz, ky, kx, i);
+          row_dx = multiply_add(tile.derivative[0][kx][i], value, row_dx);
+          row_sum = multiply_add(tile.weight[0][kx][i], value, row_sum);
+        }
+        plane_dx = multiply_add(tile.weight[1][ky][i], row_dx, plane_dx);
+        plane_dy = multiply_add(tile.derivative[1][ky][i], row_sum, plane_dy);
+        plane_sum = multiply_add(tile.weight[1][ky][i], row_sum, plane_sum);
+      }
+      if constexpr (Tile::kDims == 3) {
+        dx = multiply_add(tile.weight[2][kz][i], plane_dx, dx);
+        dy = multiply_add(tile.weight[2][kz][i], plane_dy, dy);
+        dz = multiply_add(tile.derivative[2][kz][i], plane_sum, dz);
+      } else {
+        dx = plane_dx;
+        dy = plane_dy;
+      }
+    }
+    sums[0][i] = multiply_add(grad_output[i], dx, sums[0][i]);
+    sums[1][i] = multiply_add(grad_output[i], dy, sums[1][i]);
+    if constexpr (Tile::kDims == 3) sums[2][i] = multiply_add(grad_output[i], dz, sums[2][i]);
+  }
+}
+
+template <typename scalar, typename Tile>
+void differentiate_planes(const GradGridParams& params, const Tile& tile,
+                          const TileOffsets& located, int64_t batch, Range channels,
+                          AxisSums<Tile>& sums) {
+  const View& source = params.grad_output;
+  const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
+                      batch * params.input.batch_stride;
+  alignas(64) typename Tile::compute_t grad_output[kTileSize];
+  for (int64_t c = channels.begin; c < channels.end; ++c) {
+    load_samples(source, batch * source.batch_stride + c * source.channel_stride, located, false,
+                 grad_output);
+    const auto* plane = image + c * params.input.channel_stride;
+    if (tile.inside) {
+      differentiate_plane<scalar, true>(plane, tile, grad_output, sums);
+    } else {
+      differentiate_plane<scalar, false>(plane, tile, grad_output, sums);
+    }
+  }
+}
+
+/// The same, lanes over channels, which are innermost in the input. Each of kLanes lanes sums its
+/// own channels; the lanes are added up once per sample, always in the same order.
+template <typename scalar, typename Tile>
+void differentiate_rows(const GradGridParams& params, const Tile& tile, const TileOffsets& located,
+                        int64_t batch, Range channels, AxisSums<Tile>& sums) {
+  using compute_t = typename Tile::compute_t;
+  constexpr int kLanes = 16;
+  const int width = static_cast<int>(channels.end - channels.begin);
+  const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
+                      batch * params.input.batch_stride + channels.begin;
+  alignas(64) compute_t grad_output[kTileSize][kChannelChunk];
+  load_rows(params.grad_output, batch, channels.begin, width, located, grad_output);
+  for (int i = 0; i < tile.count; ++i) {
+    const SampleTaps<Tile> taps(tile, i);
+    alignas(64) compute_t lanes[Tile::kDims][kLanes] = {};
+    for (int t = 0; t < taps.count; ++t) {
+      const auto* row = image + taps.offset[t];
+      alignas(64) compute_t product[kLanes] = {};
+      int c = 0;
+      for (; c + kLanes <= width; c += kLanes) {
+#pragma omp simd
+        for (int l = 0; l < kLanes; ++l) {
+          product[l] = multiply_add(grad_output[i][c + l],
+                                    scalar::template load<compute_t>(row[c + l]), product[l]);
+        }
+      }
+      for (int l = 0; l < width - c; ++l) {
+        product[l] = multiply_add(grad_output[i][c + l],
+                                  scalar::template load<compute_t>(row[c + l]), product[l]);
+      }
+      GRIDSAMPLE_UNROLL
+      for (int a = 0; a < Tile::kDims; ++a) {
+        compute_t factor = tile.derivative[a][taps.k[t][a]][i];
+        GRIDSAMPLE_UNROLL
+        for (int b = 0; b < Tile::kDims; ++b) {
+          if (b != a) factor *= tile.weight[b][taps.k[t][b]][i];
+        }
+#pragma omp simd
+        for (int l = 0; l < kLanes; ++l) {
+          lanes[a][l] = multiply_add(factor, product[l], lanes[a][l]);
+        }
+      }
+    }
+    for (int a = 0; a < Tile::kDims; ++a) {
+      for (int half = kLanes / 2; half > 0; half /= 2) {
+        for (int l = 0; l < half; ++l) lanes[a][l] += lanes[a][l + half];
+      }
+      sums[a][i] += lanes[a][0];
+    }
+  }
+}
+
+/// grad_grid = slope * sum, and exactly 0 where the slope is 0.
+template <typename Tile>
+void store_grad_grid(const GradGridParams& params, const Tile& tile, int64_t grid_batch,
+                     int64_t first, AxisSums<Tile>& sums) {
+  TileOffsets located;
+  locate_samples(params.geometry, params.grad_grid, first, tile.count, located);
+  for (int a = 0; a < Tile::kDims; ++a) {
+#pragma omp simd
+    for (int i = 0; i < kTileSize; ++i) {
+      const auto slope = tile.slope[a][i];
+      sums[a][i] = slope == 0 ? slope : slope * sums[a][i];
+    }
+    store_samples(params.grad_grid,
+                  grid_batch * params.grad_grid.batch_stride + a * params.grad_grid.channel_stride,
+                  located, sums[a]);
+  }
+}
+
+template <typename Tile>
+void add_sums(AxisSums<Tile>& total, const typename Tile::compute_t (*sums)[kTileSize]) {
+  for (int a = 0; a < Tile::kDims; ++a) {
+#pragma omp simd
+    for (int i = 0; i < kTileSize; ++i) total[a][i] += sums[a][i];
+  }
+}
+
+/// The sums of one chunk of channels (of one image, when the grid is broadcast) for one tile.
+template <typename scalar, typename Tile>
+void sum_chunk(const GradGridParams& params, const Tile& tile, const TileOffsets& located,
+               int64_t grid_batch, int64_t chunk, AxisSums<Tile>& sums) {
+  const int64_t per_image = channel_chunks(params.geometry);
+  const int64_t batch = params.grid_batch == 1 ? chunk / per_image : grid_batch;
+  const int64_t first = chunk % per_image * kChannelChunk;
+  const Range channels{first, std::min(params.geometry.channels, first + kChannelChunk)};
+  for (auto& axis : sums) std::fill_n(axis, kTileSize, 0);
+  if (params.input.channel_stride == 1 && params.geometry.channels >= kRowLanes) {
+    differentiate_rows<scalar>(params, tile, located, batch, channels, sums);
+  } else {
+    differentiate_planes<scalar>(params, tile, located, batch, channels, sums);
+  }
+}
+
+template <typename scalar, Mode kMode, typename Tile>
+void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
+  using compute_t = typename Tile::compute_t;
+  const Geometry& geometry = params.geometry;
+  const int64_t tiles = tile_count(geometry);
+  const int64_t chunks = grad_grid_chunks(params);
+  Tile tile;
+  TileOffsets located;
+  alignas(64) AxisSums<Tile> sums;
+  int64_t planned = -1;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t which = item / params.chunk_groups;
+    const int64_t grid_batch = which / tiles;
+    const int64_t first = which % tiles * kTileSize;
+    const int count = static_cast<int>(std::min<int64_t>(kTileSize, geometry.samples - first));
+    if (which != planned) {
+      fill_taps<kMode>(tile, geometry, params.grid, grid_batch, first, count, params.input);
+      locate_samples(geometry, params.grad_output, first, count, located);
+      planned = which;
+    }
+    if (params.chunk_groups > 1) {
+      const int64_t chunk = item % params.chunk_groups;
+      sum_chunk<scalar>(params, tile, located, grid_batch, chunk, sums);
+      std::memcpy(static_cast<compute_t*>(params.partial) +
+                      (chunk * params.grid_batch * tiles + which) * Tile::kDims * kTileSize,
+                  sums, sizeof(sums));
+    } else {
+      alignas(64) AxisSums<Tile> total = {};
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        sum_chunk<scalar>(params, tile, located, grid_batch, chunk, sums);
+        add_sums<Tile>(total, sums);
+      }
+      store_grad_grid(params, tile, grid_batch, first, total);
+    }
+  }
+}
+
+template <Mode kMode, typename Tile>
+void finish_grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
+  using compute_t = typename Tile::compute_t;
+  const Geometry& geometry = params.geometry;
+  const int64_t tiles = tile_count(geometry);
+  Tile tile;
+  for (int64_t which = begin; which < end; ++which) {
+    const int64_t first = which % tiles * kTileSize;
+    const int count = static_cast<int>(std::min<int64_t>(kTileSize, geometry.samples - first));
+    fill_taps<kMode>(tile, geometry, params.grid, which / tiles, first, count, params.input);
+    alignas(64) AxisSums<Tile> total = {};
+    for (int64_t chunk = 0; chunk < params.chunk_groups; ++chunk) {
+      const auto* sums = static_cast<const compute_t*>(params.partial) +
+                         (chunk * params.grid_batch * tiles + which) * Tile::kDims * kTileSize;
+      add_sums<Tile>(total, reinterpret_cast<const compute_t(*)[kTileSize]>(sums));
+    }
+    store_grad_grid(params, tile, which / tiles, first, total);
+  }
+}
+
+void grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
+  dispatch_types(params.geometry, params.input.dtype, [&]<typename scalar, typename compute_t>() {
+    dispatch_tile<true, compute_t>(params.geometry, params.input, [&]<Mode kMode, typename Tile>() {
+      if constexpr (kMode != Mode::kNearest) {  // whose grad_grid is zeros, and never asked for
+        grad_grid_items<scalar, kMode, Tile>(params, begin, end);
+      }
+    });
+  });
+}
+
+void finish_grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
+  const auto run = [&]<Mode kMode, typename Tile>() {
+    if constexpr (kMode != Mode::kNearest) finish_grad_grid_items<kMode, Tile>(params, begin, end);
+  };
+  if (params.geometry.compute_in_double) {
+    dispatch_tile<true, double>(params.geometry, params.input, run);
+  } else {
+    dispatch_tile<true, float>(params.geometry, params.input, run);
+  }
+}
+
+GRIDSAMPLE_NAMESPACE_END

@@ -1,0 +1,144 @@
+#pragma once
+
+#include "dispatch.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// plane[c][tap] += grad_output[c] * weight, for kGroup channels at once: their read-modify-writes
+/// are independent of each other, while those of one channel wait for the same pixels.
+template <int kGroup, bool kInside, typename Tile>
+void scatter_planes(typename Tile::compute_t* planes, int64_t plane_stride, const Tile& tile,
+                    const ActiveSamples& active,
+                    const typename Tile::compute_t (*grad_output)[kTileSize]) {
+  using compute_t = typename Tile::compute_t;
+  constexpr int kTapsZ = Tile::kDims == 3 ? Tile::kTaps : 1;
+  for (int s = 0; s < active.count; ++s) {
+    const int i = active.index[s];
+    GRIDSAMPLE_UNROLL
+    for (int kz = 0; kz < kTapsZ; ++kz) {
+      GRIDSAMPLE_UNROLL
+      for (int ky = 0; ky < Tile::kTaps; ++ky) {
+        compute_t weight_yz = tile.weight[1][ky][i];
+        if constexpr (Tile::kDims == 3) weight_yz = tile.weight[2][kz][i] * weight_yz;
+        GRIDSAMPLE_UNROLL
+        for (int kx = 0; kx < Tile::kTaps; ++kx) {
+          const auto offset = combined_offset(tile, kz, ky, kx, i);
+          if (!kInside && offset < 0) continue;
+          const compute_t weight = weight_yz * tile.weight[0][kx][i];
+          GRIDSAMPLE_UNROLL
+          for (int c = 0; c < kGroup; ++c) {
+            compute_t& pixel = planes[c * plane_stride + offset];
+            pixel = multiply_add(grad_output[c][i], weight, pixel);
+          }
+        }
+      }
+    }
+  }
+}
+
+/// Channels [begin, end) of a tile into planes.
+template <typename Tile>
+void grad_input_planes(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
+                       const TileOffsets& located, int64_t batch, int64_t input_batch, int64_t begin, int64_t end) {
+  using compute_t = typename Tile::compute_t;
+  const View& source = params.grad_output;
+  const View& target = params.grad_input;
+  constexpr int kGroup = 4;
+  alignas(64) compute_t grad_output[kGroup][kTileSize];
+  auto* image = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride;
+  for (int64_t c = begin; c < end;) {
+    const int group = c + kGroup <= end ? kGroup : 1;
+    for (int g = 0; g < group; ++g) {
+      load_samples(source, batch * source.batch_stride + (c + g) * source.channel_stride, located,
+                   false, grad_output[g]);
+    }
+    compute_t* planes = image + c * target.channel_stride;
+    if (group == kGroup) {
+      tile.inside
+          ? scatter_planes<kGroup, true>(planes, target.channel_stride, tile, active, grad_output)
+          : scatter_planes<kGroup, false>(planes, target.channel_stride, tile, active, grad_output);
+    } else {
+      tile.inside ? scatter_planes<1, true>(planes, 0, tile, active, grad_output)
+                  : scatter_planes<1, false>(planes, 0, tile, active, grad_output);
+    }
+    c += group;
+  }
+}
+
+/// Channels [begin, end) of a tile into rows: channels are innermost in grad_input.
+template <typename Tile>
+void grad_input_rows(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
+                     const TileOffsets& located, int64_t batch, int64_t input_batch, int64_t begin, int64_t end) {
+  using compute_t = typename Tile::compute_t;
+  const View& target = params.grad_input;
+  alignas(64) compute_t grad_output[kTileSize][kChannelChunk];
+  auto* image = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride;
+  for (int64_t c = begin; c < end; c += kChannelChunk) {
+    const int channels = static_cast<int>(std::min<int64_t>(kChannelChunk, end - c));
+    load_rows(params.grad_output, batch, c, channels, located, grad_output);
+    for (int s = 0; s < active.count; ++s) {
+      const int i = active.index[s];
+      const SampleTaps<Tile> taps(tile, i);
+      for (int t = 0; t < taps.count; ++t) {
+        compute_t* row = image + taps.offset[t] + c;
+        const compute_t weight = taps.weight[t];
+#pragma omp simd
+        for (int l = 0; l < channels; ++l) row[l] = multiply_add(grad_output[i][l], weight, row[l]);
+      }
+    }
+  }
+}
+
+template <Mode kMode, typename Tile>
+void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end) {
+  const Geometry& geometry = params.geometry;
+  const int64_t tiles = tile_count(geometry);
+  const bool rows = params.grad_input.channel_stride == 1 && geometry.channels > 1;
+  const int64_t slab_stride = params.grad_input.stride[params.slab_axis];
+  Tile tile;
+  TileOffsets located;
+  ActiveSamples active;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t input_batch = item / params.slabs / params.channel_blocks;
+    const Range channels = block_range(geometry.channels, params.channel_blocks,
+                                       item / params.slabs % params.channel_blocks);
+    const Range slab = block_range(geometry.input_size[params.slab_axis], params.slabs,
+                                   item % params.slabs);
+    // A broadcast input gathers the gradients of every image of the batch.
+    const bool broadcast = params.input_batch == 1;
+    const int64_t batch_begin = broadcast ? 0 : input_batch;
+    const int64_t batch_end = broadcast ? geometry.batch : input_batch + 1;
+    for (int64_t batch = batch_begin; batch < batch_end; ++batch) {
+      for (int64_t t = 0; t < tiles; ++t) {
+        const int64_t first = t * kTileSize;
+        const int count = static_cast<int>(std::min<int64_t>(kTileSize, geometry.samples - first));
+        fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.grad_input);
+        if (params.slabs > 1) {
+          restrict_taps(tile, params.slab_axis, slab.begin, slab.end, slab_stride);
+        }
+        list_active(tile, active);
+        if (active.count == 0) continue;
+        locate_samples(geometry, params.grad_output, first, count, located);
+        if (rows) {
+          grad_input_rows(params, tile, active, located, batch, input_batch, channels.begin, channels.end);
+        } else {
+          grad_input_planes(params, tile, active, located, batch, input_batch, channels.begin,
+                            channels.end);
+        }
+      }
+    }
+  }
+}
+
+void grad_input(const GradInputParams& params, int64_t begin, int64_t end) {
+  const auto run = [&]<Mode kMode, typename Tile>() {
+    grad_input_items<kMode, Tile>(params, begin, end);
+  };
+  if (params.grad_input.dtype == DType::kDouble) {
+    dispatch_tile<false, double>(params.geometry, params.grad_input, run);
+  } else {
+    dispatch_tile<false, float>(params.geometry, params.grad_input, run);
+  }
+}
+
+GRIDSAMPLE_NAMESPACE_END

@@ -1,0 +1,87 @@
+#include "isa.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+
+namespace gridsample_ext {
+
+namespace baseline {
+extern const KernelTable kernel_table;
+}
+#if GRIDSAMPLE_X86_LEVELS
+namespace avx2 {
+extern const KernelTable kernel_table;
+}
+namespace avx512 {
+extern const KernelTable kernel_table;
+}
+#endif
+
+namespace {
+
+struct Level {
+  const char* name;
+  const KernelTable* kernels;
+  bool supported;
+};
+
+const std::vector<Level>& levels() {
+  static const std::vector<Level> all = [] {
+    std::vector<Level> list{{"baseline", &baseline::kernel_table, true}};
+#if GRIDSAMPLE_X86_LEVELS
+    __builtin_cpu_init();
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") &&
+                            __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    list.push_back({"avx2", &avx2::kernel_table, has_avx2});
+    list.push_back({"avx512", &avx512::kernel_table, has_avx512});
+#endif
+    return list;
+  }();
+  return all;
+}
+
+const Level& active_level() {
+  static const Level& chosen = []() -> const Level& {
+    const std::string forced = forced_isa();
+    const Level* best = &levels().front();
+    for (const Level& level : levels()) {
+      if (forced.empty() ? level.supported : forced == level.name) best = &level;
+    }
+    return *best;
+  }();
+  return chosen;
+}
+
+}  // namespace
+
+std::vector<std::string> supported_isas() {
+  std::vector<std::string> names;
+  for (const Level& level : levels()) {
+    if (level.supported) names.emplace_back(level.name);
+  }
+  return names;
+}
+
+std::string forced_isa() {
+  const char* value = std::getenv("GRIDSAMPLE_EXT_ISA");
+  if (value == nullptr || *value == '\0') return "";
+  std::string allowed;
+  for (const std::string& name : supported_isas()) {
+    if (name == value) return name;
+    allowed += (allowed.empty() ? "" : ", ") + name;
+  }
+  throw std::runtime_error("GRIDSAMPLE_EXT_ISA is '" + std::string(value) +
+                           "', but this build on this CPU supports: " + allowed);
+}
+
+const std::string& active_isa() {
+  static const std::string name = active_level().name;
+  return name;
+}
+
+const KernelTable& active_kernels() { return *active_level().kernels; }
+
+}  // namespace gridsample_ext

@@ -1,0 +1,31 @@
+#pragma once
+
+// Which instruction set the kernels run with: the best of this CPU, or the one that the environment
+// variable GRIDSAMPLE_EXT_ISA names.
+
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+// Levels beyond the baseline are compiled where the compiler can switch targets within a program.
+#if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
+#define GRIDSAMPLE_X86_LEVELS 1
+#else
+#define GRIDSAMPLE_X86_LEVELS 0
+#endif
+
+namespace gridsample_ext {
+
+/// The levels compiled in that this CPU supports, lowest first.
+std::vector<std::string> supported_isas();
+
+/// The level that GRIDSAMPLE_EXT_ISA forces, or an empty string. Throws std::runtime_error when it
+/// names an unknown or unsupported one.
+std::string forced_isa();
+
+/// The level in use, chosen at the first call.
+const std::string& active_isa();
+const KernelTable& active_kernels();
+
+}  // namespace gridsample_ext

@@ -1,0 +1,17 @@
+#pragma once
+
+// Included first by each file that compiles the kernels for one instruction set: every header that
+// is not ours, before the target changes, so that nothing of theirs is compiled for the new target
+// and left to the linker to share.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include "isa.h"

@@ -1,0 +1,10 @@
+#pragma once
+
+#include "forward.h"
+#include "grad_grid.h"
+#include "grad_input.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+extern const KernelTable kernel_table;
+const KernelTable kernel_table{forward, grad_input, grad_grid, finish_grad_grid};
+GRIDSAMPLE_NAMESPACE_END

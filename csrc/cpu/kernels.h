@@ -1,0 +1,89 @@
+#pragma once
+
+// The kernels as the host sees them: a table of functions, one table per instruction set.
+
+#include <cstdint>
+
+#include "../params.h"
+
+namespace gridsample_ext {
+
+/// Samples are worked on in tiles that start at multiples of this, whatever the number of threads,
+/// so that a sample is always computed by the same instructions. See cpu/tap_tile.h.
+constexpr int kTileSize = 128;
+
+/// Work item = (batch, tile, channel block), the last fastest.
+struct ForwardParams {
+  Geometry geometry;
+  View input;
+  View grid;
+  View output;
+  int64_t channel_blocks;
+};
+
+/// Work item = (input batch, channel block, slab), the last fastest. A slab is a range of positions
+/// on slab_axis: the item reads every sample and writes only what falls into its slab, so each
+/// pixel of grad_input has one owner and receives its contributions in the order of the samples.
+struct GradInputParams {
+  Geometry geometry;
+  View grad_output;
+  View grid;
+  View grad_input;  // in the compute type, zeroed
+  int64_t input_batch;
+  int64_t channel_blocks;
+  int64_t slabs;
+  int slab_axis;
+};
+
+/// Channels are summed in chunks of this many, then the chunks in order, so that the sum does not
+/// depend on whether one thread or several took the chunks.
+constexpr int64_t kChannelChunk = 64;
+
+/// Work item = (grid batch, tile, chunk group), the last fastest. With one group the item sums all
+/// chunks and writes grad_grid. With as many groups as chunks the item writes its sums to
+/// `partial`, [chunk][grid batch][tile][axis][kTileSize] of the compute type, and finish_grad_grid
+/// with items (grid batch, tile) adds them up.
+struct GradGridParams {
+  Geometry geometry;
+  View grad_output;
+  View input;
+  View grid;
+  View grad_grid;
+  int64_t grid_batch;
+  int64_t chunk_groups;
+  void* partial;
+};
+
+struct KernelTable {
+  void (*forward)(const ForwardParams&, int64_t begin, int64_t end);
+  void (*grad_input)(const GradInputParams&, int64_t begin, int64_t end);
+  void (*grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
+  void (*finish_grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
+};
+
+/// With fewer channels than this, channels-last images are sampled with lanes over samples too.
+constexpr int64_t kRowLanes = 8;
+
+struct Range {
+  int64_t begin;
+  int64_t end;
+};
+
+/// Part `index` of `parts` nearly equal parts of [0, size).
+inline Range block_range(int64_t size, int64_t parts, int64_t index) {
+  return {size * index / parts, size * (index + 1) / parts};
+}
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t tile_count(const Geometry& geometry) {
+  return ceil_div(geometry.samples, kTileSize);
+}
+inline int64_t channel_chunks(const Geometry& geometry) {
+  return ceil_div(geometry.channels, kChannelChunk);
+}
+/// A broadcast grid also sums over the images, each in chunks of its own.
+inline int64_t grad_grid_chunks(const GradGridParams& params) {
+  return channel_chunks(params.geometry) * (params.grid_batch == 1 ? params.geometry.batch : 1);
+}
+
+}  // namespace gridsample_ext

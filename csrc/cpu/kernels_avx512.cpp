@@ -1,0 +1,15 @@
+#include "isa_begin.h"
+
+#if GRIDSAMPLE_X86_LEVELS
+#define GRIDSAMPLE_ISA avx512
+#define GRIDSAMPLE_HAS_FMA
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
+#endif
+#include "kernel_table.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif  // GRIDSAMPLE_X86_LEVELS

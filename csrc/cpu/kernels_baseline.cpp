@@ -1,0 +1,4 @@
+#include "isa_begin.h"
+
+#define GRIDSAMPLE_ISA baseline
+#include "kernel_table.h"

@@ -1,0 +1,117 @@
+#pragma once
+
+// The tensors indexed by sample (grid, output and their gradients), read and written a tile at a
+// time through buffers of the compute type.
+
+#include "scalars.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// Where the samples of one tile lie in a View: evenly spaced, or one offset each.
+struct TileOffsets {
+  int64_t first = 0;
+  int64_t step = 0;
+  int count = 0;
+  bool even = true;
+  int64_t offset[kTileSize];
+
+  GRIDSAMPLE_INLINE int64_t at(int i) const { return even ? first + i * step : offset[i]; }
+};
+
+/// Samples [first, first + count) of the output, row-major, in a view of them.
+inline void locate_samples(const Geometry& geometry, const View& view, int64_t first, int count,
+                           TileOffsets& tile) {
+  const int64_t* size = geometry.output_size;
+  tile.count = count;
+  // Evenly spaced when stepping past the end of each axis is one step of the next.
+  tile.step = size[0] > 1 ? view.stride[0] : 0;
+  int64_t run = size[0];
+  tile.even = true;
+  for (int axis = 1; axis < geometry.dims; ++axis) {
+    if (size[axis] == 1) continue;
+    if (run == 1) tile.step = view.stride[axis];
+    tile.even = tile.even && view.stride[axis] == run * tile.step;
+    run *= size[axis];
+  }
+  if (tile.even) {
+    tile.first = first * tile.step;
+    return;
+  }
+  int64_t position[kMaxDims];
+  int64_t rest = first;
+  for (int axis = 0; axis < kMaxDims; ++axis) {
+    position[axis] = rest % size[axis];
+    rest /= size[axis];
+  }
+  for (int i = 0; i < count; ++i) {
+    int64_t offset = 0;
+    for (int axis = 0; axis < kMaxDims; ++axis) offset += position[axis] * view.stride[axis];
+    tile.offset[i] = offset;
+    for (int axis = 0; axis < kMaxDims; ++axis) {
+      if (++position[axis] < size[axis]) break;
+      position[axis] = 0;
+    }
+  }
+}
+
+/// Reads one channel of a tile. Lanes past the tile's end get `fill_last ? the last value : 0`.
+template <typename compute_t>
+void load_samples(const View& view, int64_t base, const TileOffsets& tile, bool fill_last,
+                  compute_t* buffer) {
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    const auto* data = static_cast<const typename scalar::storage_t*>(view.data) + base;
+    if (tile.even && tile.step == 1) {
+      data += tile.first;
+#pragma omp simd
+      for (int i = 0; i < tile.count; ++i) buffer[i] = scalar::template load<compute_t>(data[i]);
+    } else {
+      for (int i = 0; i < tile.count; ++i) {
+        buffer[i] = scalar::template load<compute_t>(data[tile.at(i)]);
+      }
+    }
+  });
+  const compute_t fill = fill_last ? buffer[tile.count - 1] : compute_t(0);
+  for (int i = tile.count; i < kTileSize; ++i) buffer[i] = fill;
+}
+
+/// Writes one channel of a tile.
+template <typename compute_t>
+void store_samples(const View& view, int64_t base, const TileOffsets& tile,
+                   const compute_t* buffer) {
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    auto* data = static_cast<typename scalar::storage_t*>(view.data) + base;
+    if (tile.even && tile.step == 1) {
+      data += tile.first;
+#pragma omp simd
+      for (int i = 0; i < tile.count; ++i) data[i] = scalar::store(buffer[i]);
+    } else {
+      for (int i = 0; i < tile.count; ++i) data[tile.at(i)] = scalar::store(buffer[i]);
+    }
+  });
+}
+
+/// Reads channels [channel, channel + count) of a tile, transposed: a row of channels per sample.
+template <typename compute_t>
+void load_rows(const View& view, int64_t batch, int64_t channel, int count, const TileOffsets& tile,
+               compute_t (*rows)[kChannelChunk]) {
+  const int64_t base = batch * view.batch_stride + channel * view.channel_stride;
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    const auto* data = static_cast<const typename scalar::storage_t*>(view.data) + base;
+    if (view.channel_stride == 1) {
+      for (int i = 0; i < tile.count; ++i) {
+        const auto* row = data + tile.at(i);
+#pragma omp simd
+        for (int c = 0; c < count; ++c) rows[i][c] = scalar::template load<compute_t>(row[c]);
+      }
+    } else {
+      for (int c = 0; c < count; ++c) {
+        const auto* plane = data + c * view.channel_stride;
+        for (int i = 0; i < tile.count; ++i) {
+          rows[i][c] = scalar::template load<compute_t>(plane[tile.at(i)]);
+        }
+      }
+    }
+  });
+}
+
+GRIDSAMPLE_NAMESPACE_END

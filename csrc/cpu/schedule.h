@@ -1,0 +1,94 @@
+#pragma once
+
+// How work is divided among threads. None of it changes a result: see cpu/kernels.h.
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels.h"
+
+namespace gridsample_ext {
+
+/// Work below this many (sample, channel, tap) triples per thread is not worth waking one: about
+/// 10 microseconds' worth.
+constexpr int64_t kMinWorkPerThread = 16384;
+
+inline int64_t taps_per_sample(const Geometry& geometry) {
+  const int64_t per_axis =
+      geometry.mode == Mode::kNearest ? 1 : geometry.mode == Mode::kBilinear ? 2 : 4;
+  return geometry.dims == 2 ? per_axis * per_axis : per_axis * per_axis * per_axis;
+}
+
+/// What computing a sample's taps costs, in units of reading one pixel.
+constexpr int64_t kTapCost = 4;
+
+/// The threads that a backward or forward pass over the whole problem can keep busy.
+inline int64_t useful_threads(const Geometry& geometry) {
+  const int64_t work =
+      geometry.batch * geometry.samples * (geometry.channels * taps_per_sample(geometry) + kTapCost);
+  return std::clamp<int64_t>(work / kMinWorkPerThread, 1, torch::stable::get_num_threads());
+}
+
+/// Runs f(begin, end) over [0, items) on at most `threads` threads of PyTorch's pool.
+template <typename F>
+void run_items(int64_t items, int64_t threads, const F& f) {
+  if (threads <= 1 || items <= 1) {
+    f(int64_t(0), items);
+  } else {
+    torch::stable::parallel_for(0, items, ceil_div(items, threads), f);
+  }
+}
+
+/// Enough items for all threads, and some to even out; a block of channels shares the tile's taps.
+inline int64_t forward_channel_blocks(const Geometry& geometry, int64_t threads) {
+  constexpr int64_t kLeastChannels = 16;
+  const int64_t items = geometry.batch * tile_count(geometry);
+  return std::clamp<int64_t>(ceil_div(threads * 4, items), 1,
+                             ceil_div(geometry.channels, kLeastChannels));
+}
+
+struct GradInputSplit {
+  int64_t channel_blocks = 1;
+  int64_t slabs = 1;
+  int slab_axis = 0;
+};
+
+/// Channel blocks cost each thread the taps of all samples again, slabs also the choice of the
+/// samples that fall into them: the split whose slowest thread has the least to do.
+inline GradInputSplit split_grad_input(const Geometry& geometry, int64_t input_batch,
+                                       bool channels_innermost, int64_t threads) {
+  GradInputSplit best;
+  // Slabs are cut across the outermost axis that is long enough, for contiguous memory.
+  for (int axis = geometry.dims - 1; axis >= 0; --axis) {
+    if (geometry.input_size[axis] >= threads) {
+      best.slab_axis = axis;
+      break;
+    }
+    if (geometry.input_size[axis] > geometry.input_size[best.slab_axis]) best.slab_axis = axis;
+  }
+  constexpr int64_t kSlabCost = 4;
+  // Rows shorter than a cache line are not worth splitting.
+  const int64_t least_channels = channels_innermost ? 16 : 1;
+  const int64_t most_blocks = std::max<int64_t>(1, geometry.channels / least_channels);
+  const int64_t most_slabs = geometry.input_size[best.slab_axis];
+  double least_cost = -1;
+  for (int64_t blocks = 1; blocks <= std::min(most_blocks, threads); ++blocks) {
+    const int64_t slabs =
+        std::clamp<int64_t>(ceil_div(threads, input_batch * blocks), 1, most_slabs);
+    const auto rounds = static_cast<double>(ceil_div(input_batch * blocks * slabs, threads));
+    const auto pixels =
+        static_cast<double>(ceil_div(geometry.channels, blocks) * taps_per_sample(geometry));
+    const double cost = rounds * (static_cast<double>(kTapCost + (slabs > 1 ? kSlabCost : 0)) +
+                                  pixels / static_cast<double>(slabs));
+    if (least_cost < 0 || cost < least_cost) {
+      least_cost = cost;
+      best.channel_blocks = blocks;
+      best.slabs = slabs;
+    }
+  }
+  return best;
+}
+
+}  // namespace gridsample_ext

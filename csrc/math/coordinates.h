@@ -1,0 +1,116 @@
+#pragma once
+
+// From a grid value to a pixel coordinate, with its slope d(coordinate)/d(grid value).
+//
+// All of it is rounded operation by operation: the build passes -ffp-contract=off (nvcc: -fmad=false)
+// so that every instruction set and device computes the same coordinate. A one-ulp difference would
+// be harmless inside the image but moves a far-out reflected sample by whole pixels.
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "../params.h"
+#include "macros.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// One spatial axis of the image. With S pixels,
+///
+///                    grid -1 .. 1 spans       extent   shift   folds about
+///   align_corners    centres 0 .. S-1         S-1      0       0    and S-1
+///   otherwise        edges -0.5 .. S-0.5      S        1       -0.5 and S-0.5
+///
+/// so that in both cases coordinate = ((x + 1) * extent - shift) / 2, the lower fold is -shift / 2
+/// and the distance between the folds is extent.
+template <typename T>
+struct Axis {
+  T extent;
+  T shift;
+  T last;  // S - 1
+};
+
+template <typename T>
+GRIDSAMPLE_INLINE Axis<T> make_axis(int64_t size, bool align_corners) {
+  return {static_cast<T>(align_corners ? size - 1 : size), align_corners ? T(0) : T(1),
+          static_cast<T>(size - 1)};
+}
+
+template <typename T>
+struct Coordinate {
+  T value;
+  T slope;
+};
+
+template <typename T>
+GRIDSAMPLE_INLINE T clamp(T value, T low, T high) {
+  value = value > low ? value : low;
+  return value < high ? value : high;
+}
+
+/// NaN is read as -1 and infinity as the largest finite value, both with slope 0. The result is
+/// finite: (x + 1) * extent may overflow, and is clamped again.
+template <typename T>
+GRIDSAMPLE_INLINE Coordinate<T> unnormalize(T x, const Axis<T>& axis) {
+  constexpr T kLargest = std::numeric_limits<T>::max();
+  const bool finite = x - x == T(0);
+  const T safe = clamp(x == x ? x : T(-1), -kLargest, kLargest);
+  const T value = ((safe + T(1)) * axis.extent - axis.shift) * T(0.5);
+  return {clamp(value, -kLargest, kLargest), finite ? axis.extent * T(0.5) : T(0)};
+}
+
+/// Below this distance from the fold the quick reflection is exact: see reflect.
+template <typename T>
+constexpr T kNearLimit = T(int64_t(1) << (std::numeric_limits<T>::digits - 2));
+
+/// Triangle wave between the two folds, on an exactly rounded distance d = |x - low|.
+///
+/// kFar = false, d < kNearLimit: folds * extent is an integer below 2^(digits-1), hence exact, and
+/// so is d - folds * extent, a multiple of d's ulp no larger than extent. d / extent can round up
+/// to the next integer, never down past one, so the remainder may come out as a tiny negative
+/// number with one fold too many; undoing that fold is exact enough: it adds extent.
+/// kFar = true: fmod, which is exact but not vectorised.
+template <bool kFar, typename T>
+GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
+  const T low = axis.shift * T(-0.5);
+  const T below = x - low;
+  const T distance = std::fabs(below);
+  T remainder;
+  bool odd;
+  if constexpr (kFar) {
+    remainder = std::fmod(distance, axis.extent * T(2));
+    odd = remainder >= axis.extent;
+    remainder = odd ? remainder - axis.extent : remainder;
+  } else {
+    T folds = std::floor(distance / axis.extent);
+    remainder = distance - folds * axis.extent;
+    folds = remainder < T(0) ? folds - T(1) : folds;
+    remainder = remainder < T(0) ? remainder + axis.extent : remainder;
+    odd = folds - std::floor(folds * T(0.5)) * T(2) != T(0);
+  }
+  const T folded = low + (odd ? axis.extent - remainder : remainder);
+  const T slope = (below < T(0)) != odd ? T(-1) : T(1);
+  // One pixel and align_corners: both folds are 0, and so is every coordinate.
+  const bool has_extent = axis.extent > T(0);
+  return {has_extent ? folded : T(0), has_extent ? slope : T(0)};
+}
+
+/// Clamp to the image; the slope ends where the clamp takes hold, borders included.
+template <typename T>
+GRIDSAMPLE_INLINE Coordinate<T> clamp_to_image(Coordinate<T> x, const Axis<T>& axis) {
+  const bool inside = x.value > T(0) && x.value < axis.last;
+  return {clamp(x.value, T(0), axis.last), inside ? x.slope : T(0)};
+}
+
+/// The padding rule applied to a coordinate. kFar: see reflect.
+template <Padding kPadding, bool kFar, typename T>
+GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
+  if constexpr (kPadding == Padding::kBorder) return clamp_to_image(x, axis);
+  if constexpr (kPadding == Padding::kReflection) {
+    const Coordinate<T> folded = reflect<kFar>(x.value, axis);
+    return clamp_to_image(Coordinate<T>{folded.value, folded.slope * x.slope}, axis);
+  }
+  return x;
+}
+
+GRIDSAMPLE_NAMESPACE_END

@@ -1,0 +1,33 @@
+#pragma once
+
+// Everything under math/ and cpu/ that is compiled more than once, per instruction set, lives in a
+// namespace of its own (GRIDSAMPLE_ISA). Without it the linker would keep one copy of each inline
+// function for all instruction sets, and a baseline machine could run an AVX-512 one.
+
+#ifndef GRIDSAMPLE_ISA
+#define GRIDSAMPLE_ISA portable
+#endif
+
+#define GRIDSAMPLE_NAMESPACE_BEGIN \
+  namespace gridsample_ext {       \
+  namespace GRIDSAMPLE_ISA {
+#define GRIDSAMPLE_NAMESPACE_END \
+  }                              \
+  }
+
+#if defined(__CUDACC__)
+#define GRIDSAMPLE_INLINE __host__ __device__ __forceinline__
+#elif defined(_MSC_VER)
+#define GRIDSAMPLE_INLINE __forceinline
+#else
+#define GRIDSAMPLE_INLINE inline __attribute__((always_inline))
+#endif
+
+// Loops over taps have 1, 2 or 4 turns known at compile time and must vanish before vectorisation.
+#if defined(__CUDACC__) || defined(__clang__)
+#define GRIDSAMPLE_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define GRIDSAMPLE_UNROLL _Pragma("GCC unroll 4")
+#else
+#define GRIDSAMPLE_UNROLL
+#endif

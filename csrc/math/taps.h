@@ -1,0 +1,74 @@
+#pragma once
+
+// From a grid value to the taps of one axis: position, weight, derivative, slope.
+//
+// Sampling is separable. With w_a and w'_a the weight and derivative of a tap on axis a,
+//
+//   out                = sum over taps of  prod_a w_a               * pixel
+//   d out / d grid_a   = slope_a * sum of  w'_a prod_(b != a) w_b   * pixel
+//
+// The slope (un-normalising scale times that of the padding) is kept apart from the derivative
+// because it is common to the taps, and because a slope of 0 must give exactly 0 whatever the
+// pixels are; 0 * infinity would not.
+
+#include "coordinates.h"
+#include "weights.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+template <Mode kMode>
+constexpr int kTapsPerAxis = kMode == Mode::kNearest ? 1 : kMode == Mode::kBilinear ? 2 : 4;
+
+template <typename T, int kTaps>
+struct AxisTaps {
+  T position[kTaps];  // whole pixels, outside the image too when padding with zeros
+  T weight[kTaps];
+  T derivative[kTaps];
+  T slope;
+};
+
+template <Mode kMode, Padding kPadding, bool kFar, typename T>
+GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis) {
+  AxisTaps<T, kTapsPerAxis<kMode>> taps;
+  const Coordinate<T> raw = unnormalize(grid_value, axis);
+  if constexpr (kMode == Mode::kBicubic) {
+    // Padding moves each whole-pixel tap, not the coordinate: the slope is the scale alone.
+    const T floor = std::floor(raw.value);
+    cubic_weights(raw.value - floor, taps.weight, taps.derivative);
+    GRIDSAMPLE_UNROLL
+    for (int k = 0; k < 4; ++k) {
+      taps.position[k] = pad<kPadding, kFar>(Coordinate<T>{floor + T(k - 1), T(0)}, axis).value;
+    }
+    taps.slope = raw.slope;
+  } else {
+    const Coordinate<T> x = pad<kPadding, kFar>(raw, axis);
+    if constexpr (kMode == Mode::kBilinear) {
+      const T floor = std::floor(x.value);
+      linear_weights(x.value - floor, taps.weight, taps.derivative);
+      taps.position[0] = floor;
+      taps.position[1] = floor + T(1);
+      taps.slope = x.slope;
+    } else {
+      taps.position[0] = std::rint(x.value);  // half to even
+      taps.weight[0] = T(1);
+      taps.derivative[0] = T(0);
+      taps.slope = T(0);
+    }
+  }
+  return taps;
+}
+
+/// Marks a tap outside the image in place of an offset. Offsets of taps inside are never negative,
+/// so the sign of the bitwise OR of the offsets along all axes tells whether any is outside.
+constexpr int kOutside = -1;
+
+/// A whole-pixel position as an offset in elements, or kOutside. The position is clamped while it
+/// is still a floating-point number, so the conversion is defined; size + 1 must fit offset_t. T(size)
+/// may round up, hence the second look, as integers.
+template <typename offset_t, typename T>
+GRIDSAMPLE_INLINE offset_t tap_offset(T position, offset_t size, offset_t stride) {
+  const offset_t index = static_cast<offset_t>(clamp(position, T(-1), static_cast<T>(size)));
+  return index >= 0 && index < size ? index * stride : offset_t(kOutside);
+}
+
+GRIDSAMPLE_NAMESPACE_END

@@ -1,0 +1,43 @@
+#pragma once
+
+// What a kernel is told: enums and plain structs, no tensors.
+//
+// Axes are counted in the order of the grid's last dimension: axis 0 is x (width), 1 is y (height),
+// 2 is z (depth, 5-D only). All strides are in elements and 64-bit.
+
+#include <cstdint>
+
+namespace gridsample_ext {
+
+// The values are PyTorch's (torch.grid_sampler).
+enum class Mode : int64_t { kBilinear = 0, kNearest = 1, kBicubic = 2 };
+enum class Padding : int64_t { kZeros = 0, kBorder = 1, kReflection = 2 };
+enum class DType : int8_t { kHalf, kBFloat16, kFloat, kDouble };
+
+constexpr int kMaxDims = 3;
+
+/// A tensor as a kernel sees it. For a grid the channel is the coordinate (x, y, z).
+/// A batch stride of 0 repeats a batch of one.
+struct View {
+  void* data = nullptr;
+  DType dtype = DType::kFloat;
+  int64_t batch_stride = 0;
+  int64_t channel_stride = 0;
+  int64_t stride[kMaxDims] = {0, 0, 0};
+};
+
+/// The shape of one call and how coordinates are to be read.
+struct Geometry {
+  int dims = 2;
+  Mode mode = Mode::kBilinear;
+  Padding padding = Padding::kZeros;
+  bool align_corners = false;
+  bool compute_in_double = false;
+  int64_t batch = 0;
+  int64_t channels = 0;
+  int64_t samples = 0;                         // product of output_size
+  int64_t input_size[kMaxDims] = {1, 1, 1};
+  int64_t output_size[kMaxDims] = {1, 1, 1};
+};
+
+}  // namespace gridsample_ext

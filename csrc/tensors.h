@@ -1,0 +1,137 @@
+#pragma once
+
+// Between tensors and what kernels are told: views of arguments, allocation of results.
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "checks.h"
+
+namespace gridsample_ext {
+
+inline ScalarType scalar_type_of(DType dtype) {
+  switch (dtype) {
+    case DType::kHalf:
+      return ScalarType::Half;
+    case DType::kBFloat16:
+      return ScalarType::BFloat16;
+    case DType::kFloat:
+      return ScalarType::Float;
+    case DType::kDouble:
+      return ScalarType::Double;
+  }
+  throw std::logic_error("gridsample_ext: unreachable dtype");
+}
+
+inline DType compute_dtype(const Geometry& geometry) {
+  return geometry.compute_in_double ? DType::kDouble : DType::kFloat;
+}
+
+/// x at dimension last_spatial, y before it, z before that.
+inline View view_of(const Tensor& tensor, const Geometry& geometry, void* data, int64_t channel,
+                    int64_t last_spatial) {
+  View view;
+  view.data = data;
+  view.dtype = *dtype_of(tensor);
+  view.batch_stride = tensor.size(0) == 1 ? 0 : tensor.stride(0);
+  view.channel_stride = tensor.stride(channel);
+  for (int axis = 0; axis < geometry.dims; ++axis) {
+    view.stride[axis] = tensor.stride(last_spatial - axis);
+  }
+  return view;
+}
+
+/// (N, C, [D,] H, W), to be read.
+inline View image_view(const Tensor& tensor, const Geometry& geometry) {
+  return view_of(tensor, geometry, const_cast<void*>(tensor.const_data_ptr()), 1,
+                 geometry.dims + 1);
+}
+
+/// (N, [D,] H, W, dims), to be read: the coordinate is the channel.
+inline View grid_view(const Tensor& tensor, const Geometry& geometry) {
+  return view_of(tensor, geometry, const_cast<void*>(tensor.const_data_ptr()), geometry.dims + 1,
+                 geometry.dims);
+}
+
+inline View mutable_image_view(const Tensor& tensor, const Geometry& geometry) {
+  return view_of(tensor, geometry, tensor.mutable_data_ptr(), 1, geometry.dims + 1);
+}
+
+inline View mutable_grid_view(const Tensor& tensor, const Geometry& geometry) {
+  return view_of(tensor, geometry, tensor.mutable_data_ptr(), geometry.dims + 1, geometry.dims);
+}
+
+/// True when the strides read as channels-last (C, x, y, z, N from the inside out, gaps allowed, as
+/// in a crop) and not also as contiguous. gridsample_ext/_ops.py says the same for fake tensors.
+inline bool prefers_channels_last(const Tensor& tensor) {
+  if (tensor.is_contiguous()) return false;
+  int64_t least = 0;
+  const int64_t dim = tensor.dim();
+  for (int64_t i = 0; i < dim; ++i) {
+    const int64_t d = i == 0 ? 1 : i == dim - 1 ? 0 : dim - i;
+    const int64_t size = tensor.size(d);
+    const int64_t stride = tensor.stride(d);
+    if (size == 0 || stride == 0 || stride < least) return false;
+    least = size > 1 ? stride * size : stride;
+  }
+  return true;
+}
+
+/// Straight to the allocator: torch::stable::empty looks its operator up by name, at 2 microseconds.
+inline Tensor empty_strided(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides,
+                            ScalarType dtype, const Tensor& like) {
+  int32_t device_type = 0;
+  int32_t device_index = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  const auto dtype_code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
+  AtenTensorHandle handle = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(),
+                                                  strides.data(), dtype_code, device_type,
+                                                  device_index, &handle));
+  return Tensor(handle);
+}
+
+/// An uninitialised contiguous tensor.
+inline Tensor empty_contiguous(const std::vector<int64_t>& sizes, ScalarType dtype,
+                               const Tensor& like) {
+  std::vector<int64_t> strides(sizes.size());
+  int64_t stride = 1;
+  for (size_t d = sizes.size(); d-- > 0;) {
+    strides[d] = stride;
+    stride *= std::max<int64_t>(sizes[d], 1);
+  }
+  return empty_strided(sizes, strides, dtype, like);
+}
+
+/// An uninitialised (N, C, [D,] H, W) tensor in the layout that results for `input` take.
+inline Tensor empty_image(const Tensor& input, const std::vector<int64_t>& sizes,
+                          ScalarType dtype) {
+  if (!prefers_channels_last(input)) return empty_contiguous(sizes, dtype, input);
+  std::vector<int64_t> strides(sizes.size());
+  strides[1] = 1;
+  int64_t stride = sizes[1];
+  for (size_t d = sizes.size() - 1; d >= 2; --d) {
+    strides[d] = stride;
+    stride *= sizes[d];
+  }
+  strides[0] = stride;
+  return empty_strided(sizes, strides, dtype, input);
+}
+
+inline std::vector<int64_t> output_sizes(const Geometry& geometry) {
+  std::vector<int64_t> sizes{geometry.batch, geometry.channels};
+  for (int axis = geometry.dims - 1; axis >= 0; --axis) sizes.push_back(geometry.output_size[axis]);
+  return sizes;
+}
+
+inline std::vector<int64_t> sizes_vector(const Tensor& tensor) {
+  const auto sizes = tensor.sizes();
+  return {sizes.begin(), sizes.end()};
+}
+
+}  // namespace gridsample_ext

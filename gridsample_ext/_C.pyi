@@ -1,0 +1,11 @@
+from typing import TypedDict
+
+class BuildInfo(TypedDict):
+    compiler: str
+    cxx_standard: int
+    torch_built_with: str
+    isa: str
+    isa_forced: str | None
+    isa_supported: list[str]
+
+def build_info() -> BuildInfo: ...

@@ -1,0 +1,6 @@
+"""A fast, complete, drop-in ``torch.nn.functional.grid_sample``."""
+
+from gridsample_ext._version import __version__
+from gridsample_ext.functional import grid_sample
+
+__all__ = ["__version__", "grid_sample"]

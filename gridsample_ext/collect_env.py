@@ -1,0 +1,66 @@
+"""``python -m gridsample_ext.collect_env``: what to paste into a bug report."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from gridsample_ext import _C, __version__
+
+_CUDA_LIBRARY = "gridsample_ext_cuda"
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cuda_library() -> str:
+    """Whether the library of CUDA kernels is there and loaded, and if not, why."""
+    found = sorted(path.name for path in Path(__file__).parent.glob(f"*{_CUDA_LIBRARY}*"))
+    present = f"present ({', '.join(found)})" if found else "absent"
+    if torch.version.cuda is None:
+        why = f"PyTorch {torch.__version__} is built without CUDA"
+    else:
+        why = "this version of gridsample_ext has no CUDA kernels"
+    return f"{present}, not loaded: {why}; CUDA tensors use torch.nn.functional.grid_sample"
+
+
+def collect_env() -> dict[str, str]:
+    """Versions and settings that results and speed depend on, in the order to be printed."""
+    build = _C.build_info()
+    return {
+        "gridsample_ext": __version__,
+        "PyTorch": torch.__version__,
+        "PyTorch built against": build["torch_built_with"],
+        "Python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "CPU": _cpu_model(),
+        "compiler": build["compiler"],
+        "SIMD level in use": build["isa"],
+        "SIMD level forced": build["isa_forced"] or "no (GRIDSAMPLE_EXT_ISA is not set)",
+        "SIMD levels supported": ", ".join(build["isa_supported"]),
+        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} logical cores",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
+        "PyTorch's CUDA": torch.version.cuda or "none",
+        "CUDA available": str(torch.cuda.is_available()),
+        "CUDA library": _cuda_library(),
+    }
+
+
+def main() -> None:
+    """Print it, a line each."""
+    facts = collect_env()
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:<{width}}  {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The public function."""
+
+import functools
+import warnings
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.overrides import handle_torch_function, has_torch_function_variadic
+
+from gridsample_ext import _ops
+from gridsample_ext.autograd import GridSample
+
+# PyTorch's enums, as in csrc/params.h.
+_MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
+_PADDING_MODES = {"zeros": 0, "border": 1, "reflection": 2}
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_DEVICES = ("cpu", "meta")  # with kernels of ours, or none needed
+
+
+def grid_sample(
+    input: Tensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Tensor:
+    r"""Sample ``input`` at the positions that ``grid`` gives, interpolating between pixels.
+
+    A drop-in :func:`torch.nn.functional.grid_sample`, whose documentation defines the operation.
+    Beyond it: tricubic sampling of volumes, a ``grid`` whose dtype differs from ``input``'s, and a
+    batch of one on either side that is broadcast without a copy.
+
+    Args:
+        input: (N, C, H, W) or (N, C, D, H, W), float16, bfloat16, float32 or float64, in any
+            strides. H, W and D are at least 1.
+        grid: (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3), of any of these dtypes. The last
+            dimension holds x, y(, z), which index W, H(, D); -1 and 1 are the ends of the image.
+            N may be 1 here or in ``input``. NaN is read as -1 and an infinity as the largest
+            finite value; their gradient is 0.
+        mode: ``"bilinear"`` (trilinear for volumes), ``"nearest"`` (ties to even) or ``"bicubic"``
+            (cubic convolution with A = -0.75, Keys 1981; the tensor product for volumes).
+        padding_mode: what lies outside the image: ``"zeros"``; ``"border"``, its nearest pixel; or
+            ``"reflection"``, its mirror image, repeated.
+        align_corners: whether -1 and 1 are the centres of the outermost pixels (True) or their
+            outer edges (False). ``None`` warns and means False, as in PyTorch.
+
+    Returns:
+        (N, C, H_out, W_out) or (N, C, D_out, H_out, W_out) in ``input``'s dtype; channels-last if
+        ``input`` is. Coordinates and sums are float32, or float64 if ``input`` or ``grid`` is.
+
+    Gradients flow to ``input`` and ``grid``, each in its own dtype, and only those needed are
+    computed. On the CPU results are bitwise repeatable and do not depend on the number of threads.
+
+    Raises:
+        ValueError: unknown ``mode`` or ``padding_mode``.
+        TypeError: ``input`` or ``grid`` is not a tensor, or ``align_corners`` not a bool.
+        NotImplementedError: ``input`` is not of a floating-point dtype named above.
+        RuntimeError: shapes, dtypes or devices that do not fit; the message names them.
+
+    Example:
+        >>> import torch, gridsample_ext
+        >>> image = torch.arange(16.0).reshape(1, 1, 4, 4)
+        >>> grid = torch.tensor([[[[-1.0, -1.0], [0.0, 0.0]]]])
+        >>> gridsample_ext.grid_sample(image, grid, align_corners=True)
+        tensor([[[[0.0000, 7.5000]]]])
+    """
+    if has_torch_function_variadic(input, grid):
+        return handle_torch_function(  # type: ignore[no-any-return]
+            grid_sample,
+            (input, grid),
+            input,
+            grid,
+            mode=mode,
+            padding_mode=padding_mode,
+            align_corners=align_corners,
+        )
+    try:
+        mode_enum = _MODES[mode]
+    except (KeyError, TypeError):
+        raise ValueError(
+            "grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', "
+            f"but got: {mode!r}"
+        ) from None
+    try:
+        padding_enum = _PADDING_MODES[padding_mode]
+    except (KeyError, TypeError):
+        raise ValueError(
+            "grid_sample(): expected padding_mode to be 'zeros', 'border' or 'reflection', "
+            f"but got: {padding_mode!r}"
+        ) from None
+    if align_corners is None:
+        warnings.warn(
+            "Default grid_sample and affine_grid behavior has changed to align_corners=False "
+            "since 1.3.0. Please specify align_corners=True if the old behavior is desired. "
+            "See the documentation of grid_sample for details.",
+            stacklevel=2,
+        )
+        align_corners = False
+    if not isinstance(input, Tensor) or not isinstance(grid, Tensor):
+        name, value = ("grid", grid) if isinstance(input, Tensor) else ("input", input)
+        raise TypeError(f"grid_sample(): expected {name} to be a Tensor, not {_type_name(value)}")
+    if not isinstance(align_corners, bool):
+        raise TypeError(
+            f"grid_sample(): expected align_corners to be a bool, not {_type_name(align_corners)}"
+        )
+    if input.dtype not in _DTYPES:
+        raise NotImplementedError(
+            "grid_sample(): expected input to have dtype float16, bfloat16, float32 or float64, "
+            f"but got input with sizes {list(input.shape)} and dtype {input.dtype}"
+        )
+    if input.device.type not in _DEVICES and input.device == grid.device:
+        return _fall_back(input, grid, mode, padding_mode, align_corners)
+    # autograd.Function costs more than the op it wraps: only where something is to be recorded.
+    # A dual tensor of forward-mode differentiation goes there too, to be refused by name.
+    if (
+        torch.is_grad_enabled() and (input.requires_grad or grid.requires_grad)
+    ) or forward_ad._current_level >= 0:
+        return GridSample.apply(  # type: ignore[no-any-return,no-untyped-call]
+            input, grid, mode_enum, padding_enum, align_corners
+        )
+    return _ops.grid_sample(  # type: ignore[no-any-return]
+        input, grid, mode_enum, padding_enum, align_corners
+    )
+
+
+def _type_name(value: object) -> str:
+    return type(value).__name__
+
+
+def _fall_back(
+    input: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool
+) -> Tensor:
+    """``F.grid_sample`` on a device that we have no kernels for."""
+    _warn_fallback_once(input.device.type)
+    batch = max(input.size(0), grid.size(0)) if input.dim() > 0 and grid.dim() > 0 else 1
+    if input.dim() == grid.dim() and input.size(0) != grid.size(0):
+        if input.size(0) == 1:
+            input = input.expand(grid.size(0), *input.shape[1:])
+        elif grid.size(0) == 1:
+            grid = grid.expand(batch, *grid.shape[1:])
+    return F.grid_sample(input, grid, mode, padding_mode, align_corners)
+
+
+@functools.cache
+def _warn_fallback_once(device_type: str) -> None:
+    warnings.warn(
+        f"gridsample_ext has no kernels for device type {device_type!r}; "
+        "torch.nn.functional.grid_sample is used there, with its speed and its limits",
+        stacklevel=4,
+    )

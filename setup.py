@@ -1,0 +1,92 @@
+"""Builds gridsample_ext._C. Everything that is not the extension stands in pyproject.toml.
+
+Environment variables
+    MAX_JOBS        how many files ninja compiles at once (default: one per core)
+    CXX             the C++20 compiler (default: c++ or g++)
+    GRIDSAMPLE_EXT_WERROR=1   warnings are errors, as in continuous integration
+    GRIDSAMPLE_EXT_DEBUG=1    no optimisation, debug information
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from setuptools import setup
+
+try:
+    import torch
+    from torch.utils.cpp_extension import BuildExtension, CppExtension
+except ImportError as error:
+    sys.exit(
+        f"gridsample_ext is built against an installed PyTorch >= 2.10, which was not found "
+        f"({error}); install it first, then build with `pip install --no-build-isolation .`"
+    )
+
+# The oldest PyTorch whose stable C++ interface the sources use; a build runs on it and on later ones.
+TORCH_FLOOR = (2, 10)
+
+
+def check_tools() -> None:
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < TORCH_FLOOR:
+        sys.exit(
+            f"gridsample_ext needs PyTorch >= {'.'.join(map(str, TORCH_FLOOR))}, "
+            f"but {torch.__version__} is installed"
+        )
+    if sys.platform == "win32":
+        return  # MSVC is found by setuptools
+    compiler = os.environ.get("CXX", "").split() or ["c++"]
+    if shutil.which(compiler[0]) is None and shutil.which("g++") is None:
+        sys.exit(
+            f"gridsample_ext needs a C++20 compiler, and neither {compiler[0]!r} nor 'g++' is on "
+            f"PATH; install one (Debian: `apt install g++`) or set CXX"
+        )
+
+
+def compile_arguments() -> list[str]:
+    if sys.platform == "win32":
+        return ["/std:c++20", "/O2", "/openmp:experimental"]
+    debug = os.environ.get("GRIDSAMPLE_EXT_DEBUG") == "1"
+    arguments = [
+        "-std=c++20",
+        *(["-O0", "-g"] if debug else ["-O3", "-g0"]),
+        "-fvisibility=hidden",
+        "-fopenmp-simd",
+        # Coordinates must not depend on the instruction set: see csrc/math/coordinates.h.
+        "-ffp-contract=off",
+        # Not fast-math: results, NaN and infinity included, stay the same without these.
+        "-fno-math-errno",
+        "-fno-trapping-math",
+        "-Wall",
+        "-Wextra",
+    ]
+    return arguments + (["-Werror"] if os.environ.get("GRIDSAMPLE_EXT_WERROR") == "1" else [])
+
+
+def extension() -> CppExtension:
+    import pybind11  # the package, not the copy among PyTorch's headers
+
+    major, minor = TORCH_FLOOR
+    return CppExtension(
+        name="gridsample_ext._C",
+        sources=sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
+        depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
+        include_dirs=[pybind11.get_include()],
+        define_macros=[
+            ("TORCH_TARGET_VERSION", f"0x{major:02x}{minor:02x}000000000000ULL"),
+            ("GRIDSAMPLE_TORCH_VERSION", torch.__version__),
+        ],
+        extra_compile_args={"cxx": compile_arguments()},
+    )
+
+
+class IncrementalBuild(BuildExtension):
+    """Keeps objects in build/, also for editable installs, which otherwise compile anew each time."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.build_temp = f"build/{sys.implementation.cache_tag}"
+
+
+check_tools()
+setup(ext_modules=[extension()], cmdclass={"build_ext": IncrementalBuild})
