@@ -5,6 +5,9 @@ from torch import Tensor
 
 from gridsample_ext import _C as _C  # registers torch.ops.gridsample_ext.*
 
+grid_sample = torch.ops.gridsample_ext.grid_sample.default
+grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward.default
+
 
 def _memory_format(input: Tensor) -> torch.memory_format:
     """The layout of results for ``input``; ``prefers_channels_last`` in csrc/tensors.h."""
@@ -19,33 +22,49 @@ def _memory_format(input: Tensor) -> torch.memory_format:
     return torch.channels_last if input.dim() == 4 else torch.channels_last_3d
 
 
-def _check_fake(input: Tensor, grid: Tensor) -> None:
-    """What the real ops check (csrc/checks.h) and the arithmetic on shapes below relies on."""
-    torch._check(
-        input.dim() in (4, 5) and grid.dim() == input.dim(),
-        lambda: (
-            "gridsample_ext: expected input and grid to be both 4-D or both 5-D, but got input "
-            f"with sizes {list(input.shape)} and grid with sizes {list(grid.shape)}"
-        ),
-    )
-    torch._check(
+def _output_shape(input: Tensor, grid: Tensor) -> tuple[int, ...]:
+    """The shape of the output, or the error that csrc/checks.h has for real tensors.
+
+    Said again here because symbolic shapes never reach C++.
+    """
+    sizes = f"got input with sizes {tuple(input.shape)} and grid with sizes {tuple(grid.shape)}"
+
+    def check(condition: bool, expected: str) -> None:
+        torch._check(condition, lambda: f"gridsample_ext: expected {expected}, but {sizes}")
+
+    check(
         input.device == grid.device,
-        lambda: (
-            "gridsample_ext: expected grid and input to be on the same device, but got input "
-            f"with sizes {list(input.shape)} on {input.device} and grid with sizes "
-            f"{list(grid.shape)} on {grid.device}"
-        ),
+        f"grid (on {grid.device}) and input (on {input.device}) to be on the same device",
     )
+    check(
+        input.is_floating_point() and grid.is_floating_point(),
+        f"input ({input.dtype}) and grid ({grid.dtype}) to have floating-point dtypes",
+    )
+    check(input.dim() in (4, 5), "input to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W)")
+    check(grid.dim() == input.dim(), "grid to have as many dimensions as input")
+    check(
+        grid.size(-1) == input.dim() - 2,
+        f"grid to have size {input.dim() - 2} in its last dimension",
+    )
+    for dim in range(2, input.dim()):
+        check(input.size(dim) > 0, "input to have non-empty spatial dimensions")
+    batch = input.size(0)
+    if batch == 1:
+        batch = grid.size(0)
+    elif grid.size(0) != 1:
+        check(
+            grid.size(0) == batch,
+            "input and grid to have the same batch size, or one of them a batch of 1",
+        )
+    return (batch, input.size(1), *grid.shape[1:-1])
 
 
 @torch.library.register_fake("gridsample_ext::grid_sample")
 def _grid_sample_fake(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
-    _check_fake(input, grid)
-    batch = grid.size(0) if input.size(0) == 1 else input.size(0)
     return torch.empty(
-        (batch, input.size(1), *grid.shape[1:-1]),
+        _output_shape(input, grid),
         dtype=input.dtype,
         device=input.device,
         memory_format=_memory_format(input),
@@ -62,7 +81,23 @@ def _grid_sample_backward_fake(
     align_corners: bool,
     output_mask: list[bool],
 ) -> tuple[Tensor | None, Tensor | None]:
-    _check_fake(input, grid)
+    shape = _output_shape(input, grid)
+    torch._check(
+        grad_output.device == input.device and grad_output.dim() == len(shape),
+        lambda: (
+            "gridsample_ext: expected grad_output to be on input's device and have the sizes "
+            f"{shape} of the output, but got grad_output with sizes {tuple(grad_output.shape)} "
+            f"on {grad_output.device}"
+        ),
+    )
+    for dim, size in enumerate(shape):
+        torch._check(
+            grad_output.size(dim) == size,
+            lambda: (
+                f"gridsample_ext: expected grad_output to have the sizes {shape} of the output, "
+                f"but got grad_output with sizes {tuple(grad_output.shape)}"
+            ),
+        )
     grad_input = grad_grid = None
     if output_mask[0]:
         grad_input = torch.empty(
@@ -71,7 +106,3 @@ def _grid_sample_backward_fake(
     if output_mask[1]:
         grad_grid = torch.empty(grid.shape, dtype=grid.dtype, device=grid.device)
     return grad_input, grad_grid
-
-
-grid_sample = torch.ops.gridsample_ext.grid_sample.default
-grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward.default

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from gridsample_ext import _ops
-from gridsample_ext.autograd import GridSample
+from gridsample_ext.autograd import GridSample, without_autograd
 
 # PyTorch's enums, as in csrc/params.h.
 _MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
@@ -110,43 +110,54 @@ def grid_sample(
             "grid_sample(): expected input to have dtype float16, bfloat16, float32 or float64, "
             f"but got input with sizes {list(input.shape)} and dtype {input.dtype}"
         )
-    if input.device.type not in _DEVICES and input.device == grid.device:
-        return _fall_back(input, grid, mode, padding_mode, align_corners)
-    # autograd.Function costs more than the op it wraps: only where something is to be recorded.
-    # A dual tensor of forward-mode differentiation goes there too, to be refused by name.
-    if (
-        torch.is_grad_enabled() and (input.requires_grad or grid.requires_grad)
-    ) or forward_ad._current_level >= 0:
+    why_not = _why_not_ours(input, grid)
+    if why_not is not None:
+        return _fall_back(why_not, input, grid, mode, padding_mode, align_corners)
+    if torch.compiler.is_compiling():
+        return _ops.grid_sample(  # type: ignore[no-any-return]
+            input, grid, mode_enum, padding_enum, align_corners
+        )
+    if torch.is_grad_enabled() and (input.requires_grad or grid.requires_grad):
         return GridSample.apply(  # type: ignore[no-any-return,no-untyped-call]
             input, grid, mode_enum, padding_enum, align_corners
         )
-    return _ops.grid_sample(  # type: ignore[no-any-return]
-        input, grid, mode_enum, padding_enum, align_corners
-    )
+    return without_autograd(input, grid, mode_enum, padding_enum, align_corners)
 
 
 def _type_name(value: object) -> str:
     return type(value).__name__
 
 
+def _why_not_ours(input: Tensor, grid: Tensor) -> str | None:
+    """What there is no kernel or formula of ours for, or None."""
+    if input.device.type not in _DEVICES and input.device == grid.device:
+        return f"device type {input.device.type!r}"
+    if torch._C._are_functorch_transforms_active():
+        return "transforms of torch.func"
+    if forward_ad._current_level >= 0 and any(
+        forward_ad.unpack_dual(tensor).tangent is not None for tensor in (input, grid)
+    ):
+        return "forward-mode differentiation"
+    return None
+
+
 def _fall_back(
-    input: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool
+    why: str, input: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool
 ) -> Tensor:
-    """``F.grid_sample`` on a device that we have no kernels for."""
-    _warn_fallback_once(input.device.type)
-    batch = max(input.size(0), grid.size(0)) if input.dim() > 0 and grid.dim() > 0 else 1
-    if input.dim() == grid.dim() and input.size(0) != grid.size(0):
+    """``F.grid_sample``, which lacks our broadcast of a batch of one."""
+    _warn_fallback_once(why)
+    if input.dim() == grid.dim() and input.dim() > 0:
         if input.size(0) == 1:
             input = input.expand(grid.size(0), *input.shape[1:])
         elif grid.size(0) == 1:
-            grid = grid.expand(batch, *grid.shape[1:])
+            grid = grid.expand(input.size(0), *grid.shape[1:])
     return F.grid_sample(input, grid, mode, padding_mode, align_corners)
 
 
 @functools.cache
-def _warn_fallback_once(device_type: str) -> None:
+def _warn_fallback_once(why: str) -> None:
     warnings.warn(
-        f"gridsample_ext has no kernels for device type {device_type!r}; "
-        "torch.nn.functional.grid_sample is used there, with its speed and its limits",
+        f"gridsample_ext has nothing of its own for {why} yet; torch.nn.functional.grid_sample is "
+        "used there, with its speed and its limits (this is said once)",
         stacklevel=4,
     )

@@ -6,18 +6,6 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// True when offsets within one plane of the view fit 32 bits with room for size + 1.
-inline bool has_narrow_offsets(const Geometry& geometry, const View& image) {
-  constexpr int64_t kLimit = (int64_t(1) << 31) - 256;  // a float, too
-  int64_t reach = 0;
-  for (int a = 0; a < geometry.dims; ++a) {
-    if (geometry.input_size[a] >= kLimit || image.stride[a] >= kLimit) return false;
-    reach += (geometry.input_size[a] - 1) * image.stride[a];
-    if (reach >= kLimit) return false;
-  }
-  return true;
-}
-
 template <bool kDerivatives, Mode kMode, typename compute_t, typename offset_t, typename F>
 GRIDSAMPLE_INLINE void dispatch_dims(int dims, const F& function) {
   constexpr int kTaps = kTapsPerAxis<kMode>;
@@ -46,13 +34,14 @@ GRIDSAMPLE_INLINE void dispatch_mode(const Geometry& geometry, const F& function
 /// Calls function.template operator()<kMode, Tile>() for a tile of the geometry's mode, dimensions
 /// and compute type, with offsets wide enough for planes of `image`.
 template <bool kDerivatives, typename compute_t, typename F>
-GRIDSAMPLE_INLINE void dispatch_tile(const Geometry& geometry, const View& image,
+GRIDSAMPLE_INLINE void dispatch_tile(const Geometry& geometry, [[maybe_unused]] const View& image,
                                      const F& function) {
-  if (has_narrow_offsets(geometry, image)) {
-    dispatch_mode<kDerivatives, compute_t, int32_t>(geometry, function);
-  } else {
-    dispatch_mode<kDerivatives, compute_t, int64_t>(geometry, function);
+#if defined(GRIDSAMPLE_WIDE_OFFSETS)
+  if (!has_narrow_offsets(geometry, image)) {
+    return dispatch_mode<kDerivatives, compute_t, int64_t>(geometry, function);
   }
+#endif
+  dispatch_mode<kDerivatives, compute_t, int32_t>(geometry, function);
 }
 
 /// Calls function.template operator()<scalar, compute_t>() for the image's type: float64 images are

@@ -14,19 +14,19 @@ void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
   for (int i = 0; i < kTileSize; ++i) {
     compute_t sum = 0;
     GRIDSAMPLE_UNROLL
-    for (int kz = 0; kz < pixel.kTapsZ; ++kz) {
+    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
       compute_t sum_z = 0;
       GRIDSAMPLE_UNROLL
       for (int ky = 0; ky < Tile::kTaps; ++ky) {
         compute_t sum_y = 0;
         GRIDSAMPLE_UNROLL
         for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          sum_y = multiply_add(tile.weight[0][kx][i], pixel(kz, ky, kx, i), sum_y);
+          sum_y = multiply_add(tile.axis[0].weight[kx][i], pixel(kz, ky, kx, i), sum_y);
         }
-        sum_z = multiply_add(tile.weight[1][ky][i], sum_y, sum_z);
+        sum_z = multiply_add(tile.axis[1].weight[ky][i], sum_y, sum_z);
       }
       if constexpr (Tile::kDims == 3) {
-        sum = multiply_add(tile.weight[2][kz][i], sum_z, sum);
+        sum = multiply_add(tile.axis[2].weight[kz][i], sum_z, sum);
       } else {
         sum = sum_z;
       }

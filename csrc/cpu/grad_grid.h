@@ -17,7 +17,7 @@ void differentiate_plane(const typename scalar::storage_t* plane, const Tile& ti
   for (int i = 0; i < kTileSize; ++i) {
     compute_t dx = 0, dy = 0, dz = 0;
     GRIDSAMPLE_UNROLL
-    for (int kz = 0; kz < pixel.kTapsZ; ++kz) {
+    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
       compute_t plane_dx = 0, plane_dy = 0, plane_sum = 0;
       GRIDSAMPLE_UNROLL
       for (int ky = 0; ky < Tile::kTaps; ++ky) {
@@ -25,17 +25,17 @@ void differentiate_plane(const typename scalar::storage_t* plane, const Tile& ti
         GRIDSAMPLE_UNROLL
         for (int kx = 0; kx < Tile::kTaps; ++kx) {
           const compute_t value = pixel(kz, ky, kx, i);
-          row_dx = multiply_add(tile.derivative[0][kx][i], value, row_dx);
-          row_sum = multiply_add(tile.weight[0][kx][i], value, row_sum);
+          row_dx = multiply_add(tile.axis[0].derivative[kx][i], value, row_dx);
+          row_sum = multiply_add(tile.axis[0].weight[kx][i], value, row_sum);
         }
-        plane_dx = multiply_add(tile.weight[1][ky][i], row_dx, plane_dx);
-        plane_dy = multiply_add(tile.derivative[1][ky][i], row_sum, plane_dy);
-        plane_sum = multiply_add(tile.weight[1][ky][i], row_sum, plane_sum);
+        plane_dx = multiply_add(tile.axis[1].weight[ky][i], row_dx, plane_dx);
+        plane_dy = multiply_add(tile.axis[1].derivative[ky][i], row_sum, plane_dy);
+        plane_sum = multiply_add(tile.axis[1].weight[ky][i], row_sum, plane_sum);
       }
       if constexpr (Tile::kDims == 3) {
-        dx = multiply_add(tile.weight[2][kz][i], plane_dx, dx);
-        dy = multiply_add(tile.weight[2][kz][i], plane_dy, dy);
-        dz = multiply_add(tile.derivative[2][kz][i], plane_sum, dz);
+        dx = multiply_add(tile.axis[2].weight[kz][i], plane_dx, dx);
+        dy = multiply_add(tile.axis[2].weight[kz][i], plane_dy, dy);
+        dz = multiply_add(tile.axis[2].derivative[kz][i], plane_sum, dz);
       } else {
         dx = plane_dx;
         dy = plane_dy;
@@ -99,10 +99,10 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile, const Ti
       }
       GRIDSAMPLE_UNROLL
       for (int a = 0; a < Tile::kDims; ++a) {
-        compute_t factor = tile.derivative[a][taps.k[t][a]][i];
+        compute_t factor = tile.axis[a].derivative[taps.k[t][a]][i];
         GRIDSAMPLE_UNROLL
         for (int b = 0; b < Tile::kDims; ++b) {
-          if (b != a) factor *= tile.weight[b][taps.k[t][b]][i];
+          if (b != a) factor *= tile.axis[b].weight[taps.k[t][b]][i];
         }
 #pragma omp simd
         for (int l = 0; l < kLanes; ++l) {
@@ -128,7 +128,7 @@ void store_grad_grid(const GradGridParams& params, const Tile& tile, int64_t gri
   for (int a = 0; a < Tile::kDims; ++a) {
 #pragma omp simd
     for (int i = 0; i < kTileSize; ++i) {
-      const auto slope = tile.slope[a][i];
+      const auto slope = tile.axis[a].slope[i];
       sums[a][i] = slope == 0 ? slope : slope * sums[a][i];
     }
     store_samples(params.grad_grid,

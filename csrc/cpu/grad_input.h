@@ -11,23 +11,22 @@ void scatter_planes(typename Tile::compute_t* planes, int64_t plane_stride, cons
                     const ActiveSamples& active,
                     const typename Tile::compute_t (*grad_output)[kTileSize]) {
   using compute_t = typename Tile::compute_t;
-  constexpr int kTapsZ = Tile::kDims == 3 ? Tile::kTaps : 1;
   for (int s = 0; s < active.count; ++s) {
     const int i = active.index[s];
     GRIDSAMPLE_UNROLL
-    for (int kz = 0; kz < kTapsZ; ++kz) {
+    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
       GRIDSAMPLE_UNROLL
       for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        compute_t weight_yz = tile.weight[1][ky][i];
-        if constexpr (Tile::kDims == 3) weight_yz = tile.weight[2][kz][i] * weight_yz;
+        compute_t weight_yz = tile.axis[1].weight[ky][i];
+        if constexpr (Tile::kDims == 3) weight_yz = tile.axis[2].weight[kz][i] * weight_yz;
         GRIDSAMPLE_UNROLL
         for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          const auto offset = combined_offset(tile, kz, ky, kx, i);
-          if (!kInside && offset < 0) continue;
-          const compute_t weight = weight_yz * tile.weight[0][kx][i];
+          const auto where = plane_offset(tile, kz, ky, kx, i);
+          if (!kInside && where.outside) continue;
+          const compute_t weight = weight_yz * tile.axis[0].weight[kx][i];
           GRIDSAMPLE_UNROLL
           for (int c = 0; c < kGroup; ++c) {
-            compute_t& pixel = planes[c * plane_stride + offset];
+            compute_t& pixel = planes[c * plane_stride + where.offset];
             pixel = multiply_add(grad_output[c][i], weight, pixel);
           }
         }

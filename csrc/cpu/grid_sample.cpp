@@ -28,9 +28,9 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
   const int64_t threads = useful_threads(geometry);
   params.channel_blocks = forward_channel_blocks(geometry, threads);
   const int64_t items = geometry.batch * tile_count(geometry) * params.channel_blocks;
-  run_items(items, threads, [&](int64_t begin, int64_t end) {
-    active_kernels().forward(params, begin, end);
-  });
+  const KernelTable& kernels = kernels_for(geometry, params.input);
+  run_items(items, threads,
+            [&](int64_t begin, int64_t end) { kernels.forward(params, begin, end); });
   return output;
 }
 
@@ -53,10 +53,9 @@ Tensor compute_grad_input(const Tensor& grad_output, const Tensor& input, const 
     params.channel_blocks = split.channel_blocks;
     params.slabs = split.slabs;
     params.slab_axis = split.slab_axis;
+    const KernelTable& kernels = kernels_for(geometry, params.grad_input);
     run_items(params.input_batch * split.channel_blocks * split.slabs, threads,
-              [&](int64_t begin, int64_t end) {
-                active_kernels().grad_input(params, begin, end);
-              });
+              [&](int64_t begin, int64_t end) { kernels.grad_input(params, begin, end); });
   }
   if (input.scalar_type() == sum_type) return sums;
   Tensor grad_input = empty_image(input, sizes_vector(input), input.scalar_type());
@@ -87,13 +86,12 @@ Tensor compute_grad_grid(const Tensor& grad_output, const Tensor& input, const T
         static_cast<size_t>(params.chunk_groups * tiles * geometry.dims * kTileSize));
   }
   params.partial = partial.data();
-  run_items(tiles * params.chunk_groups, threads, [&](int64_t begin, int64_t end) {
-    active_kernels().grad_grid(params, begin, end);
-  });
+  const KernelTable& kernels = kernels_for(geometry, params.input);
+  run_items(tiles * params.chunk_groups, threads,
+            [&](int64_t begin, int64_t end) { kernels.grad_grid(params, begin, end); });
   if (params.chunk_groups > 1) {
-    run_items(tiles, threads, [&](int64_t begin, int64_t end) {
-      active_kernels().finish_grad_grid(params, begin, end);
-    });
+    run_items(tiles, threads,
+              [&](int64_t begin, int64_t end) { kernels.finish_grad_grid(params, begin, end); });
   }
   return grad_grid;
 }

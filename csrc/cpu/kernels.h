@@ -54,6 +54,19 @@ struct GradGridParams {
   void* partial;
 };
 
+/// True when offsets within one plane of the view fit 32 bits, with room for size + 1 and for a
+/// float that rounds up. Only the baseline has kernels for wider ones: such planes take gigabytes.
+inline bool has_narrow_offsets(const Geometry& geometry, const View& image) {
+  constexpr int64_t kLimit = (int64_t(1) << 31) - 256;
+  int64_t reach = 0;
+  for (int a = 0; a < geometry.dims; ++a) {
+    if (geometry.input_size[a] >= kLimit || image.stride[a] >= kLimit) return false;
+    reach += (geometry.input_size[a] - 1) * image.stride[a];
+    if (reach >= kLimit) return false;
+  }
+  return true;
+}
+
 struct KernelTable {
   void (*forward)(const ForwardParams&, int64_t begin, int64_t end);
   void (*grad_input)(const GradInputParams&, int64_t begin, int64_t end);

@@ -15,13 +15,13 @@ class PlanePixels {
   using storage_t = typename scalar::storage_t;
   using compute_t = typename Tile::compute_t;
   static constexpr int kTaps = Tile::kTaps;
-  static constexpr int kTapsZ = Tile::kDims == 3 ? kTaps : 1;
+  static constexpr int kTapsZ = Tile::kTapsZ;
   // 16-bit elements have no vector gather: they are fetched one by one, then converted as vectors.
   static constexpr bool kFetched = sizeof(storage_t) == 2;
 
   PlanePixels(const storage_t* plane, const Tile& tile) : plane_(plane), tile_(tile) {
     if constexpr (kFetched) {
-      for (int kz = 0; kz < kTapsZ; ++kz) {
+      for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
         for (int ky = 0; ky < kTaps; ++ky) {
           for (int kx = 0; kx < kTaps; ++kx) {
             storage_t* row = fetched_[(kz * kTaps + ky) * kTaps + kx];
@@ -42,14 +42,13 @@ class PlanePixels {
 
  private:
   GRIDSAMPLE_INLINE storage_t read(int kz, int ky, int kx, int i) const {
-    const auto offset = combined_offset(tile_, kz, ky, kx, i);
-    if constexpr (kInside) {
-      return plane_[offset];
-    } else {
-      // Selected after the load, from an address that is always good: any plane has a pixel 0.
-      const storage_t value = plane_[offset < 0 ? 0 : offset];
-      return offset < 0 ? storage_t(0) : value;
-    }
+    const auto where = plane_offset(tile_, kz, ky, kx, i);
+    if constexpr (kInside) return plane_[where.offset];
+    // Erased after the load, bit by bit: weighting by 0 would let an infinity through.
+    using bits_t = UnsignedOf<sizeof(storage_t)>;
+    const auto inside = static_cast<bits_t>(~where.outside);
+    return bit_cast<storage_t>(
+        static_cast<bits_t>(bit_cast<bits_t>(plane_[where.safe()]) & inside));
   }
 
   const storage_t* plane_;
@@ -61,7 +60,7 @@ class PlanePixels {
 template <typename Tile>
 struct SampleTaps {
   static constexpr int kTaps = Tile::kTaps;
-  static constexpr int kTapsZ = Tile::kDims == 3 ? kTaps : 1;
+  static constexpr int kTapsZ = Tile::kTapsZ;
 
   int count = 0;
   typename Tile::offset_t offset[kTapsZ * kTaps * kTaps];
@@ -69,14 +68,14 @@ struct SampleTaps {
   int8_t k[kTapsZ * kTaps * kTaps][kMaxDims];  // which tap of each axis
 
   SampleTaps(const Tile& tile, int i) {
-    for (int kz = 0; kz < kTapsZ; ++kz) {
+    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
       for (int ky = 0; ky < kTaps; ++ky) {
         for (int kx = 0; kx < kTaps; ++kx) {
-          const auto where = combined_offset(tile, kz, ky, kx, i);
-          if (where < 0) continue;
-          auto product = tile.weight[1][ky][i] * tile.weight[0][kx][i];
-          if constexpr (Tile::kDims == 3) product = tile.weight[2][kz][i] * product;
-          offset[count] = where;
+          const auto where = plane_offset(tile, kz, ky, kx, i);
+          if (where.outside) continue;
+          auto product = tile.axis[1].weight[ky][i] * tile.axis[0].weight[kx][i];
+          if constexpr (Tile::kDims == 3) product = tile.axis[2].weight[kz][i] * product;
+          offset[count] = where.offset;
           weight[count] = product;
           k[count][0] = static_cast<int8_t>(kx);
           k[count][1] = static_cast<int8_t>(ky);

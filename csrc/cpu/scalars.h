@@ -18,6 +18,10 @@ GRIDSAMPLE_INLINE To bit_cast(From from) {
   return to;
 }
 
+template <size_t kBytes>
+using UnsignedOf = std::conditional_t<kBytes == 2, uint16_t,
+                                      std::conditional_t<kBytes == 4, uint32_t, uint64_t>>;
+
 template <DType kDType>
 struct Scalar;
 

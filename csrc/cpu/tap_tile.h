@@ -7,78 +7,94 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
+/// One axis of a tile.
+template <typename T, typename index_t, int taps, bool derivatives>
+struct AxisTapTile {
+  using compute_t = T;
+  using offset_t = index_t;
+  static constexpr int kTaps = taps;
+  static constexpr bool kDerivatives = derivatives;
+
+  alignas(64) offset_t offset[kTaps][kTileSize];  // in elements, or kOutside
+  alignas(64) compute_t weight[kTaps][kTileSize];
+  alignas(64) compute_t derivative[kDerivatives ? kTaps : 1][kTileSize];
+  alignas(64) compute_t slope[kTileSize];
+};
+
 template <typename T, typename index_t, int dims, int taps, bool derivatives>
 struct TapTile {
   using compute_t = T;
   using offset_t = index_t;
   static constexpr int kDims = dims;
   static constexpr int kTaps = taps;
-  static constexpr bool kDerivatives = derivatives;
+  static constexpr int kTapsZ = dims == 3 ? taps : 1;
 
-  alignas(64) offset_t offset[kDims][kTaps][kTileSize];  // in elements, or kOutside
-  alignas(64) compute_t weight[kDims][kTaps][kTileSize];
-  alignas(64) compute_t derivative[derivatives ? kDims : 1][derivatives ? kTaps : 1][kTileSize];
-  alignas(64) compute_t slope[derivatives ? kDims : 1][kTileSize];
+  AxisTapTile<T, index_t, taps, derivatives> axis[kDims];
   int count;    // samples; the lanes beyond repeat the last one
   bool inside;  // no tap is outside
 };
 
 /// One lane of one axis. A function of its own, because the compiler vectorises locals of an inlined
 /// function but not structs declared in the body of a simd loop.
-template <Mode kMode, Padding kPadding, bool kFar, typename Tile>
-GRIDSAMPLE_INLINE void fill_lane(Tile& tile, int a, int i, typename Tile::compute_t grid_value,
-                                 const Axis<typename Tile::compute_t>& axis,
-                                 typename Tile::offset_t size, typename Tile::offset_t stride) {
+template <Mode kMode, Padding kPadding, bool kFar, typename AxisTile>
+GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, int i, typename AxisTile::compute_t grid_value,
+                                 const Axis<typename AxisTile::compute_t>& axis,
+                                 typename AxisTile::offset_t size,
+                                 typename AxisTile::offset_t stride) {
   const auto taps = axis_taps<kMode, kPadding, kFar>(grid_value, axis);
   GRIDSAMPLE_UNROLL
-  for (int k = 0; k < Tile::kTaps; ++k) {
-    tile.offset[a][k][i] = tap_offset(taps.position[k], size, stride);
-    tile.weight[a][k][i] = taps.weight[k];
-    if constexpr (Tile::kDerivatives) tile.derivative[a][k][i] = taps.derivative[k];
+  for (int k = 0; k < AxisTile::kTaps; ++k) {
+    tile.offset[k][i] = tap_offset(taps.position[k], size, stride);
+    tile.weight[k][i] = taps.weight[k];
+    if constexpr (AxisTile::kDerivatives) tile.derivative[k][i] = taps.derivative[k];
   }
-  if constexpr (Tile::kDerivatives) tile.slope[a][i] = taps.slope;
+  if constexpr (AxisTile::kDerivatives) tile.slope[i] = taps.slope;
 }
 
-/// One axis. kFar: some coordinate is past kNearLimit, where reflecting takes the exact way.
-template <Mode kMode, Padding kPadding, bool kFar, typename Tile>
-void fill_axis(Tile& tile, int a, const typename Tile::compute_t* grid_values,
-               const Axis<typename Tile::compute_t>& axis, int64_t size, int64_t stride) {
-  const auto axis_size = static_cast<typename Tile::offset_t>(size);
-  const auto axis_stride = static_cast<typename Tile::offset_t>(stride);
+/// kFar: some coordinate is past kNearLimit, where reflecting takes the exact way.
+template <Mode kMode, Padding kPadding, bool kFar, typename AxisTile>
+void fill_axis(AxisTile& tile, const typename AxisTile::compute_t* grid_values,
+               const Axis<typename AxisTile::compute_t>& axis, int64_t size, int64_t stride) {
+  const auto axis_size = static_cast<typename AxisTile::offset_t>(size);
+  const auto axis_stride = static_cast<typename AxisTile::offset_t>(stride);
 #pragma omp simd
   for (int i = 0; i < kTileSize; ++i) {
-    fill_lane<kMode, kPadding, kFar>(tile, a, i, grid_values[i], axis, axis_size, axis_stride);
+    fill_lane<kMode, kPadding, kFar>(tile, i, grid_values[i], axis, axis_size, axis_stride);
   }
 }
 
-template <Mode kMode, typename Tile>
-void fill_axis(Tile& tile, int a, const typename Tile::compute_t* grid_values, Padding padding,
-               const Axis<typename Tile::compute_t>& axis, int64_t size, int64_t stride) {
-  using compute_t = typename Tile::compute_t;
+template <typename compute_t>
+bool any_far(const compute_t* grid_values, const Axis<compute_t>& axis) {
+  int far = 0;
+#pragma omp simd reduction(| : far)
+  for (int i = 0; i < kTileSize; ++i) {
+    far |= std::fabs(unnormalize(grid_values[i], axis).value) >= kNearLimit<compute_t>;
+  }
+  return far != 0;
+}
+
+template <Mode kMode, typename AxisTile>
+void fill_axis(AxisTile& tile, const typename AxisTile::compute_t* grid_values, Padding padding,
+               const Axis<typename AxisTile::compute_t>& axis, int64_t size, int64_t stride) {
   switch (padding) {
     case Padding::kZeros:
-      return fill_axis<kMode, Padding::kZeros, false>(tile, a, grid_values, axis, size, stride);
+      return fill_axis<kMode, Padding::kZeros, false>(tile, grid_values, axis, size, stride);
     case Padding::kBorder:
-      return fill_axis<kMode, Padding::kBorder, false>(tile, a, grid_values, axis, size, stride);
-    case Padding::kReflection: {
-      int far = 0;
-      for (int i = 0; i < kTileSize; ++i) {
-        far |= std::fabs(unnormalize(grid_values[i], axis).value) >= kNearLimit<compute_t>;
-      }
-      return far ? fill_axis<kMode, Padding::kReflection, true>(tile, a, grid_values, axis, size,
-                                                                 stride)
-                 : fill_axis<kMode, Padding::kReflection, false>(tile, a, grid_values, axis, size,
-                                                                  stride);
-    }
+      return fill_axis<kMode, Padding::kBorder, false>(tile, grid_values, axis, size, stride);
+    case Padding::kReflection:
+      return any_far(grid_values, axis)
+                 ? fill_axis<kMode, Padding::kReflection, true>(tile, grid_values, axis, size,
+                                                                stride)
+                 : fill_axis<kMode, Padding::kReflection, false>(tile, grid_values, axis, size,
+                                                                 stride);
   }
 }
 
 template <typename Tile>
 void update_inside(Tile& tile) {
   typename Tile::offset_t any = 0;
-  for (int a = 0; a < Tile::kDims; ++a) {
-    for (int k = 0; k < Tile::kTaps; ++k) {
-      const auto* offset = tile.offset[a][k];
+  for (const auto& axis : tile.axis) {
+    for (const auto& offset : axis.offset) {
 #pragma omp simd reduction(| : any)
       for (int i = 0; i < kTileSize; ++i) any |= offset[i];
     }
@@ -93,11 +109,16 @@ void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t b
   using compute_t = typename Tile::compute_t;
   TileOffsets located;
   locate_samples(geometry, grid, first, count, located);
-  alignas(64) compute_t values[kTileSize];
+  // All axes are read before the first is used: a vector load right behind the scalar stores of
+  // what it loads would wait for them.
+  alignas(64) compute_t values[Tile::kDims][kTileSize];
   for (int a = 0; a < Tile::kDims; ++a) {
-    load_samples(grid, batch * grid.batch_stride + a * grid.channel_stride, located, true, values);
+    load_samples(grid, batch * grid.batch_stride + a * grid.channel_stride, located, true,
+                 values[a]);
+  }
+  for (int a = 0; a < Tile::kDims; ++a) {
     const int64_t size = geometry.input_size[a];
-    fill_axis<kMode>(tile, a, values, geometry.padding,
+    fill_axis<kMode>(tile.axis[a], values[a], geometry.padding,
                      make_axis<compute_t>(size, geometry.align_corners), size, image.stride[a]);
   }
   tile.count = count;
@@ -111,7 +132,7 @@ void restrict_taps(Tile& tile, int a, int64_t begin, int64_t end, int64_t stride
   const auto low = static_cast<offset_t>(begin * stride);
   const auto high = static_cast<offset_t>(end * stride);
   for (int k = 0; k < Tile::kTaps; ++k) {
-    auto* offset = tile.offset[a][k];
+    auto* offset = tile.axis[a].offset[k];
 #pragma omp simd
     for (int i = 0; i < kTileSize; ++i) {
       offset[i] = offset[i] >= low && offset[i] < high ? offset[i] : offset_t(kOutside);
@@ -129,16 +150,19 @@ struct ActiveSamples {
 template <typename Tile>
 void list_active(const Tile& tile, ActiveSamples& active) {
   using offset_t = typename Tile::offset_t;
+  if (tile.inside) {
+    active.count = tile.count;
+    for (int i = 0; i < kTileSize; ++i) active.index[i] = static_cast<int16_t>(i);
+    return;
+  }
   offset_t dead[kTileSize] = {};  // negative where all taps of some axis are outside
-  if (!tile.inside) {
-    for (int a = 0; a < Tile::kDims; ++a) {
+  for (const auto& axis : tile.axis) {
 #pragma omp simd
-      for (int i = 0; i < kTileSize; ++i) {
-        offset_t all = tile.offset[a][0][i];
-        GRIDSAMPLE_UNROLL
-        for (int k = 1; k < Tile::kTaps; ++k) all &= tile.offset[a][k][i];
-        dead[i] |= all;
-      }
+    for (int i = 0; i < kTileSize; ++i) {
+      offset_t all = axis.offset[0][i];
+      GRIDSAMPLE_UNROLL
+      for (int k = 1; k < Tile::kTaps; ++k) all &= axis.offset[k][i];
+      dead[i] |= all;
     }
   }
   active.count = 0;
@@ -148,18 +172,27 @@ void list_active(const Tile& tile, ActiveSamples& active) {
   }
 }
 
-/// The combined offset of one tap of one sample, negative if it is outside on any axis.
+/// Where one tap of one sample is in its plane. Branch-free, so that loops over samples vectorise.
+template <typename offset_t>
+struct PlaneOffset {
+  offset_t offset;   // in the image when `outside` is 0, else anything
+  offset_t outside;  // all ones when outside on any axis, else 0
+
+  /// An offset that is always in the plane.
+  GRIDSAMPLE_INLINE offset_t safe() const { return offset & ~outside; }
+};
+
 template <typename Tile>
-GRIDSAMPLE_INLINE typename Tile::offset_t combined_offset(const Tile& tile, int kz, int ky, int kx,
-                                                          int i) {
+GRIDSAMPLE_INLINE PlaneOffset<typename Tile::offset_t> plane_offset(const Tile& tile, int kz,
+                                                                    int ky, int kx, int i) {
   using offset_t = typename Tile::offset_t;
-  offset_t sum = tile.offset[0][kx][i] + tile.offset[1][ky][i];
-  offset_t signs = tile.offset[0][kx][i] | tile.offset[1][ky][i];
+  offset_t sum = tile.axis[0].offset[kx][i] + tile.axis[1].offset[ky][i];
+  offset_t signs = tile.axis[0].offset[kx][i] | tile.axis[1].offset[ky][i];
   if constexpr (Tile::kDims == 3) {
-    sum += tile.offset[2][kz][i];
-    signs |= tile.offset[2][kz][i];
+    sum += tile.axis[2].offset[kz][i];
+    signs |= tile.axis[2].offset[kz][i];
   }
-  return signs < 0 ? offset_t(kOutside) : sum;
+  return {sum, signs >> (8 * sizeof(offset_t) - 1)};
 }
 
 GRIDSAMPLE_NAMESPACE_END

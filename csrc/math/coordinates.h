@@ -8,7 +8,9 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "../params.h"
 #include "macros.h"
@@ -27,13 +29,14 @@ template <typename T>
 struct Axis {
   T extent;
   T shift;
-  T last;  // S - 1
+  T last;  // S - 1, or the largest T below it
 };
 
 template <typename T>
 GRIDSAMPLE_INLINE Axis<T> make_axis(int64_t size, bool align_corners) {
-  return {static_cast<T>(align_corners ? size - 1 : size), align_corners ? T(0) : T(1),
-          static_cast<T>(size - 1)};
+  T last = static_cast<T>(size - 1);
+  if (static_cast<int64_t>(last) > size - 1) last = std::nextafter(last, T(0));
+  return {static_cast<T>(align_corners ? size - 1 : size), align_corners ? T(0) : T(1), last};
 }
 
 template <typename T>
@@ -41,6 +44,25 @@ struct Coordinate {
   T value;
   T slope;
 };
+
+/// condition ? yes : no, on the CPU by bits: from ternaries on values that decide later comparisons
+/// GCC makes a web of branches, and from it slow vector code.
+template <typename T>
+GRIDSAMPLE_INLINE T select(bool condition, T yes, T no) {
+#if defined(__CUDACC__)
+  return condition ? yes : no;
+#else
+  using bits_t = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+  const bits_t mask = bits_t(0) - static_cast<bits_t>(condition);
+  bits_t yes_bits, no_bits;
+  std::memcpy(&yes_bits, &yes, sizeof(T));
+  std::memcpy(&no_bits, &no, sizeof(T));
+  const bits_t bits = (yes_bits & mask) | (no_bits & ~mask);
+  T chosen;
+  std::memcpy(&chosen, &bits, sizeof(T));
+  return chosen;
+#endif
+}
 
 template <typename T>
 GRIDSAMPLE_INLINE T clamp(T value, T low, T high) {
@@ -54,9 +76,9 @@ template <typename T>
 GRIDSAMPLE_INLINE Coordinate<T> unnormalize(T x, const Axis<T>& axis) {
   constexpr T kLargest = std::numeric_limits<T>::max();
   const bool finite = x - x == T(0);
-  const T safe = clamp(x == x ? x : T(-1), -kLargest, kLargest);
+  const T safe = select(x == x, clamp(x, -kLargest, kLargest), T(-1));
   const T value = ((safe + T(1)) * axis.extent - axis.shift) * T(0.5);
-  return {clamp(value, -kLargest, kLargest), finite ? axis.extent * T(0.5) : T(0)};
+  return {clamp(value, -kLargest, kLargest), select(finite, axis.extent * T(0.5), T(0))};
 }
 
 /// Below this distance from the fold the quick reflection is exact: see reflect.
@@ -84,22 +106,23 @@ GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
   } else {
     T folds = std::floor(distance / axis.extent);
     remainder = distance - folds * axis.extent;
-    folds = remainder < T(0) ? folds - T(1) : folds;
-    remainder = remainder < T(0) ? remainder + axis.extent : remainder;
+    const bool too_many = remainder < T(0);
+    folds = select(too_many, folds - T(1), folds);
+    remainder = select(too_many, remainder + axis.extent, remainder);
     odd = folds - std::floor(folds * T(0.5)) * T(2) != T(0);
   }
-  const T folded = low + (odd ? axis.extent - remainder : remainder);
-  const T slope = (below < T(0)) != odd ? T(-1) : T(1);
+  const T folded = low + select(odd, axis.extent - remainder, remainder);
+  const T slope = select((below < T(0)) != odd, T(-1), T(1));
   // One pixel and align_corners: both folds are 0, and so is every coordinate.
   const bool has_extent = axis.extent > T(0);
-  return {has_extent ? folded : T(0), has_extent ? slope : T(0)};
+  return {select(has_extent, folded, T(0)), select(has_extent, slope, T(0))};
 }
 
 /// Clamp to the image; the slope ends where the clamp takes hold, borders included.
 template <typename T>
 GRIDSAMPLE_INLINE Coordinate<T> clamp_to_image(Coordinate<T> x, const Axis<T>& axis) {
   const bool inside = x.value > T(0) && x.value < axis.last;
-  return {clamp(x.value, T(0), axis.last), inside ? x.slope : T(0)};
+  return {clamp(x.value, T(0), axis.last), select(inside, x.slope, T(0))};
 }
 
 /// The padding rule applied to a coordinate. kFar: see reflect.

@@ -68,7 +68,9 @@ constexpr int kOutside = -1;
 template <typename offset_t, typename T>
 GRIDSAMPLE_INLINE offset_t tap_offset(T position, offset_t size, offset_t stride) {
   const offset_t index = static_cast<offset_t>(clamp(position, T(-1), static_cast<T>(size)));
-  return index >= 0 && index < size ? index * stride : offset_t(kOutside);
+  // By bits, like select: all ones is kOutside.
+  const bool outside = (index < 0) | (index >= size);
+  return (index * stride) | (offset_t(0) - static_cast<offset_t>(outside));
 }
 
 GRIDSAMPLE_NAMESPACE_END

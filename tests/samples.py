@@ -1,0 +1,265 @@
+"""Where every test draws its cases, tensors and tolerances from."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+MODES = ("bilinear", "nearest", "bicubic")
+PADDING_MODES = ("zeros", "border", "reflection")
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+# Relative to the larger of 1 and the expected values. float64 and float32: thousands and dozens of
+# roundings; the halves: the one rounding of the result, with a margin for sums next to a tie.
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 4e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+
+# No coordinate of a grid that is compared with another implementation comes closer than this to a
+# pixel centre or edge, where values (nearest) and slopes jump.
+BAND = 0.05
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to call: the options, and the number of spatial dimensions."""
+
+    dims: int
+    mode: str
+    padding_mode: str
+    align_corners: bool
+
+    def __str__(self):
+        reach = "corners" if self.align_corners else "edges"
+        return f"{self.dims}d-{self.mode}-{self.padding_mode}-{reach}"
+
+    @property
+    def options(self):
+        """The arguments after (input, grid) of the public function."""
+        return self.mode, self.padding_mode, self.align_corners
+
+    @property
+    def op_options(self):
+        """The same, as the ops take them."""
+        return MODES.index(self.mode), PADDING_MODES.index(self.padding_mode), self.align_corners
+
+
+CASES = [
+    Case(*options) for options in itertools.product((2, 3), MODES, PADDING_MODES, (False, True))
+]
+
+
+def cases(**fixed):
+    return [
+        case for case in CASES if all(getattr(case, name) == value for name, value in fixed.items())
+    ]
+
+
+def torch_supports(case):
+    """Whether the installed torch has this case; 5-D bicubic came late."""
+    try:
+        F.grid_sample(
+            torch.zeros(1, 1, *[2] * case.dims),
+            torch.zeros(1, *[1] * case.dims, case.dims),
+            *case.options,
+        )
+    except RuntimeError:
+        return False
+    return True
+
+
+TORCH_CASES = [case for case in CASES if torch_supports(case)]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes for both numbers of dimensions: 2-D takes the last two of `size` and of `out`."""
+
+    name: str
+    N: int = 2
+    C: int = 3
+    size: tuple = (3, 4, 5)
+    out: tuple = (2, 3, 4)
+    N_input: int | None = None
+    N_grid: int | None = None
+
+    def __str__(self):
+        return self.name
+
+    def input_shape(self, dims):  # noqa: D102
+        return (self.N if self.N_input is None else self.N_input, self.C, *self.size[-dims:])
+
+    def grid_shape(self, dims):  # noqa: D102
+        return (self.N if self.N_grid is None else self.N_grid, *self.out[-dims:], dims)
+
+
+SMALL = Shape("small")
+SHAPES = [
+    SMALL,
+    Shape("one_image_one_channel", N=1, C=1, size=(5, 7, 3), out=(1, 5, 17)),
+    Shape("odd_channels", N=1, C=19, size=(2, 5, 3), out=(2, 1, 3)),
+    Shape("size_1_width", size=(3, 4, 1)),
+    Shape("size_1_height", size=(3, 1, 4)),
+    Shape("size_1_depth", size=(1, 3, 4)),
+    Shape("size_1_everywhere", size=(1, 1, 1)),
+    Shape("one_sample", out=(1, 1, 1)),
+    Shape("input_broadcast", N_input=1, N_grid=3),
+    Shape("grid_broadcast", N_input=3, N_grid=1),
+]
+EMPTY_SHAPES = [
+    Shape("no_images", N=0),
+    Shape("no_images_one_grid", N_input=0, N_grid=1),
+    Shape("no_grids_one_image", N_input=1, N_grid=0),
+    Shape("no_channels", C=0),
+    Shape("no_width_out", out=(2, 3, 0)),
+    Shape("no_height_out", out=(2, 0, 3)),
+]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape, dtype=torch.float64, device="cpu", seed=0):
+    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64).to(device, dtype)
+
+
+def normalize(coordinates, sizes, align_corners):
+    """Turn pixel coordinates, last dimension x, y(, z), into grid values.
+
+    With align_corners an axis of size 1 has only the coordinate 0, whatever the grid value.
+    """
+    sizes = torch.tensor(sizes[::-1], dtype=torch.float64)
+    if align_corners:
+        return torch.where(sizes == 1, coordinates, 2 * coordinates / (sizes - 1).clamp(min=1) - 1)
+    return (2 * coordinates + 1) / sizes - 1
+
+
+def off_lattice(coordinates):
+    """Squeeze coordinates out of the bands around multiples of 1/2.
+
+    [k, k + 1/2] -> [k + BAND, k + 1/2 - BAND]
+    """
+    cell = (2 * coordinates).floor()
+    return (cell + 2 * BAND + (1 - 4 * BAND) * (2 * coordinates - cell)) / 2
+
+
+def interior_grid(shape, sizes, align_corners, dtype=torch.float64, device="cpu", seed=1):
+    """All four cubic taps of every axis inside, for axes of 4 or more; off the lattice."""
+    inner = torch.tensor([max(size - 3, 0) for size in sizes[::-1]], dtype=torch.float64)
+    u = 1 + inner * torch.rand(shape, generator=generator(seed), dtype=torch.float64)
+    return normalize(off_lattice(u), sizes, align_corners).to(device, dtype)
+
+
+def wide_grid(shape, sizes, align_corners, dtype=torch.float64, device="cpu", seed=1):
+    """From two image widths before the image to two behind, half of it inside; off the lattice."""
+    lengths = torch.tensor(sizes[::-1], dtype=torch.float64)
+    r = 2 * torch.rand(shape, generator=generator(seed), dtype=torch.float64) - 1
+    scale = torch.where(torch.rand(shape, generator=generator(seed + 1)) < 0.5, 0.5, 2.5)
+    u = lengths * (0.5 + r * scale)
+    return normalize(off_lattice(u), sizes, align_corners).to(device, dtype)
+
+
+def identity_grid(sizes, align_corners, dtype=torch.float64, device="cpu"):
+    """One sample at every pixel centre, shape (1, ...sizes, dims)."""
+    axes = torch.meshgrid(
+        *[torch.arange(size, dtype=torch.float64) for size in sizes], indexing="ij"
+    )
+    return normalize(torch.stack(axes[::-1], -1), sizes, align_corners)[None].to(device, dtype)
+
+
+def sample(
+    case, shape=SMALL, dtype=torch.float64, grid_dtype=None, device="cpu", make_grid=wide_grid
+):
+    """(input, grid) for a case."""
+    input_shape, grid_shape = shape.input_shape(case.dims), shape.grid_shape(case.dims)
+    input = randn(*input_shape, dtype=dtype, device=device)
+    grid = make_grid(grid_shape, input_shape[2:], case.align_corners, grid_dtype or dtype, device)
+    return input, grid
+
+
+def grad_like(input, grid, seed=3):
+    """Draw a gradient for the output of (input, grid)."""
+    N = grid.shape[0] if input.shape[0] == 1 else input.shape[0]
+    return randn(
+        N, input.shape[1], *grid.shape[1:-1], dtype=input.dtype, device=input.device, seed=seed
+    )
+
+
+def channels_last(tensor):
+    """Put the channels innermost in memory, even where is_contiguous() cannot tell."""
+    return tensor.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def sliced(tensor):
+    """Take every second element, in every dimension, of a tensor with NaN in between."""
+    larger = tensor.new_full([2 * size + 1 for size in tensor.shape], float("nan"))
+    view = larger[tuple(slice(1, None, 2) for _ in tensor.shape)]
+    return view.copy_(tensor)
+
+
+def reversed_dimensions(tensor):
+    """Put the first dimension innermost in memory."""
+    order = range(tensor.dim() - 1, -1, -1)
+    return tensor.permute(*order).contiguous().permute(*order)
+
+
+def expanded(tensor):
+    """Repeat the first column of an image by stride 0."""
+    return tensor[..., :1].expand_as(tensor)
+
+
+INPUT_LAYOUTS = {
+    "contiguous": torch.Tensor.contiguous,
+    "channels_last": channels_last,
+    "sliced": sliced,
+    "sliced_channels_last": lambda tensor: channels_last(torch.cat([tensor, tensor], -1))[..., ::2],
+    "reversed_dimensions": reversed_dimensions,
+    "spatial_transposed": lambda tensor: tensor.transpose(-1, -2).contiguous().transpose(-1, -2),
+    "expanded_width": expanded,
+    "expanded_channels": lambda tensor: tensor[:, :1].expand_as(tensor),
+    "expanded_batch": lambda tensor: tensor[:1].expand_as(tensor),
+}
+GRID_LAYOUTS = {
+    "contiguous": torch.Tensor.contiguous,
+    "sliced": sliced,
+    "coordinates_first": lambda grid: grid.movedim(-1, 1).contiguous().movedim(1, -1),
+    "reversed_dimensions": reversed_dimensions,
+    "expanded_width": lambda grid: grid[..., :1, :].expand_as(grid),
+    "expanded_batch": lambda grid: grid[:1].expand_as(grid),
+}
+
+
+def assert_close(actual, expected, dtype=None, terms=1.0):
+    """Compare a result in its own type with float64 values, by the table above.
+
+    terms: the size of the terms that were added up, where a sum may come out far smaller.
+    """
+    assert actual.dtype == (dtype or actual.dtype)
+    expected = expected.to(actual.device)
+    finite = expected[expected.isfinite()].abs()
+    scale = max(terms, finite.max().item() if finite.numel() else 0.0)
+    tolerance = TOLERANCES[actual.dtype]
+    torch.testing.assert_close(
+        actual.double(), expected, rtol=tolerance, atol=tolerance * scale, equal_nan=True
+    )
+
+
+def assert_gradients_close(actual, expected, input, grid):
+    """Compare (grad_input, grad_grid) with float64 values.
+
+    grad_grid adds C terms of S/2, which cancel where padding repeats one pixel under all taps.
+    """
+    assert [gradient.shape for gradient in actual] == [input.shape, grid.shape]
+    terms = max(input.shape[2:]) / 2 * math.sqrt(input.shape[1])
+    assert_close(actual[0], expected[0], input.dtype)
+    assert_close(actual[1], expected[1], grid.dtype, max(terms, 1.0))
+
+
+def assert_bitwise_equal(actual, expected):
+    assert actual.dtype == expected.dtype
+    assert actual.shape == expected.shape
+    integer = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[
+        actual.element_size()
+    ]
+    assert torch.equal(actual.contiguous().view(integer), expected.contiguous().view(integer))

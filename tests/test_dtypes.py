@@ -1,0 +1,119 @@
+"""Half, bfloat16, single and double, input and grid independently."""
+
+import itertools
+
+import pytest
+import reference
+import samples
+import torch
+
+from gridsample_ext import grid_sample
+
+grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward
+
+HALF_DTYPES = (torch.float16, torch.bfloat16)
+TINY = samples.Shape("tiny", N=1, C=2, size=(3, 4, 5), out=(1, 2, 3))
+
+
+def name(dtype):
+    return str(dtype).removeprefix("torch.")
+
+
+@pytest.mark.parametrize(
+    "dtypes",
+    list(itertools.product(samples.DTYPES, repeat=2)),
+    ids=lambda p: "-".join(map(name, p)),
+)
+@pytest.mark.parametrize("case", samples.CASES, ids=str)
+def test_matches_reference(case, dtypes, device):
+    input, grid = samples.sample(case, TINY, *dtypes, device=device)
+    expected = reference.grid_sample(input, grid, *case.options)
+    samples.assert_close(grid_sample(input, grid, *case.options), expected, dtype=input.dtype)
+
+    grad_output = samples.grad_like(input, grid)
+    actual = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])
+    expected = reference.grid_sample_backward(grad_output, input, grid, *case.options)
+    samples.assert_gradients_close(actual, expected, input, grid)
+
+
+@pytest.mark.parametrize("grad_dtype", samples.DTYPES, ids=name)
+@pytest.mark.parametrize("case", samples.cases(padding_mode="zeros", align_corners=False), ids=str)
+def test_grad_output_of_another_dtype(case, grad_dtype, device):
+    """A direct call may have one: it is converted, and changes no result's type."""
+    input, grid = samples.sample(case, TINY, torch.float32, device=device)
+    grad_output = samples.grad_like(input, grid).to(grad_dtype)
+    actual = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])
+    expected = reference.grid_sample_backward(grad_output, input, grid, *case.options)
+    samples.assert_gradients_close(actual, expected, input, grid)
+
+
+@pytest.mark.parametrize("dtype", HALF_DTYPES, ids=name)
+@pytest.mark.parametrize("case", samples.CASES, ids=str)
+def test_half_is_the_float32_result_rounded_once(case, dtype, device):
+    shape = samples.Shape("rounded", N=2, C=19, size=(5, 6, 7), out=(3, 5, 7))
+    input, grid = samples.sample(case, shape, dtype, device=device)
+    expected = grid_sample(input.float(), grid.float(), *case.options).to(dtype)
+    assert torch.equal(grid_sample(input, grid, *case.options), expected)
+
+
+@pytest.mark.parametrize("dtype", samples.DTYPES, ids=name)
+@pytest.mark.parametrize("case", samples.cases(mode="nearest"), ids=str)
+def test_nearest_copies_pixels(case, dtype, device):
+    input, grid = samples.sample(case, samples.SMALL, dtype, device=device)
+    output = grid_sample(input, grid, *case.options)
+    pixels = torch.cat([input.flatten(), input.new_zeros(1)])
+    assert torch.isin(output, pixels).all()
+
+
+@pytest.mark.parametrize(
+    "dtypes",
+    [(torch.float32, torch.float64), (torch.float64, torch.float32)],
+    ids=lambda p: name(p[0]),
+)
+@pytest.mark.parametrize("case", samples.cases(padding_mode="reflection"), ids=str)
+def test_coordinates_are_float64_if_either_is(case, dtypes, device):
+    """So far out that float32 coordinates are off by a pixel and more."""
+    input, grid = samples.sample(case, TINY, dtypes[0], device=device)
+    grid = (grid.double() + 4 * 2**20).to(dtypes[1])
+    if dtypes[1] == torch.float64:
+        assert not torch.equal(grid.float().double(), grid)
+    expected = reference.grid_sample(input, grid, *case.options)
+    samples.assert_close(grid_sample(input, grid, *case.options), expected, dtype=input.dtype)
+
+
+@pytest.mark.parametrize("dtype", HALF_DTYPES, ids=name)
+@pytest.mark.parametrize("mode", samples.MODES)
+def test_half_coordinates_are_computed_in_float32(mode, dtype, device):
+    """Held in half, coordinates up to 999 would be off by a quarter of a pixel, or by two."""
+    input = samples.randn(1, 1, 1, 999, dtype=torch.float32, device=device)
+    grid = (2 * torch.rand(1, 1, 200, 2, generator=samples.generator(4)) - 1).to(device, dtype)
+    expected = reference.grid_sample(input, grid, mode, "border", False)
+    samples.assert_close(
+        grid_sample(input, grid, mode, "border", False), expected, dtype=torch.float32
+    )
+
+
+@pytest.mark.parametrize("dtype", HALF_DTYPES, ids=name)
+@pytest.mark.parametrize("case", samples.cases(padding_mode="border", align_corners=True), ids=str)
+def test_half_gradients_accumulate_in_float32(case, dtype, device):
+    """4096 ones onto one pixel, and 4096 channels into one grid point.
+
+    A sum of ones sticks at 2048 in float16, at 256 in bfloat16.
+    """
+    size = (1, 3, 3)[-case.dims :]
+    input = torch.zeros(1, 1, *size, dtype=dtype, device=device)
+    grid = torch.zeros(1, *(1, 64, 64)[-case.dims :], case.dims, dtype=dtype, device=device)
+    ones = torch.ones(1, 1, *grid.shape[1:-1], dtype=dtype, device=device)
+    grad_input, _ = grid_sample_backward(ones, input, grid, *case.op_options, [True, False])
+    assert grad_input[(0, 0, *[s // 2 for s in size])].item() == 4096
+
+    ramp = torch.arange(3, dtype=dtype, device=device).expand(1, 4096, *size)
+    grid, ones = (
+        grid[(slice(None), *[slice(1)] * case.dims)],
+        ones.new_ones(1, 4096, *[1] * case.dims),
+    )
+    _, grad_grid = grid_sample_backward(ones, ramp, grid, *case.op_options, [False, True])
+    slope_of_ramp = {"nearest": 0, "bilinear": 1, "bicubic": 1.5}[
+        case.mode
+    ]  # bicubic: -A (v[+1] - v[-1])
+    assert grad_grid.flatten()[0].item() == slope_of_ramp * 4096

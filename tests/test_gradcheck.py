@@ -1,0 +1,54 @@
+"""Gradients against finite differences, in float64.
+
+The grids keep a band around pixel centres and edges, where bilinear slopes jump, that is far wider
+than the step of the differences.
+"""
+
+import pytest
+import samples
+import torch
+
+from gridsample_ext import grid_sample
+
+TINY = samples.Shape("tiny", N=1, C=2, size=(2, 3, 4), out=(1, 2, 3))
+BROADCAST = {
+    "input": samples.Shape("input", C=1, size=(2, 3, 2), out=(1, 2, 2), N_input=1, N_grid=2),
+    "grid": samples.Shape("grid", C=1, size=(2, 3, 2), out=(1, 2, 2), N_input=2, N_grid=1),
+}
+
+
+def gradcheck(case, shape, device):
+    input, grid = samples.sample(case, shape, device=device)
+    inputs = input.requires_grad_(), grid.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda input, grid: grid_sample(input, grid, *case.options), inputs
+    )
+
+
+@pytest.mark.parametrize("case", samples.CASES, ids=str)
+def test_gradcheck(case, device):
+    gradcheck(case, TINY, device)
+
+
+@pytest.mark.parametrize("side", BROADCAST)
+@pytest.mark.parametrize(
+    "case", samples.cases(padding_mode="reflection", align_corners=False), ids=str
+)
+def test_gradcheck_of_a_broadcast_batch(case, side, device):
+    gradcheck(case, BROADCAST[side], device)
+
+
+@pytest.mark.parametrize("loss", [torch.sum, torch.logsumexp], ids=("linear", "curved"))
+@pytest.mark.parametrize("case", samples.cases(align_corners=False), ids=str)
+def test_double_backward_says_no(case, loss, device):
+    """Second derivatives are an error, never left out of a sum in silence.
+
+    Under a linear loss grad_output is a constant: only input and grid connect the gradients to the
+    leaves.
+    """
+    input, grid = samples.sample(case, TINY, device=device)
+    output = grid_sample(input.requires_grad_(), grid.requires_grad_(), *case.options)
+    value = loss(output.flatten(), 0)
+    gradients = torch.autograd.grad(value, (input, grid), create_graph=True)
+    with pytest.raises(RuntimeError):
+        (value + gradients[0].square().sum() + gradients[1].square().sum()).backward()

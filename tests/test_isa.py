@@ -1,0 +1,107 @@
+"""Each SIMD level this CPU has, in a process of its own, gives the same results.
+
+Any other choice is a clear error.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import samples
+import torch
+
+from gridsample_ext import _C
+
+VARIABLE = "GRIDSAMPLE_EXT_ISA"
+LEVELS = ("baseline", "avx2", "avx512")
+DTYPES = (torch.float16, torch.float32, torch.float64)
+SHAPE = samples.Shape("isa", N=2, C=19, size=(4, 7, 9), out=(3, 5, 17))
+
+
+def compute_results():
+    """Compute every result, by name, in one of the processes: they run this file as a program."""
+    from gridsample_ext import grid_sample
+
+    results = {}
+    for case in samples.CASES:
+        for dtype in DTYPES:
+            input, grid = samples.sample(case, SHAPE, dtype)
+            for layout in ("contiguous", "channels_last"):
+                image = samples.INPUT_LAYOUTS[layout](input).requires_grad_()
+                output = grid_sample(image, grid.requires_grad_(), *case.options)
+                gradients = torch.autograd.grad(
+                    output, (image, grid), samples.grad_like(input, grid)
+                )
+                results[f"{case}-{dtype}-{layout}"] = [output.detach(), *gradients]
+    return results
+
+
+def start(level, path):
+    environment = {**os.environ, VARIABLE: level, "OMP_NUM_THREADS": "1"}
+    folder = Path(__file__).parent
+    command = [sys.executable, __file__, str(path)]
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Map level -> (exit code, standard error, path of the results). Two processes at a time."""
+    folder = tmp_path_factory.mktemp("isa")
+    finished = {}
+    for pair in (LEVELS[:2], (LEVELS[2], "sse9")):
+        processes = {level: start(level, folder / level) for level in pair}
+        for level, process in processes.items():
+            _, error = process.communicate(timeout=300)
+            finished[level] = process.returncode, error, folder / level
+    return finished
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def test_build_info():
+    info = _C.build_info()
+    assert isinstance(info, dict)
+    assert "baseline" in info["isa_supported"]
+    assert set(info["isa_supported"]) <= set(LEVELS)
+    assert info["isa"] in info["isa_supported"]
+    assert info["isa_forced"] == os.environ.get(VARIABLE)
+    if info["isa_forced"] is None:
+        assert info["isa"] == max(info["isa_supported"], key=LEVELS.index)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_forced_level_is_used_or_refused(level, runs):
+    code, error, path = runs[level]
+    if level in _C.build_info()["isa_supported"]:
+        assert code == 0, error
+        info = load(path)["build_info"]
+        assert (info["isa"], info["isa_forced"]) == (level, level)
+    else:
+        assert code == 1
+        assert VARIABLE in error
+        assert level in error
+
+
+def test_unknown_level_is_an_error(runs):
+    code, error, _ = runs["sse9"]
+    assert code == 1
+    assert "ImportError" in error or "RuntimeError" in error
+    assert all(word in error for word in (VARIABLE, "sse9", *LEVELS))
+
+
+def test_levels_agree(runs):
+    paths = [path for code, _, path in runs.values() if code == 0]
+    assert len(paths) == len(_C.build_info()["isa_supported"])
+    expected = load(paths[0])["results"]
+    for path in paths[1:]:
+        for key, tensors in load(path)["results"].items():
+            for actual, values in zip(tensors, expected[key], strict=True):
+                samples.assert_close(actual, values.double(), dtype=values.dtype)
+
+
+if __name__ == "__main__":
+    torch.save({"build_info": _C.build_info(), "results": compute_results()}, sys.argv[1])

@@ -1,0 +1,137 @@
+"""Images beyond 16-bit offsets, and offsets beyond 31 bits."""
+
+import pytest
+import samples
+import torch
+
+from gridsample_ext import grid_sample
+
+grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward
+
+HALF_DTYPES = (torch.float16, torch.bfloat16)
+SAMPLES = {2: (61, 67), 3: (13, 17, 19)}
+
+
+def image_size(dims, align_corners):
+    """More than 65,535 pixels, at centres that are exact in half precision under corners."""
+    if align_corners:
+        return {2: (257, 257), 3: (33, 33, 65)}[dims]
+    return {2: (256, 300), 3: (40, 41, 42)}[dims]
+
+
+@pytest.mark.parametrize("dtype", HALF_DTYPES, ids=str)
+@pytest.mark.parametrize("case", samples.CASES, ids=str)
+def test_half_image_of_ones(case, dtype, device):
+    """Ones stay ones: inside, and anywhere under padding that repeats pixels.
+
+    A gradient of ones is then spread over grad_input without loss.
+    """
+    input = torch.ones(1, 1, *image_size(case.dims, case.align_corners), dtype=dtype, device=device)
+    make_grid = samples.interior_grid if case.padding_mode == "zeros" else samples.wide_grid
+    grid = make_grid(
+        (1, *SAMPLES[case.dims], case.dims),
+        input.shape[2:],
+        case.align_corners,
+        torch.float32,
+        device,
+    )
+    output = grid_sample(input, grid, *case.options)
+    assert torch.equal(output, torch.ones_like(output))
+
+    grad_input, _ = grid_sample_backward(output, input, grid, *case.op_options, [True, False])
+    rounding = samples.TOLERANCES[dtype] * grad_input.double().abs().sum()  # of each pixel
+    assert (grad_input.double().sum() - output.numel()).abs() <= rounding
+
+
+@pytest.mark.parametrize("grid_dtype", [torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("case", samples.cases(align_corners=True), ids=str)
+def test_half_image_under_the_identity(case, grid_dtype, device):
+    """Every pixel arrives in its place, and every gradient goes back to it, bit by bit."""
+    input = samples.randn(1, 1, *image_size(case.dims, True), dtype=torch.float16, device=device)
+    grid = samples.identity_grid(input.shape[2:], True, grid_dtype, device)
+    assert torch.equal(grid_sample(input, grid, *case.options), input)
+    grad_output = samples.grad_like(input, grid)
+    grad_input, _ = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, False])
+    assert torch.equal(grad_input, grad_output)
+
+
+def huge(tensor, dimension):
+    """Copy into a view whose last element is more than 2^31 elements behind the first.
+
+    All along one dimension. The storage in between is never touched, hence never given memory.
+    """
+    strides = list(tensor.contiguous().stride())
+    strides[dimension] = 2**31 // (tensor.shape[dimension] - 1) + 11
+    extent = 1 + sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, strides, strict=True)
+    )
+    assert extent > 2**31
+    view = torch.empty(extent, dtype=tensor.dtype, device=tensor.device).as_strided(
+        tensor.shape, strides
+    )
+    return view.copy_(tensor)
+
+
+LARGE_SHAPE = samples.Shape("large", N=2, C=2, size=(2, 2, 2), out=(2, 2, 2))
+LARGE_CASES = samples.cases(padding_mode="reflection", align_corners=False)
+
+
+def assert_same_results(case, arguments, plain):
+    output = grid_sample(*arguments[1:], *case.options)
+    samples.assert_close(output, grid_sample(*plain[1:], *case.options).double())
+    results = grid_sample_backward(*arguments, *case.op_options, [True, True])
+    expected = grid_sample_backward(*plain, *case.op_options, [True, True])
+    for gradient, values in zip(results, expected, strict=True):
+        samples.assert_close(gradient, values.double())
+
+
+@pytest.mark.parametrize("argument", [0, 1, 2], ids=("grad_output", "input", "grid"))
+@pytest.mark.parametrize("case", LARGE_CASES, ids=str)
+def test_offsets_beyond_31_bits(case, argument, device):
+    input, grid = samples.sample(case, LARGE_SHAPE, torch.float16, device=device)
+    plain = samples.grad_like(input, grid), input, grid
+    for dimension in range(plain[argument].dim()):
+        arguments = list(plain)
+        arguments[argument] = huge(plain[argument], dimension)
+        assert_same_results(case, arguments, plain)
+
+
+@pytest.mark.parametrize("case", LARGE_CASES, ids=str)
+def test_offsets_beyond_31_bits_in_channels_last(case, device):
+    """Strides ordered like channels_last, with images, or rows of one image, far apart."""
+    input, grid = samples.sample(case, LARGE_SHAPE, torch.float16, device=device)
+    grad_output = samples.grad_like(input, grid)
+    for dimension in range(case.dims + 1):
+        far = huge(input.movedim(1, -1), dimension).movedim(-1, 1)
+        assert_same_results(case, (grad_output, far, grid), (grad_output, input, grid))
+
+
+@pytest.fixture(scope="module", params=(2**24 + 3, 2**24 + 4))
+def long_row(request):
+    """More pixels than float32 can count: one of the last indices rounds up to the size itself.
+
+    Ones, between NaNs that must not be read.
+    """
+    storage = torch.full((request.param + 128,), float("nan"), dtype=torch.float16)
+    return storage[64:-64].fill_(1)
+
+
+@pytest.mark.parametrize("case", samples.CASES, ids=str)
+def test_axis_beyond_the_integers_of_float32(case, long_row, device):
+    input = long_row.to(device).reshape(1, 1, *[1] * (case.dims - 1), -1)
+    x = torch.tensor(
+        [-2.0, -1.0, 0.0, 0.9999999, 1.0, 2.0, float("inf"), float("nan")], device=device
+    )
+    grid = torch.stack([x, *[torch.zeros_like(x)] * (case.dims - 1)], -1).reshape(
+        1, *[1] * (case.dims - 1), 8, -1
+    )
+    output = grid_sample(input, grid, *case.options)
+    assert output.isfinite().all()
+    grad_output = torch.ones_like(output)
+    grad_input, grad_grid = grid_sample_backward(
+        grad_output, input, grid, *case.op_options, [True, True]
+    )
+    assert grad_grid.isfinite().all()
+    if case.padding_mode != "zeros":
+        assert torch.equal(output, grad_output)
+        samples.assert_close(grad_input.sum(dtype=torch.float32), grad_output.double().sum())

@@ -1,0 +1,140 @@
+"""Any strides are read as they are; the memory format of results follows input's."""
+
+import pytest
+import samples
+import torch
+
+from gridsample_ext import grid_sample
+
+grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward
+
+SHAPE = samples.Shape("layout", N=2, C=19, size=(3, 4, 6), out=(3, 2, 5))
+LAYOUT_CASES = [
+    samples.Case(dims, mode, "zeros", False) for dims in (2, 3) for mode in samples.MODES
+]
+LAYOUT_DTYPES = (torch.float16, torch.float32, torch.float64)
+
+
+def assert_same_results(case, arguments, plain):
+    """Compare all results of (grad_output, input, grid) in two layouts of the same values."""
+    assert all(map(torch.equal, arguments, plain))
+    samples.assert_close(
+        grid_sample(*arguments[1:], *case.options),
+        grid_sample(*plain[1:], *case.options).double(),
+        plain[1].dtype,
+    )
+    results = grid_sample_backward(*arguments, *case.op_options, [True, True])
+    expected = grid_sample_backward(*plain, *case.op_options, [True, True])
+    for gradient, values, tensor in zip(results, expected, plain[1:], strict=True):
+        samples.assert_close(gradient, values.double(), dtype=tensor.dtype)
+
+
+@pytest.mark.parametrize("dtype", LAYOUT_DTYPES, ids=str)
+@pytest.mark.parametrize("layout", samples.INPUT_LAYOUTS)
+@pytest.mark.parametrize("case", LAYOUT_CASES, ids=str)
+def test_input(case, layout, dtype, device):
+    input, grid = samples.sample(case, SHAPE, dtype, device=device)
+    input = samples.INPUT_LAYOUTS[layout](input)
+    grad_output = samples.grad_like(input, grid)
+    assert_same_results(
+        case, (grad_output, input, grid), (grad_output, input.clone().contiguous(), grid)
+    )
+
+
+@pytest.mark.parametrize("dtype", LAYOUT_DTYPES, ids=str)
+@pytest.mark.parametrize("layout", samples.GRID_LAYOUTS)
+@pytest.mark.parametrize("case", LAYOUT_CASES, ids=str)
+def test_grid(case, layout, dtype, device):
+    input, grid = samples.sample(case, SHAPE, dtype, device=device)
+    grid = samples.GRID_LAYOUTS[layout](grid)
+    grad_output = samples.grad_like(input, grid)
+    assert_same_results(
+        case, (grad_output, input, grid), (grad_output, input, grid.clone().contiguous())
+    )
+
+
+@pytest.mark.parametrize("input_layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("layout", samples.INPUT_LAYOUTS)
+@pytest.mark.parametrize("case", LAYOUT_CASES, ids=str)
+def test_grad_output(case, layout, input_layout, device):
+    input, grid = samples.sample(case, SHAPE, device=device)
+    input = samples.INPUT_LAYOUTS[input_layout](input)
+    grad_output = samples.INPUT_LAYOUTS[layout](samples.grad_like(input, grid))
+    assert_same_results(
+        case,
+        (grad_output, input, grid),
+        (grad_output.clone().contiguous(), input.contiguous(), grid),
+    )
+
+
+@pytest.mark.parametrize("case", LAYOUT_CASES, ids=str)
+def test_everything_strided(case, device):
+    input, grid = samples.sample(case, SHAPE, device=device)
+    plain = samples.grad_like(input, grid), input, grid
+    assert_same_results(case, tuple(map(samples.sliced, plain)), plain)
+
+
+@pytest.mark.parametrize("case", LAYOUT_CASES, ids=str)
+def test_negated_view(case, device):
+    """A view that PyTorch negates when it is read."""
+    input, grid = samples.sample(case, SHAPE, device=device)
+    negated = torch.complex(torch.zeros_like(input), -input).conj().imag
+    assert negated.is_neg()
+    samples.assert_close(
+        grid_sample(negated, grid, *case.options), grid_sample(input, grid, *case.options)
+    )
+
+
+def channels_last_format(dims):
+    return {2: torch.channels_last, 3: torch.channels_last_3d}[dims]
+
+
+def output_and_grad_input(case, input, grid):
+    output = grid_sample(input, grid, *case.options)
+    grad_output = samples.grad_like(input, grid)
+    return output, grid_sample_backward(grad_output, input, grid, *case.op_options, [True, False])[
+        0
+    ]
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "sliced_channels_last"])
+@pytest.mark.parametrize("case", LAYOUT_CASES, ids=str)
+def test_channels_last_is_kept(case, layout, device):
+    input, grid = samples.sample(case, SHAPE, device=device)
+    for result in output_and_grad_input(case, samples.INPUT_LAYOUTS[layout](input), grid):
+        assert result.is_contiguous(memory_format=channels_last_format(case.dims))
+        assert not result.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    "layout", ["contiguous", "sliced", "reversed_dimensions", "spatial_transposed"]
+)
+@pytest.mark.parametrize("case", LAYOUT_CASES, ids=str)
+def test_other_layouts_become_contiguous(case, layout, device):
+    input, grid = samples.sample(case, SHAPE, device=device)
+    for result in output_and_grad_input(case, samples.INPUT_LAYOUTS[layout](input), grid):
+        assert result.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [samples.Shape("one_channel", C=1), samples.Shape("one_pixel", size=(1, 1, 1))],
+    ids=str,
+)
+@pytest.mark.parametrize("case", LAYOUT_CASES, ids=str)
+def test_ambiguous_layouts_become_contiguous(case, shape, device):
+    input, grid = samples.sample(case, shape, device=device)
+    assert input.is_contiguous()
+    assert input.is_contiguous(memory_format=channels_last_format(case.dims))
+    for result in output_and_grad_input(case, samples.channels_last(input), grid):
+        assert result.is_contiguous()
+
+
+@pytest.mark.parametrize("layout", samples.GRID_LAYOUTS)
+@pytest.mark.parametrize("case", LAYOUT_CASES, ids=str)
+def test_grad_grid_is_contiguous(case, layout, device):
+    input, grid = samples.sample(case, SHAPE, device=device)
+    grad_output = samples.grad_like(input, grid)
+    grid = samples.GRID_LAYOUTS[layout](grid)
+    _, grad_grid = grid_sample_backward(grad_output, input, grid, *case.op_options, [False, True])
+    assert grad_grid.is_contiguous()

@@ -1,0 +1,62 @@
+"""The installed package: version, build facts, and the report that a bug report carries."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import gridsample_ext
+from gridsample_ext import _C
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """Run outside the repository, so that the installed package answers."""
+    environment = {**os.environ, "GRIDSAMPLE_EXT_ISA": "baseline"}
+    command = [sys.executable, "-m", "gridsample_ext.collect_env"]
+    folder = tmp_path_factory.mktemp("elsewhere")
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_version():
+    assert gridsample_ext.__version__ == importlib.metadata.version("gridsample_ext")
+
+
+def test_report_has_the_versions(report):
+    for version in (gridsample_ext.__version__, torch.__version__, sys.version.split()[0]):
+        assert version in report
+
+
+@pytest.mark.parametrize("word", ["compiler", "SIMD", "threads", "CUDA"])
+def test_report_names(word, report):
+    assert word.lower() in report.lower()
+
+
+def test_report_tells_the_simd_level_in_use_and_forced(report):
+    lines = [line.lower() for line in report.splitlines() if "simd" in line.lower()]
+    assert any("baseline" in line for line in lines)
+    assert any("forced" in line for line in lines)
+
+
+def test_report_tells_the_compiler(report):
+    assert _C.build_info()["compiler"] in report
+
+
+def test_report_tells_the_threads(report):
+    line = next(line for line in report.splitlines() if "threads" in line.lower())
+    assert any(character.isdigit() for character in line)
+
+
+def test_public_names():
+    assert "grid_sample" in gridsample_ext.__all__
+    assert all(hasattr(gridsample_ext, name) for name in gridsample_ext.__all__)
+
+
+def test_typed():
+    folder = os.path.dirname(gridsample_ext.__file__)
+    assert os.path.exists(os.path.join(folder, "py.typed"))

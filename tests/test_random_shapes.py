@@ -1,0 +1,59 @@
+"""Random shapes, types and layouts, drawn by Hypothesis, against the plain-loop reference."""
+
+import reference
+import samples
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gridsample_ext import grid_sample
+
+grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward
+
+# The same draws in every run, and no clock: a failure is a failure of the kernels.
+SETTINGS = settings(
+    max_examples=200,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@st.composite
+def calls(draw):
+    case = draw(st.sampled_from(samples.CASES))
+    longest = 9 if case.dims == 2 else 5
+    batch = draw(st.integers(0, 3))
+    batches = draw(st.sampled_from([(batch, batch), (1, batch), (batch, 1)]))
+    shape = samples.Shape(
+        "random",
+        C=draw(st.integers(0, 9)),
+        size=tuple(draw(st.integers(1, longest)) for _ in range(3)),
+        out=tuple(draw(st.integers(0, high)) for high in (4, 4, 2 * longest)),
+        N_input=batches[0],
+        N_grid=batches[1],
+    )
+    dtypes = draw(st.sampled_from(samples.DTYPES)), draw(st.sampled_from(samples.DTYPES))
+    layouts = (
+        draw(st.sampled_from(["contiguous", "channels_last", "sliced"])),
+        draw(st.sampled_from(["contiguous", "coordinates_first", "sliced"])),
+    )
+    scale = draw(st.sampled_from([1.0, 10.0, 1e4]))
+    return case, shape, dtypes, layouts, scale
+
+
+@SETTINGS
+@given(call=calls())
+def test_matches_reference(call, device):
+    case, shape, dtypes, layouts, scale = call
+    input, grid = samples.sample(case, shape, *dtypes, device=device)
+    input = samples.INPUT_LAYOUTS[layouts[0]](input)
+    grid = samples.GRID_LAYOUTS[layouts[1]](grid * scale)
+    expected = reference.grid_sample(input, grid, *case.options)
+    samples.assert_close(grid_sample(input, grid, *case.options), expected, dtype=input.dtype)
+
+    grad_output = samples.grad_like(input, grid)
+    actual = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])
+    expected = reference.grid_sample_backward(grad_output, input, grid, *case.options)
+    samples.assert_gradients_close(actual, expected, input, grid)
