@@ -2,7 +2,7 @@
 
 Environment variables
     MAX_JOBS        how many files ninja compiles at once (default: one per core)
-    CXX             the C++20 compiler (default: c++ or g++)
+    CXX             the C++20 compiler (default: c++)
     GRIDSAMPLE_EXT_WERROR=1   warnings are errors, as in continuous integration
     GRIDSAMPLE_EXT_DEBUG=1    no optimisation, debug information
 """
@@ -16,14 +16,14 @@ from setuptools import setup
 
 try:
     import torch
-    from torch.utils.cpp_extension import BuildExtension, CppExtension
+    from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 except ImportError as error:
     sys.exit(
         f"gridsample_ext is built against an installed PyTorch >= 2.10, which was not found "
         f"({error}); install it first, then build with `pip install --no-build-isolation .`"
     )
 
-# The oldest PyTorch whose stable C++ interface the sources use; a build runs on it and on later ones.
+# The oldest PyTorch whose stable C++ interface the sources use; a build runs on all from there.
 TORCH_FLOOR = (2, 10)
 
 
@@ -36,10 +36,10 @@ def check_tools() -> None:
     if sys.platform == "win32":
         return  # MSVC is found by setuptools
     compiler = os.environ.get("CXX", "").split() or ["c++"]
-    if shutil.which(compiler[0]) is None and shutil.which("g++") is None:
+    if shutil.which(compiler[0]) is None:
         sys.exit(
-            f"gridsample_ext needs a C++20 compiler, and neither {compiler[0]!r} nor 'g++' is on "
-            f"PATH; install one (Debian: `apt install g++`) or set CXX"
+            f"gridsample_ext needs a C++20 compiler, and {compiler[0]!r} is not on PATH; install "
+            "one (Debian: `apt install g++`) or name one in CXX"
         )
 
 
@@ -59,6 +59,8 @@ def compile_arguments() -> list[str]:
         "-fno-trapping-math",
         "-Wall",
         "-Wextra",
+        # PyTorch's headers as system headers: their warnings are not ours to mend.
+        *(f"-isystem{path}" for path in include_paths()),
     ]
     return arguments + (["-Werror"] if os.environ.get("GRIDSAMPLE_EXT_WERROR") == "1" else [])
 
@@ -81,7 +83,7 @@ def extension() -> CppExtension:
 
 
 class IncrementalBuild(BuildExtension):
-    """Keeps objects in build/, also for editable installs, which otherwise compile anew each time."""
+    """Keeps objects in build/ also for editable installs, which else compile anew each time."""
 
     def finalize_options(self) -> None:
         super().finalize_options()

@@ -31,6 +31,20 @@ inline std::ostream& operator<<(std::ostream& out, const SizesOf& sizes) {
   return out << ']';
 }
 
+/// Prints as "cpu" or "cuda:1"; device types of no interest here as their number.
+struct DeviceOf {
+  const Tensor& tensor;
+};
+
+inline DeviceOf device_of(const Tensor& tensor) { return {tensor}; }
+
+inline std::ostream& operator<<(std::ostream& out, const DeviceOf& device) {
+  if (device.tensor.is_cpu()) return out << "cpu";
+  const auto where = device.tensor.device();
+  if (device.tensor.is_cuda()) return out << "cuda:" << where.index();
+  return out << "device type " << static_cast<int>(where.type());
+}
+
 /// Throws what Python sees as a RuntimeError.
 template <typename... Parts>
 void check(bool condition, const Parts&... parts) {
@@ -63,10 +77,11 @@ inline void check_tensor(const char* name, const Tensor& tensor, const Tensor& i
         " and another layout");
   check(tensor.device() == input.device(), "expected ", name,
         " and input to be on the same device, but got ", name, " with sizes ", sizes_of(tensor),
-        " on another device than input with sizes ", sizes_of(input));
+        " on ", device_of(tensor), " and input with sizes ", sizes_of(input), " on ",
+        device_of(input));
   check(dtype_of(tensor).has_value(), "expected ", name,
         " to have dtype float16, bfloat16, float32 or float64, but got ", name, " with sizes ",
-        sizes_of(tensor), " and another dtype");
+        sizes_of(tensor), " and dtype ", tensor.scalar_type());
 }
 
 /// Checks input, grid and the enums, and says what the call is about.

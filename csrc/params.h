@@ -35,7 +35,7 @@ struct Geometry {
   bool compute_in_double = false;
   int64_t batch = 0;
   int64_t channels = 0;
-  int64_t samples = 0;                         // product of output_size
+  int64_t samples = 0;  // product of output_size
   int64_t input_size[kMaxDims] = {1, 1, 1};
   int64_t output_size[kMaxDims] = {1, 1, 1};
 };

@@ -81,7 +81,8 @@ inline bool prefers_channels_last(const Tensor& tensor) {
   return true;
 }
 
-/// Straight to the allocator: torch::stable::empty looks its operator up by name, at 2 microseconds.
+/// Straight to the allocator: torch::stable::empty looks its operator up by name, at 2
+/// microseconds.
 inline Tensor empty_strided(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides,
                             ScalarType dtype, const Tensor& like) {
   int32_t device_type = 0;

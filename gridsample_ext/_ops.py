@@ -1,4 +1,4 @@
-"""Loads the registered ops and gives them fake kernels (shapes, strides and dtypes without data)."""
+"""Loads the ops and gives them fake kernels: shapes, strides and dtypes without data."""
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ def _output_shape(input: Tensor, grid: Tensor) -> tuple[int, ...]:
 
     Said again here because symbolic shapes never reach C++.
     """
-    sizes = f"got input with sizes {tuple(input.shape)} and grid with sizes {tuple(grid.shape)}"
+    sizes = f"got input with sizes {list(input.shape)} and grid with sizes {list(grid.shape)}"
 
     def check(condition: bool, expected: str) -> None:
         torch._check(condition, lambda: f"gridsample_ext: expected {expected}, but {sizes}")
@@ -86,7 +86,7 @@ def _grid_sample_backward_fake(
         grad_output.device == input.device and grad_output.dim() == len(shape),
         lambda: (
             "gridsample_ext: expected grad_output to be on input's device and have the sizes "
-            f"{shape} of the output, but got grad_output with sizes {tuple(grad_output.shape)} "
+            f"{list(shape)} of the output, but got grad_output with sizes {list(grad_output.shape)} "
             f"on {grad_output.device}"
         ),
     )
@@ -94,8 +94,8 @@ def _grid_sample_backward_fake(
         torch._check(
             grad_output.size(dim) == size,
             lambda: (
-                f"gridsample_ext: expected grad_output to have the sizes {shape} of the output, "
-                f"but got grad_output with sizes {tuple(grad_output.shape)}"
+                f"gridsample_ext: expected grad_output to have the sizes {list(shape)} of the output, "
+                f"but got grad_output with sizes {list(grad_output.shape)}"
             ),
         )
     grad_input = grad_grid = None

@@ -1,8 +1,8 @@
 """Differentiation of the registered ops.
 
-The ops themselves are differentiable (``register_autograd``): that is what ``torch.compile``,
-``torch.func`` and direct calls of ``torch.ops.gridsample_ext.*`` see. :class:`GridSample` is the same
-formula as a bare ``autograd.Function``, which costs an eager call a third of that.
+The ops themselves are differentiable (``register_autograd``): that is what ``torch.compile`` and
+direct calls of ``torch.ops.gridsample_ext.*`` see. :class:`GridSample` is the same formula as a
+bare ``autograd.Function``, which costs an eager call a third of that.
 """
 
 from typing import Any
@@ -54,9 +54,7 @@ def without_autograd(
         )
 
 
-def _setup_context(
-    ctx: Any, inputs: tuple[Tensor, Tensor, int, int, bool], output: Tensor
-) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int, bool], output: Tensor) -> None:
     input, grid, *options = inputs
     ctx.save_for_backward(input, grid)
     ctx.options = options

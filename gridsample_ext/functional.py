@@ -65,9 +65,10 @@ def grid_sample(
         >>> grid = torch.tensor([[[[-1.0, -1.0], [0.0, 0.0]]]])
         >>> gridsample_ext.grid_sample(image, grid, align_corners=True)
         tensor([[[[0.0000, 7.5000]]]])
+
     """
     if has_torch_function_variadic(input, grid):
-        return handle_torch_function(  # type: ignore[no-any-return]
+        return handle_torch_function(
             grid_sample,
             (input, grid),
             input,
@@ -110,6 +111,12 @@ def grid_sample(
             "grid_sample(): expected input to have dtype float16, bfloat16, float32 or float64, "
             f"but got input with sizes {list(input.shape)} and dtype {input.dtype}"
         )
+    if input.device != grid.device:
+        raise RuntimeError(
+            "grid_sample(): expected grid and input to be on the same device, but got input with "
+            f"sizes {list(input.shape)} on {input.device} and grid with sizes {list(grid.shape)} "
+            f"on {grid.device}"
+        )
     why_not = _why_not_ours(input, grid)
     if why_not is not None:
         return _fall_back(why_not, input, grid, mode, padding_mode, align_corners)
@@ -118,7 +125,7 @@ def grid_sample(
             input, grid, mode_enum, padding_enum, align_corners
         )
     if torch.is_grad_enabled() and (input.requires_grad or grid.requires_grad):
-        return GridSample.apply(  # type: ignore[no-any-return,no-untyped-call]
+        return GridSample.apply(  # type: ignore[no-any-return]
             input, grid, mode_enum, padding_enum, align_corners
         )
     return without_autograd(input, grid, mode_enum, padding_enum, align_corners)
@@ -130,7 +137,7 @@ def _type_name(value: object) -> str:
 
 def _why_not_ours(input: Tensor, grid: Tensor) -> str | None:
     """What there is no kernel or formula of ours for, or None."""
-    if input.device.type not in _DEVICES and input.device == grid.device:
+    if input.device.type not in _DEVICES:
         return f"device type {input.device.type!r}"
     if torch._C._are_functorch_transforms_active():
         return "transforms of torch.func"

@@ -21,13 +21,13 @@ GRIDSAMPLE_INLINE void dispatch_mode(const Geometry& geometry, const F& function
   switch (geometry.mode) {
     case Mode::kBilinear:
       return dispatch_dims<kDerivatives, Mode::kBilinear, compute_t, offset_t>(geometry.dims,
-                                                                              function);
+                                                                               function);
     case Mode::kNearest:
       return dispatch_dims<kDerivatives, Mode::kNearest, compute_t, offset_t>(geometry.dims,
-                                                                             function);
+                                                                              function);
     case Mode::kBicubic:
       return dispatch_dims<kDerivatives, Mode::kBicubic, compute_t, offset_t>(geometry.dims,
-                                                                             function);
+                                                                              function);
   }
 }
 

@@ -114,9 +114,10 @@ void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
 
 void forward(const ForwardParams& params, int64_t begin, int64_t end) {
   dispatch_types(params.geometry, params.input.dtype, [&]<typename scalar, typename compute_t>() {
-    dispatch_tile<false, compute_t>(params.geometry, params.input, [&]<Mode kMode, typename Tile>() {
-      forward_items<scalar, kMode, Tile>(params, begin, end);
-    });
+    dispatch_tile<false, compute_t>(params.geometry, params.input,
+                                    [&]<Mode kMode, typename Tile>() {
+                                      forward_items<scalar, kMode, Tile>(params, begin, end);
+                                    });
   });
 }
 

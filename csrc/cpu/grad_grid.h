@@ -56,7 +56,7 @@ void differentiate_planes(const GradGridParams& params, const Tile& tile,
                       batch * params.input.batch_stride;
   alignas(64) typename Tile::compute_t grad_output[kTileSize];
   for (int64_t c = channels.begin; c < channels.end; ++c) {
-    load_samples(source, batch * source.batch_stride + c * source.channel_stride, located, false,
+    load_samples(source, batch * source.batch_stride + c * source.channel_stride, located,
                  grad_output);
     const auto* plane = image + c * params.input.channel_stride;
     if (tile.inside) {
@@ -131,10 +131,9 @@ void store_grad_grid(const GradGridParams& params, const Tile& tile, int64_t gri
       const auto slope = tile.axis[a].slope[i];
       sums[a][i] = slope == 0 ? slope : slope * sums[a][i];
     }
-    store_samples(params.grad_grid,
-                  grid_batch * params.grad_grid.batch_stride + a * params.grad_grid.channel_stride,
-                  located, sums[a]);
   }
+  store_coordinates<Tile::kDims>(params.grad_grid, grid_batch * params.grad_grid.batch_stride,
+                                 located, sums);
 }
 
 template <typename Tile>

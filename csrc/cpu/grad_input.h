@@ -35,39 +35,48 @@ void scatter_planes(typename Tile::compute_t* planes, int64_t plane_stride, cons
   }
 }
 
-/// Channels [begin, end) of a tile into planes.
-template <typename Tile>
-void grad_input_planes(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
-                       const TileOffsets& located, int64_t batch, int64_t input_batch, int64_t begin, int64_t end) {
+/// Channels [c, c + kGroup) of a tile into planes.
+template <int kGroup, typename Tile>
+void scatter_group(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
+                   const TileOffsets& located, int64_t batch, int64_t input_batch, int64_t c) {
   using compute_t = typename Tile::compute_t;
   const View& source = params.grad_output;
   const View& target = params.grad_input;
-  constexpr int kGroup = 4;
   alignas(64) compute_t grad_output[kGroup][kTileSize];
-  auto* image = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride;
-  for (int64_t c = begin; c < end;) {
-    const int group = c + kGroup <= end ? kGroup : 1;
-    for (int g = 0; g < group; ++g) {
-      load_samples(source, batch * source.batch_stride + (c + g) * source.channel_stride, located,
-                   false, grad_output[g]);
-    }
-    compute_t* planes = image + c * target.channel_stride;
-    if (group == kGroup) {
-      tile.inside
-          ? scatter_planes<kGroup, true>(planes, target.channel_stride, tile, active, grad_output)
-          : scatter_planes<kGroup, false>(planes, target.channel_stride, tile, active, grad_output);
-    } else {
-      tile.inside ? scatter_planes<1, true>(planes, 0, tile, active, grad_output)
-                  : scatter_planes<1, false>(planes, 0, tile, active, grad_output);
-    }
-    c += group;
+  for (int g = 0; g < kGroup; ++g) {
+    load_samples(source, batch * source.batch_stride + (c + g) * source.channel_stride, located,
+                 grad_output[g]);
   }
+  auto* planes = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride +
+                 c * target.channel_stride;
+  if (tile.inside) {
+    scatter_planes<kGroup, true>(planes, target.channel_stride, tile, active, grad_output);
+  } else {
+    scatter_planes<kGroup, false>(planes, target.channel_stride, tile, active, grad_output);
+  }
+}
+
+/// Channels [begin, end) of a tile into planes.
+template <typename Tile>
+void grad_input_planes(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
+                       const TileOffsets& located, int64_t batch, int64_t input_batch,
+                       int64_t begin, int64_t end) {
+  int64_t c = begin;
+  for (; c + 4 <= end; c += 4) {
+    scatter_group<4>(params, tile, active, located, batch, input_batch, c);
+  }
+  if (c + 2 <= end) {
+    scatter_group<2>(params, tile, active, located, batch, input_batch, c);
+    c += 2;
+  }
+  if (c < end) scatter_group<1>(params, tile, active, located, batch, input_batch, c);
 }
 
 /// Channels [begin, end) of a tile into rows: channels are innermost in grad_input.
 template <typename Tile>
 void grad_input_rows(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
-                     const TileOffsets& located, int64_t batch, int64_t input_batch, int64_t begin, int64_t end) {
+                     const TileOffsets& located, int64_t batch, int64_t input_batch, int64_t begin,
+                     int64_t end) {
   using compute_t = typename Tile::compute_t;
   const View& target = params.grad_input;
   alignas(64) compute_t grad_output[kTileSize][kChannelChunk];
@@ -101,8 +110,8 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
     const int64_t input_batch = item / params.slabs / params.channel_blocks;
     const Range channels = block_range(geometry.channels, params.channel_blocks,
                                        item / params.slabs % params.channel_blocks);
-    const Range slab = block_range(geometry.input_size[params.slab_axis], params.slabs,
-                                   item % params.slabs);
+    const Range slab =
+        block_range(geometry.input_size[params.slab_axis], params.slabs, item % params.slabs);
     // A broadcast input gathers the gradients of every image of the batch.
     const bool broadcast = params.input_batch == 1;
     const int64_t batch_begin = broadcast ? 0 : input_batch;
@@ -119,7 +128,8 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
         if (active.count == 0) continue;
         locate_samples(geometry, params.grad_output, first, count, located);
         if (rows) {
-          grad_input_rows(params, tile, active, located, batch, input_batch, channels.begin, channels.end);
+          grad_input_rows(params, tile, active, located, batch, input_batch, channels.begin,
+                          channels.end);
         } else {
           grad_input_planes(params, tile, active, located, batch, input_batch, channels.begin,
                             channels.end);

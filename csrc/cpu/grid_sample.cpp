@@ -2,6 +2,8 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <cstddef>
+#include <memory>
 #include <tuple>
 #include <vector>
 
@@ -80,12 +82,14 @@ Tensor compute_grad_grid(const Tensor& grad_output, const Tensor& input, const T
   const int64_t tiles = params.grid_batch * tile_count(geometry);
   // Too few tiles for the threads: they share the chunks of channels as well.
   params.chunk_groups = tiles < threads ? grad_grid_chunks(params) : 1;
-  std::vector<double> partial;  // room for either compute type
+  std::unique_ptr<std::byte[]> partial;
   if (params.chunk_groups > 1) {
-    partial.resize(
-        static_cast<size_t>(params.chunk_groups * tiles * geometry.dims * kTileSize));
+    const size_t element = geometry.compute_in_double ? sizeof(double) : sizeof(float);
+    partial.reset(
+        new std::byte[static_cast<size_t>(params.chunk_groups * tiles * geometry.dims * kTileSize) *
+                      element]);
   }
-  params.partial = partial.data();
+  params.partial = partial.get();
   const KernelTable& kernels = kernels_for(geometry, params.input);
   run_items(tiles * params.chunk_groups, threads,
             [&](int64_t begin, int64_t end) { kernels.grad_grid(params, begin, end); });

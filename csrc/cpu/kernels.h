@@ -54,14 +54,15 @@ struct GradGridParams {
   void* partial;
 };
 
-/// True when offsets within one plane of the view fit 32 bits, with room for size + 1 and for a
-/// float that rounds up. Only the baseline has kernels for wider ones: such planes take gigabytes.
+/// True when offsets within one plane of the view fit 32 bits, one step past each end included,
+/// with room for a float that rounds up. Only the baseline has kernels for wider ones: such planes
+/// take gigabytes.
 inline bool has_narrow_offsets(const Geometry& geometry, const View& image) {
   constexpr int64_t kLimit = (int64_t(1) << 31) - 256;
   int64_t reach = 0;
   for (int a = 0; a < geometry.dims; ++a) {
     if (geometry.input_size[a] >= kLimit || image.stride[a] >= kLimit) return false;
-    reach += (geometry.input_size[a] - 1) * image.stride[a];
+    reach += geometry.input_size[a] * image.stride[a];
     if (reach >= kLimit) return false;
   }
   return true;
@@ -74,7 +75,8 @@ struct KernelTable {
   void (*finish_grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
 };
 
-/// With fewer channels than this, channels-last images are sampled with lanes over samples too.
+/// With fewer channels than this, channels-last images are read with lanes over samples too.
+/// (Writing grad_input has no vector form over samples: there rows of two channels already pay.)
 constexpr int64_t kRowLanes = 8;
 
 struct Range {

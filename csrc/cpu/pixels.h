@@ -87,7 +87,8 @@ struct SampleTaps {
   }
 };
 
-/// Runs function.template operator()<kLanes>(c) over [begin, end) in pieces of 64, 16 and 1 channels.
+/// Runs function.template operator()<kLanes>(c) over [begin, end) in pieces of 64, 16 and 1
+/// channels.
 template <typename F>
 GRIDSAMPLE_INLINE void for_channel_lanes(int64_t begin, int64_t end, const F& function) {
   int64_t c = begin;

@@ -54,10 +54,15 @@ inline void locate_samples(const Geometry& geometry, const View& view, int64_t f
   }
 }
 
-/// Reads one channel of a tile. Lanes past the tile's end get `fill_last ? the last value : 0`.
+/// Lanes past the tile's end.
 template <typename compute_t>
-void load_samples(const View& view, int64_t base, const TileOffsets& tile, bool fill_last,
-                  compute_t* buffer) {
+void fill_rest(compute_t* buffer, int count, compute_t value) {
+  for (int i = count; i < kTileSize; ++i) buffer[i] = value;
+}
+
+/// Reads one channel of a tile. Lanes past the tile's end get 0.
+template <typename compute_t>
+void load_samples(const View& view, int64_t base, const TileOffsets& tile, compute_t* buffer) {
   dispatch_dtype(view.dtype, [&]<typename scalar>() {
     const auto* data = static_cast<const typename scalar::storage_t*>(view.data) + base;
     if (tile.even && tile.step == 1) {
@@ -70,8 +75,7 @@ void load_samples(const View& view, int64_t base, const TileOffsets& tile, bool 
       }
     }
   });
-  const compute_t fill = fill_last ? buffer[tile.count - 1] : compute_t(0);
-  for (int i = tile.count; i < kTileSize; ++i) buffer[i] = fill;
+  fill_rest(buffer, tile.count, compute_t(0));
 }
 
 /// Writes one channel of a tile.
@@ -112,6 +116,56 @@ void load_rows(const View& view, int64_t batch, int64_t channel, int count, cons
       }
     }
   });
+}
+
+/// Grids as they usually are: the coordinates of a sample side by side, one sample after the other.
+template <int kDims>
+bool is_interleaved(const View& view, const TileOffsets& tile) {
+  return tile.even && tile.step == kDims && view.channel_stride == 1;
+}
+
+/// Reads all coordinates of a tile. Lanes past the tile's end repeat the last sample.
+template <int kDims, typename compute_t>
+void load_coordinates(const View& view, int64_t base, const TileOffsets& tile,
+                      compute_t (*axes)[kTileSize]) {
+  if (is_interleaved<kDims>(view, tile)) {
+    dispatch_dtype(view.dtype, [&]<typename scalar>() {
+      const auto* data =
+          static_cast<const typename scalar::storage_t*>(view.data) + base + tile.first;
+#pragma omp simd
+      for (int i = 0; i < tile.count; ++i) {
+        GRIDSAMPLE_UNROLL
+        for (int a = 0; a < kDims; ++a) {
+          axes[a][i] = scalar::template load<compute_t>(data[i * kDims + a]);
+        }
+      }
+    });
+  } else {
+    for (int a = 0; a < kDims; ++a) {
+      load_samples(view, base + a * view.channel_stride, tile, axes[a]);
+    }
+  }
+  for (int a = 0; a < kDims; ++a) fill_rest(axes[a], tile.count, axes[a][tile.count - 1]);
+}
+
+/// Writes all coordinates of a tile.
+template <int kDims, typename compute_t>
+void store_coordinates(const View& view, int64_t base, const TileOffsets& tile,
+                       const compute_t (*axes)[kTileSize]) {
+  if (is_interleaved<kDims>(view, tile)) {
+    dispatch_dtype(view.dtype, [&]<typename scalar>() {
+      auto* data = static_cast<typename scalar::storage_t*>(view.data) + base + tile.first;
+#pragma omp simd
+      for (int i = 0; i < tile.count; ++i) {
+        GRIDSAMPLE_UNROLL
+        for (int a = 0; a < kDims; ++a) data[i * kDims + a] = scalar::store(axes[a][i]);
+      }
+    });
+  } else {
+    for (int a = 0; a < kDims; ++a) {
+      store_samples(view, base + a * view.channel_stride, tile, axes[a]);
+    }
+  }
 }
 
 GRIDSAMPLE_NAMESPACE_END

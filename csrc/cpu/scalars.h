@@ -19,8 +19,8 @@ GRIDSAMPLE_INLINE To bit_cast(From from) {
 }
 
 template <size_t kBytes>
-using UnsignedOf = std::conditional_t<kBytes == 2, uint16_t,
-                                      std::conditional_t<kBytes == 4, uint32_t, uint64_t>>;
+using UnsignedOf =
+    std::conditional_t<kBytes == 2, uint16_t, std::conditional_t<kBytes == 4, uint32_t, uint64_t>>;
 
 template <DType kDType>
 struct Scalar;

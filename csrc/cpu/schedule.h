@@ -16,8 +16,9 @@ namespace gridsample_ext {
 constexpr int64_t kMinWorkPerThread = 16384;
 
 inline int64_t taps_per_sample(const Geometry& geometry) {
-  const int64_t per_axis =
-      geometry.mode == Mode::kNearest ? 1 : geometry.mode == Mode::kBilinear ? 2 : 4;
+  const int64_t per_axis = geometry.mode == Mode::kNearest    ? 1
+                           : geometry.mode == Mode::kBilinear ? 2
+                                                              : 4;
   return geometry.dims == 2 ? per_axis * per_axis : per_axis * per_axis * per_axis;
 }
 
@@ -26,8 +27,8 @@ constexpr int64_t kTapCost = 4;
 
 /// The threads that a backward or forward pass over the whole problem can keep busy.
 inline int64_t useful_threads(const Geometry& geometry) {
-  const int64_t work =
-      geometry.batch * geometry.samples * (geometry.channels * taps_per_sample(geometry) + kTapCost);
+  const int64_t work = geometry.batch * geometry.samples *
+                       (geometry.channels * taps_per_sample(geometry) + kTapCost);
   return std::clamp<int64_t>(work / kMinWorkPerThread, 1, torch::stable::get_num_threads());
 }
 
@@ -41,7 +42,8 @@ void run_items(int64_t items, int64_t threads, const F& f) {
   }
 }
 
-/// Enough items for all threads, and some to even out; a block of channels shares the tile's taps.
+/// Enough items for all threads, and few enough that each shares a tile's taps among many channels:
+/// with four items a thread or more, the threads' shares differ by a quarter at most.
 inline int64_t forward_channel_blocks(const Geometry& geometry, int64_t threads) {
   constexpr int64_t kLeastChannels = 16;
   const int64_t items = geometry.batch * tile_count(geometry);
@@ -69,6 +71,7 @@ inline GradInputSplit split_grad_input(const Geometry& geometry, int64_t input_b
     if (geometry.input_size[axis] > geometry.input_size[best.slab_axis]) best.slab_axis = axis;
   }
   constexpr int64_t kSlabCost = 4;
+  constexpr double kWeightCost = 1.5;  // a tap's offset and weight, for all channels of a block
   // Rows shorter than a cache line are not worth splitting.
   const int64_t least_channels = channels_innermost ? 16 : 1;
   const int64_t most_blocks = std::max<int64_t>(1, geometry.channels / least_channels);
@@ -78,10 +81,11 @@ inline GradInputSplit split_grad_input(const Geometry& geometry, int64_t input_b
     const int64_t slabs =
         std::clamp<int64_t>(ceil_div(threads, input_batch * blocks), 1, most_slabs);
     const auto rounds = static_cast<double>(ceil_div(input_batch * blocks * slabs, threads));
-    const auto pixels =
-        static_cast<double>(ceil_div(geometry.channels, blocks) * taps_per_sample(geometry));
+    const double cost_of_taps =
+        static_cast<double>(taps_per_sample(geometry)) *
+        (kWeightCost + static_cast<double>(ceil_div(geometry.channels, blocks)));
     const double cost = rounds * (static_cast<double>(kTapCost + (slabs > 1 ? kSlabCost : 0)) +
-                                  pixels / static_cast<double>(slabs));
+                                  cost_of_taps / static_cast<double>(slabs));
     if (least_cost < 0 || cost < least_cost) {
       least_cost = cost;
       best.channel_blocks = blocks;

@@ -28,23 +28,26 @@ struct TapTile {
   static constexpr int kDims = dims;
   static constexpr int kTaps = taps;
   static constexpr int kTapsZ = dims == 3 ? taps : 1;
+  static constexpr bool kDerivatives = derivatives;
 
   AxisTapTile<T, index_t, taps, derivatives> axis[kDims];
   int count;    // samples; the lanes beyond repeat the last one
   bool inside;  // no tap is outside
 };
 
-/// One lane of one axis. A function of its own, because the compiler vectorises locals of an inlined
-/// function but not structs declared in the body of a simd loop.
+/// One lane of one axis. A function of its own, because the compiler vectorises locals of an
+/// inlined function but not structs declared in the body of a simd loop.
 template <Mode kMode, Padding kPadding, bool kFar, typename AxisTile>
 GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, int i, typename AxisTile::compute_t grid_value,
                                  const Axis<typename AxisTile::compute_t>& axis,
                                  typename AxisTile::offset_t size,
                                  typename AxisTile::offset_t stride) {
   const auto taps = axis_taps<kMode, kPadding, kFar>(grid_value, axis);
+  typename AxisTile::offset_t offset[AxisTile::kTaps];
+  tap_offsets<kMode>(taps, size, stride, offset);
   GRIDSAMPLE_UNROLL
   for (int k = 0; k < AxisTile::kTaps; ++k) {
-    tile.offset[k][i] = tap_offset(taps.position[k], size, stride);
+    tile.offset[k][i] = offset[k];
     tile.weight[k][i] = taps.weight[k];
     if constexpr (AxisTile::kDerivatives) tile.derivative[k][i] = taps.derivative[k];
   }
@@ -82,11 +85,10 @@ void fill_axis(AxisTile& tile, const typename AxisTile::compute_t* grid_values, 
     case Padding::kBorder:
       return fill_axis<kMode, Padding::kBorder, false>(tile, grid_values, axis, size, stride);
     case Padding::kReflection:
-      return any_far(grid_values, axis)
-                 ? fill_axis<kMode, Padding::kReflection, true>(tile, grid_values, axis, size,
-                                                                stride)
-                 : fill_axis<kMode, Padding::kReflection, false>(tile, grid_values, axis, size,
-                                                                 stride);
+      return any_far(grid_values, axis) ? fill_axis<kMode, Padding::kReflection, true>(
+                                              tile, grid_values, axis, size, stride)
+                                        : fill_axis<kMode, Padding::kReflection, false>(
+                                              tile, grid_values, axis, size, stride);
   }
 }
 
@@ -102,20 +104,45 @@ void update_inside(Tile& tile) {
   tile.inside = any >= 0;
 }
 
+/// Negative for the samples whose taps are all outside on some axis.
+template <typename Tile>
+void find_dead(const Tile& tile, typename Tile::offset_t (&dead)[kTileSize]) {
+  using offset_t = typename Tile::offset_t;
+  std::fill_n(dead, kTileSize, offset_t(0));
+  for (const auto& axis : tile.axis) {
+#pragma omp simd
+    for (int i = 0; i < kTileSize; ++i) {
+      offset_t all = axis.offset[0][i];
+      GRIDSAMPLE_UNROLL
+      for (int k = 1; k < Tile::kTaps; ++k) all &= axis.offset[k][i];
+      dead[i] |= all;
+    }
+  }
+}
+
+/// A sample without a pixel has a gradient of exactly 0, also where an infinity is multiplied by
+/// it.
+template <typename Tile>
+void stop_dead_slopes(Tile& tile) {
+  typename Tile::offset_t dead[kTileSize];
+  find_dead(tile, dead);
+  for (auto& axis : tile.axis) {
+#pragma omp simd
+    for (int i = 0; i < kTileSize; ++i) axis.slope[i] = dead[i] < 0 ? 0 : axis.slope[i];
+  }
+}
+
 /// Taps of samples [first, first + count) of one grid, as offsets into one plane of `image`.
 template <Mode kMode, typename Tile>
-void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t batch,
-               int64_t first, int count, const View& image) {
+void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t batch, int64_t first,
+               int count, const View& image) {
   using compute_t = typename Tile::compute_t;
   TileOffsets located;
   locate_samples(geometry, grid, first, count, located);
   // All axes are read before the first is used: a vector load right behind the scalar stores of
   // what it loads would wait for them.
   alignas(64) compute_t values[Tile::kDims][kTileSize];
-  for (int a = 0; a < Tile::kDims; ++a) {
-    load_samples(grid, batch * grid.batch_stride + a * grid.channel_stride, located, true,
-                 values[a]);
-  }
+  load_coordinates<Tile::kDims>(grid, batch * grid.batch_stride, located, values);
   for (int a = 0; a < Tile::kDims; ++a) {
     const int64_t size = geometry.input_size[a];
     fill_axis<kMode>(tile.axis[a], values[a], geometry.padding,
@@ -123,6 +150,9 @@ void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t b
   }
   tile.count = count;
   update_inside(tile);
+  if constexpr (Tile::kDerivatives) {
+    if (!tile.inside) stop_dead_slopes(tile);
+  }
 }
 
 /// Declares all taps outside that do not fall into [begin, end) on one axis.
@@ -149,22 +179,13 @@ struct ActiveSamples {
 
 template <typename Tile>
 void list_active(const Tile& tile, ActiveSamples& active) {
-  using offset_t = typename Tile::offset_t;
   if (tile.inside) {
     active.count = tile.count;
     for (int i = 0; i < kTileSize; ++i) active.index[i] = static_cast<int16_t>(i);
     return;
   }
-  offset_t dead[kTileSize] = {};  // negative where all taps of some axis are outside
-  for (const auto& axis : tile.axis) {
-#pragma omp simd
-    for (int i = 0; i < kTileSize; ++i) {
-      offset_t all = axis.offset[0][i];
-      GRIDSAMPLE_UNROLL
-      for (int k = 1; k < Tile::kTaps; ++k) all &= axis.offset[k][i];
-      dead[i] |= all;
-    }
-  }
+  typename Tile::offset_t dead[kTileSize];
+  find_dead(tile, dead);
   active.count = 0;
   for (int i = 0; i < tile.count; ++i) {
     active.index[active.count] = static_cast<int16_t>(i);

@@ -2,9 +2,10 @@
 
 // From a grid value to a pixel coordinate, with its slope d(coordinate)/d(grid value).
 //
-// All of it is rounded operation by operation: the build passes -ffp-contract=off (nvcc: -fmad=false)
-// so that every instruction set and device computes the same coordinate. A one-ulp difference would
-// be harmless inside the image but moves a far-out reflected sample by whole pixels.
+// All of it is rounded operation by operation: the build passes -ffp-contract=off (nvcc:
+// -fmad=false) so that every instruction set and device computes the same coordinate. A one-ulp
+// difference would be harmless inside the image but moves a far-out reflected sample by whole
+// pixels.
 
 #include <cmath>
 #include <cstdint>
@@ -90,8 +91,9 @@ constexpr T kNearLimit = T(int64_t(1) << (std::numeric_limits<T>::digits - 2));
 /// kFar = false, d < kNearLimit: folds * extent is an integer below 2^(digits-1), hence exact, and
 /// so is d - folds * extent, a multiple of d's ulp no larger than extent. d / extent can round up
 /// to the next integer, never down past one, so the remainder may come out as a tiny negative
-/// number with one fold too many; undoing that fold is exact enough: it adds extent.
-/// kFar = true: fmod, which is exact but not vectorised.
+/// number with one fold too many. Undoing that fold is exact, too: the sum is a multiple of the
+/// same ulp below extent. So both ways give the same bits. kFar = true: fmod, which is exact but
+/// not vectorised.
 template <bool kFar, typename T>
 GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
   const T low = axis.shift * T(-0.5);

@@ -17,7 +17,9 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 template <Mode kMode>
-constexpr int kTapsPerAxis = kMode == Mode::kNearest ? 1 : kMode == Mode::kBilinear ? 2 : 4;
+constexpr int kTapsPerAxis = kMode == Mode::kNearest    ? 1
+                             : kMode == Mode::kBilinear ? 2
+                                                        : 4;
 
 template <typename T, int kTaps>
 struct AxisTaps {
@@ -62,15 +64,36 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
 /// so the sign of the bitwise OR of the offsets along all axes tells whether any is outside.
 constexpr int kOutside = -1;
 
-/// A whole-pixel position as an offset in elements, or kOutside. The position is clamped while it
-/// is still a floating-point number, so the conversion is defined; size + 1 must fit offset_t. T(size)
-/// may round up, hence the second look, as integers.
+/// A whole-pixel position as an integer. It is clamped while it is still a floating-point number, so
+/// the conversion is defined, and to a range whose ends, and the pixel after the lower one, are
+/// outside; size + 1 must fit offset_t.
 template <typename offset_t, typename T>
-GRIDSAMPLE_INLINE offset_t tap_offset(T position, offset_t size, offset_t stride) {
-  const offset_t index = static_cast<offset_t>(clamp(position, T(-1), static_cast<T>(size)));
-  // By bits, like select: all ones is kOutside.
-  const bool outside = (index < 0) | (index >= size);
+GRIDSAMPLE_INLINE offset_t pixel_index(T position, offset_t size) {
+  return static_cast<offset_t>(clamp(position, T(-2), static_cast<T>(size)));
+}
+
+/// Its offset in elements, or kOutside. By bits, like select: all ones is kOutside.
+template <typename offset_t>
+GRIDSAMPLE_INLINE offset_t pixel_offset(offset_t index, offset_t size, offset_t stride) {
+  using unsigned_t = std::make_unsigned_t<offset_t>;
+  const bool outside = static_cast<unsigned_t>(index) >= static_cast<unsigned_t>(size);
   return (index * stride) | (offset_t(0) - static_cast<offset_t>(outside));
+}
+
+/// The offsets of an axis' taps.
+template <Mode kMode, typename offset_t, typename T, int kTaps>
+GRIDSAMPLE_INLINE void tap_offsets(const AxisTaps<T, kTaps>& taps, offset_t size, offset_t stride,
+                                   offset_t (&offset)[kTaps]) {
+  if constexpr (kMode == Mode::kBilinear) {
+    const offset_t index = pixel_index(taps.position[0], size);
+    offset[0] = pixel_offset(index, size, stride);
+    offset[1] = pixel_offset(offset_t(index + 1), size, stride);
+  } else {
+    GRIDSAMPLE_UNROLL
+    for (int k = 0; k < kTaps; ++k) {
+      offset[k] = pixel_offset(pixel_index(taps.position[k], size), size, stride);
+    }
+  }
 }
 
 GRIDSAMPLE_NAMESPACE_END

@@ -1,0 +1,64 @@
+# Every target sets up what it needs in .venv. With PYTHON=/path/to/python an existing environment
+# is used as it is, and nothing is installed.
+
+VENV := .venv
+ifeq ($(origin PYTHON), undefined)
+  PYTHON := $(VENV)/bin/python
+  ENVIRONMENT := $(VENV)/.installed
+endif
+BOOTSTRAP_PYTHON ?= python3
+
+RUN := PYTHONPATH=$(CURDIR) $(PYTHON)
+TOOLS = $(dir $(shell command -v $(PYTHON)))
+CXX_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+PYTHON_SOURCES := setup.py gridsample_ext tests benchmarks examples
+
+.PHONY: help build test demo bench lint format clean test-abi
+
+help:
+	@echo "make demo      register a photograph, the main job (examples/register_photo.py)"
+	@echo "make test      run the test-suite"
+	@echo "make bench     print the benchmark's first table"
+	@echo "make build     compile in place; seconds when little has changed"
+	@echo "make lint      check style and types;  make format  mend the style"
+	@echo "make test-abi NEW_PYTHON=...  test the built binary, as it is, in another environment"
+	@echo "make clean     remove all that was made, .venv included"
+
+$(VENV)/.installed: requirements-dev.txt
+	@$(BOOTSTRAP_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "gridsample_ext needs Python >= 3.10; name one with BOOTSTRAP_PYTHON=...")'
+	$(BOOTSTRAP_PYTHON) -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+build: $(ENVIRONMENT)
+	$(PYTHON) setup.py --quiet egg_info build_ext --inplace
+
+test: build
+	$(RUN) -m pytest $(PYTEST_ARGUMENTS)
+
+demo: build
+	$(RUN) examples/register_photo.py
+
+bench: build
+	$(RUN) benchmarks/run.py $(BENCH_ARGUMENTS)
+
+lint: $(ENVIRONMENT)
+	$(PYTHON) -m ruff check $(PYTHON_SOURCES)
+	$(PYTHON) -m ruff format --check $(PYTHON_SOURCES)
+	$(TOOLS)clang-format --dry-run --Werror $(CXX_SOURCES)
+	$(PYTHON) -m mypy
+
+format: $(ENVIRONMENT)
+	$(PYTHON) -m ruff check --fix $(PYTHON_SOURCES)
+	$(PYTHON) -m ruff format $(PYTHON_SOURCES)
+	$(TOOLS)clang-format -i $(CXX_SOURCES)
+
+# The binary is built once and runs on later PyTorch releases: this shows it. No build comes first.
+test-abi:
+	PYTHONPATH=$(CURDIR) $(NEW_PYTHON) -c 'import torch, gridsample_ext._C as c; print("built with", c.build_info()["torch_built_with"], "running on", torch.__version__)'
+	PYTHONPATH=$(CURDIR) $(NEW_PYTHON) -m pytest $(PYTEST_ARGUMENTS)
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f gridsample_ext/_C*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
