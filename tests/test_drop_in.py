@@ -8,6 +8,7 @@ import pytest
 import samples
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 from torch.utils._pytree import tree_map_only
 
 import gridsample_ext.functional
@@ -258,3 +259,47 @@ def test_fallback_keeps_torch_s_errors(first_fallback):
     call_elsewhere = functools.partial(call, Elsewhere(input), Elsewhere(grid))
     with pytest.warns(UserWarning, match="mps"), pytest.raises(RuntimeError, match="batch size"):
         call_elsewhere()
+
+
+def test_function_transforms_fall_back(first_fallback):
+    """torch.func differentiates torch's own function, and is never given a silent zero."""
+    input, grid = samples.sample(CASE, dtype=torch.float64)
+
+    def loss(function, grid):
+        return function(input, grid, *CASE.options).square().sum()
+
+    with pytest.warns(UserWarning, match=r"torch\.func"):
+        gradient = torch.func.grad(functools.partial(loss, grid_sample))(grid)
+    samples.assert_close(gradient, torch.func.grad(functools.partial(loss, F.grid_sample))(grid))
+
+
+def test_forward_mode_falls_back(first_fallback):
+    """A dual tensor keeps its tangent, or torch refuses it; plain tensors are not concerned."""
+    input, grid = samples.sample(CASE, dtype=torch.float64)
+    with forward_ad.dual_level():
+        samples.assert_close(call(input, grid), F.grid_sample(input, grid, *CASE.options))
+        dual = forward_ad.make_dual(input, torch.ones_like(input))
+        with pytest.warns(UserWarning, match="forward-mode"):
+            try:
+                output = call(dual, grid)
+            except NotImplementedError:  # PyTorch before 2.15
+                return
+        assert forward_ad.unpack_dual(output).tangent is not None
+
+
+@pytest.mark.parametrize("needs_grad", [(True, True), (True, False), (False, True)])
+def test_compiles_without_a_graph_break(needs_grad, device):
+    leaves = [
+        tensor.to(device).requires_grad_(needed)
+        for tensor, needed in zip(
+            samples.sample(CASE, dtype=torch.float64), needs_grad, strict=True
+        )
+    ]
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
+    wanted = [leaf for leaf in leaves if leaf.requires_grad]
+    results = [
+        (output, *torch.autograd.grad(output.square().sum(), wanted))
+        for output in (compiled(*leaves), call(*leaves))
+    ]
+    for ours, eager in zip(*results, strict=True):
+        assert torch.equal(ours, eager)

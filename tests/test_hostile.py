@@ -151,6 +151,20 @@ def test_infinite_pixels_far_from_samples_outside(case, value, device):
     assert torch.equal(grad_grid, torch.zeros_like(grid))
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("case", samples.cases(padding_mode="zeros"), ids=str)
+def test_sample_outside_under_infinite_gradient(case, channels_last, device):
+    """No tap, no gradient: not an infinity times a sum of nothing."""
+    input = samples.randn(1, 16, *[3] * case.dims, dtype=torch.float32, device=device)
+    if channels_last:
+        input = samples.channels_last(input)
+    grid = points((-50.0, 7.0), case.dims, device, torch.float32)
+    grad_output = torch.full((1, 16, *grid.shape[1:-1]), math.inf, device=device)
+    gradients = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])
+    for gradient in gradients:
+        assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("case", samples.CASES, ids=str)
 def test_borders_and_ties(case, dtype, device):

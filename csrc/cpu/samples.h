@@ -132,6 +132,11 @@ void load_coordinates(const View& view, int64_t base, const TileOffsets& tile,
     dispatch_dtype(view.dtype, [&]<typename scalar>() {
       const auto* data =
           static_cast<const typename scalar::storage_t*>(view.data) + base + tile.first;
+      // The next tile is used after long work on this one, too long for the hardware to look ahead.
+      constexpr int kLine = 64 / sizeof(typename scalar::storage_t);
+      for (int ahead = 0; ahead < kTileSize * kDims; ahead += kLine) {
+        GRIDSAMPLE_PREFETCH(data + kTileSize * kDims + ahead);
+      }
 #pragma omp simd
       for (int i = 0; i < tile.count; ++i) {
         GRIDSAMPLE_UNROLL

@@ -65,10 +65,11 @@ GRIDSAMPLE_INLINE T select(bool condition, T yes, T no) {
 #endif
 }
 
+/// low for NaN.
 template <typename T>
 GRIDSAMPLE_INLINE T clamp(T value, T low, T high) {
-  value = value > low ? value : low;
-  return value < high ? value : high;
+  value = select(value > low, value, low);
+  return select(value < high, value, high);
 }
 
 /// NaN is read as -1 and infinity as the largest finite value, both with slope 0. The result is

@@ -31,3 +31,10 @@
 #else
 #define GRIDSAMPLE_UNROLL
 #endif
+
+// A hint; an address past the end of an array does no harm.
+#if defined(__GNUC__) || defined(__clang__)
+#define GRIDSAMPLE_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define GRIDSAMPLE_PREFETCH(address) ((void)0)
+#endif
