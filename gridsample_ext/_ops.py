@@ -82,20 +82,14 @@ def _grid_sample_backward_fake(
     output_mask: list[bool],
 ) -> tuple[Tensor | None, Tensor | None]:
     shape = _output_shape(input, grid)
-    torch._check(
-        grad_output.device == input.device and grad_output.dim() == len(shape),
-        lambda: (
-            "gridsample_ext: expected grad_output to be on input's device and have the sizes "
-            f"{list(shape)} of the output, but got grad_output with sizes {list(grad_output.shape)} "
-            f"on {grad_output.device}"
-        ),
-    )
+    matches = grad_output.device == input.device and grad_output.dim() == len(shape)
     for dim, size in enumerate(shape):
         torch._check(
-            grad_output.size(dim) == size,
+            matches and grad_output.size(dim) == size,
             lambda: (
-                f"gridsample_ext: expected grad_output to have the sizes {list(shape)} of the output, "
-                f"but got grad_output with sizes {list(grad_output.shape)}"
+                "gridsample_ext: expected grad_output to be on the device of input and have the "
+                f"sizes of the output, {list(shape)} on {input.device}, but got grad_output with "
+                f"sizes {list(grad_output.shape)} on {grad_output.device}"
             ),
         )
     grad_input = grad_grid = None
