@@ -64,8 +64,8 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
 /// so the sign of the bitwise OR of the offsets along all axes tells whether any is outside.
 constexpr int kOutside = -1;
 
-/// A whole-pixel position as an integer. It is clamped while it is still a floating-point number, so
-/// the conversion is defined, and to a range whose ends, and the pixel after the lower one, are
+/// A whole-pixel position as an integer. It is clamped while it is still a floating-point number,
+/// so the conversion is defined, and to a range whose ends, and the pixel after the lower one, are
 /// outside; size + 1 must fit offset_t.
 template <typename offset_t, typename T>
 GRIDSAMPLE_INLINE offset_t pixel_index(T position, offset_t size) {
