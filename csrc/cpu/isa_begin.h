@@ -15,3 +15,7 @@
 #include <torch/headeronly/util/Half.h>
 
 #include "isa.h"
+
+#if GRIDSAMPLE_X86_LEVELS
+#include <immintrin.h>
+#endif
