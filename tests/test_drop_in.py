@@ -274,7 +274,7 @@ def test_function_transforms_fall_back(first_fallback):
     samples.assert_close(gradient, torch.func.grad(functools.partial(loss, F.grid_sample))(grid))
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own call
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")  # torch's own call
 def test_forward_mode_falls_back(first_fallback):
     """A dual tensor keeps its tangent, or torch refuses it; plain tensors are not concerned."""
     input, grid = samples.sample(CASE, dtype=torch.float64)
