@@ -1,7 +1,7 @@
 """Builds gridsample_ext._C. Everything that is not the extension stands in pyproject.toml.
 
 Environment variables
-    MAX_JOBS        how many files ninja compiles at once (default: one per core)
+    MAX_JOBS        how many files ninja compiles at once (default: what ninja thinks fit)
     CXX             the C++20 compiler (default: c++)
     GRIDSAMPLE_EXT_WERROR=1   warnings are errors, as in continuous integration
     GRIDSAMPLE_EXT_DEBUG=1    no optimisation, debug information

@@ -2,7 +2,7 @@
 
 Each case is verified against F.grid_sample in float64, then timed. The two implementations take
 turns, call by call, in one process, so that whatever else the machine does falls on both; what is
-reported is the ratio of the medians. A second table times ours with one thread and with two.
+reported is the ratio of the medians. A second table times ours with one thread and with all.
 """
 
 from __future__ import annotations

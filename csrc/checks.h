@@ -2,6 +2,7 @@
 
 // All validation of the ops' arguments, for every device. Host code, before any kernel.
 
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/Layout.h>
 #include <torch/headeronly/core/ScalarType.h>
@@ -55,19 +56,28 @@ void check(bool condition, const Parts&... parts) {
   throw std::runtime_error(text.str());
 }
 
+/// Nothing for the types that kernels do not have, among them some that ScalarType cannot express.
 inline std::optional<DType> dtype_of(const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Half:
-      return DType::kHalf;
-    case ScalarType::BFloat16:
-      return DType::kBFloat16;
-    case ScalarType::Float:
-      return DType::kFloat;
-    case ScalarType::Double:
-      return DType::kDouble;
-    default:
-      return std::nullopt;
-  }
+  int32_t code = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &code));
+  if (code == aoti_torch_dtype_float32()) return DType::kFloat;
+  if (code == aoti_torch_dtype_float64()) return DType::kDouble;
+  if (code == aoti_torch_dtype_float16()) return DType::kHalf;
+  if (code == aoti_torch_dtype_bfloat16()) return DType::kBFloat16;
+  return std::nullopt;
+}
+
+/// True when every element lies in the tensor's storage, which may have been freed or shrunk behind
+/// its back (untyped_storage().resize_).
+inline bool has_storage(const Tensor& tensor) {
+  if (tensor.numel() == 0) return true;
+  int64_t bytes = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(tensor.get(), &bytes));
+  const auto sizes = tensor.sizes();
+  const auto strides = tensor.strides();
+  int64_t reach = tensor.storage_offset() + 1;
+  for (size_t d = 0; d < sizes.size(); ++d) reach += (sizes[d] - 1) * strides[d];
+  return reach <= bytes / static_cast<int64_t>(tensor.element_size());
 }
 
 inline void check_tensor(const char* name, const Tensor& tensor, const Tensor& input) {
@@ -81,7 +91,9 @@ inline void check_tensor(const char* name, const Tensor& tensor, const Tensor& i
         device_of(input));
   check(dtype_of(tensor).has_value(), "expected ", name,
         " to have dtype float16, bfloat16, float32 or float64, but got ", name, " with sizes ",
-        sizes_of(tensor), " and dtype ", tensor.scalar_type());
+        sizes_of(tensor), " and another dtype");
+  check(has_storage(tensor), "expected ", name, " to have its data allocated, but the storage of ",
+        name, " with sizes ", sizes_of(tensor), " is too small");
 }
 
 /// Checks input, grid and the enums, and says what the call is about.

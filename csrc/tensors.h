@@ -91,9 +91,14 @@ inline Tensor empty_strided(const std::vector<int64_t>& sizes, const std::vector
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   const auto dtype_code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype));
   AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(),
-                                                  strides.data(), dtype_code, device_type,
-                                                  device_index, &handle));
+  const bool allocated =
+      aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
+                               dtype_code, device_type, device_index, &handle) == TORCH_SUCCESS;
+  if (!allocated) {
+    std::ostringstream text;
+    for (const int64_t size : sizes) text << (text.tellp() > 0 ? ", " : "") << size;
+    check(false, "could not allocate a result with sizes [", text.str(), "]");
+  }
   return Tensor(handle);
 }
 

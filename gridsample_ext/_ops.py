@@ -2,8 +2,12 @@
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 from gridsample_ext import _C as _C  # registers torch.ops.gridsample_ext.*
+
+# What kernels have; the public function looks it up, too.
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 grid_sample = torch.ops.gridsample_ext.grid_sample.default
 grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward.default
@@ -22,7 +26,9 @@ def _memory_format(input: Tensor) -> torch.memory_format:
     return torch.channels_last if input.dim() == 4 else torch.channels_last_3d
 
 
-def _output_shape(input: Tensor, grid: Tensor) -> tuple[int, ...]:
+def _output_shape(
+    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int
+) -> tuple[int, ...]:
     """The shape of the output, or the error that csrc/checks.h has for real tensors.
 
     Said again here because symbolic shapes never reach C++.
@@ -37,8 +43,18 @@ def _output_shape(input: Tensor, grid: Tensor) -> tuple[int, ...]:
         f"grid (on {grid.device}) and input (on {input.device}) to be on the same device",
     )
     check(
-        input.is_floating_point() and grid.is_floating_point(),
-        f"input ({input.dtype}) and grid ({grid.dtype}) to have floating-point dtypes",
+        input.dtype in DTYPES and grid.dtype in DTYPES,
+        f"input ({input.dtype}) and grid ({grid.dtype}) to have dtype float16, bfloat16, float32 "
+        "or float64",
+    )
+    check(
+        interpolation_mode in (0, 1, 2),
+        f"interpolation_mode to be 0 (bilinear), 1 (nearest) or 2 (bicubic), not "
+        f"{interpolation_mode}",
+    )
+    check(
+        padding_mode in (0, 1, 2),
+        f"padding_mode to be 0 (zeros), 1 (border) or 2 (reflection), not {padding_mode}",
     )
     check(input.dim() in (4, 5), "input to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W)")
     check(grid.dim() == input.dim(), "grid to have as many dimensions as input")
@@ -49,9 +65,9 @@ def _output_shape(input: Tensor, grid: Tensor) -> tuple[int, ...]:
     for dim in range(2, input.dim()):
         check(input.size(dim) > 0, "input to have non-empty spatial dimensions")
     batch = input.size(0)
-    if batch == 1:
+    if guard_or_false(batch == 1):
         batch = grid.size(0)
-    elif grid.size(0) != 1:
+    elif not guard_or_false(grid.size(0) == 1):
         check(
             grid.size(0) == batch,
             "input and grid to have the same batch size, or one of them a batch of 1",
@@ -64,7 +80,7 @@ def _grid_sample_fake(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
     return torch.empty(
-        _output_shape(input, grid),
+        _output_shape(input, grid, interpolation_mode, padding_mode),
         dtype=input.dtype,
         device=input.device,
         memory_format=_memory_format(input),
@@ -81,7 +97,21 @@ def _grid_sample_backward_fake(
     align_corners: bool,
     output_mask: list[bool],
 ) -> tuple[Tensor | None, Tensor | None]:
-    shape = _output_shape(input, grid)
+    shape = _output_shape(input, grid, interpolation_mode, padding_mode)
+    torch._check(
+        grad_output.dtype in DTYPES,
+        lambda: (
+            "gridsample_ext: expected grad_output to have dtype float16, bfloat16, float32 or "
+            f"float64, but got grad_output with sizes {list(grad_output.shape)} and dtype "
+            f"{grad_output.dtype}"
+        ),
+    )
+    torch._check(
+        len(output_mask) == 2,
+        lambda: (
+            f"gridsample_ext: expected output_mask to have 2 elements, but got {len(output_mask)}"
+        ),
+    )
     matches = grad_output.device == input.device and grad_output.dim() == len(shape)
     for dim, size in enumerate(shape):
         torch._check(

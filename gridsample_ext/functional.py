@@ -15,7 +15,6 @@ from gridsample_ext.autograd import GridSample, without_autograd
 # PyTorch's enums, as in csrc/params.h.
 _MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
 _PADDING_MODES = {"zeros": 0, "border": 1, "reflection": 2}
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _DEVICES = ("cpu", "meta")  # with kernels of ours, or none needed
 
 
@@ -92,12 +91,13 @@ def grid_sample(
             f"but got: {padding_mode!r}"
         ) from None
     if align_corners is None:
-        warnings.warn(
-            "Default grid_sample and affine_grid behavior has changed to align_corners=False "
-            "since 1.3.0. Please specify align_corners=True if the old behavior is desired. "
-            "See the documentation of grid_sample for details.",
-            stacklevel=2,
-        )
+        if not torch.compiler.is_compiling():  # a warning would break the graph
+            warnings.warn(
+                "Default grid_sample and affine_grid behavior has changed to align_corners=False "
+                "since 1.3.0. Please specify align_corners=True if the old behavior is desired. "
+                "See the documentation of grid_sample for details.",
+                stacklevel=2,
+            )
         align_corners = False
     if not isinstance(input, Tensor) or not isinstance(grid, Tensor):
         name, value = ("grid", grid) if isinstance(input, Tensor) else ("input", input)
@@ -106,10 +106,16 @@ def grid_sample(
         raise TypeError(
             f"grid_sample(): expected align_corners to be a bool, not {_type_name(align_corners)}"
         )
-    if input.dtype not in _DTYPES:
+    if input.dtype not in _ops.DTYPES:
         raise NotImplementedError(
             "grid_sample(): expected input to have dtype float16, bfloat16, float32 or float64, "
             f"but got input with sizes {list(input.shape)} and dtype {input.dtype}"
+        )
+    if input.layout != torch.strided or grid.layout != torch.strided:
+        raise NotImplementedError(
+            "grid_sample(): expected input and grid to be strided (dense), but got input with "
+            f"sizes {list(input.shape)} and layout {input.layout} and grid with sizes "
+            f"{list(grid.shape)} and layout {grid.layout}"
         )
     if input.device != grid.device:
         raise RuntimeError(
@@ -120,7 +126,7 @@ def grid_sample(
     why_not = _why_not_ours(input, grid)
     if why_not is not None:
         return _fall_back(why_not, input, grid, mode, padding_mode, align_corners)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return _ops.grid_sample(  # type: ignore[no-any-return]
             input, grid, mode_enum, padding_enum, align_corners
         )
@@ -132,7 +138,8 @@ def grid_sample(
 
 
 def _type_name(value: object) -> str:
-    return type(value).__name__
+    module, name = type(value).__module__, type(value).__qualname__
+    return name if module == "builtins" else f"{module}.{name}"
 
 
 def _why_not_ours(input: Tensor, grid: Tensor) -> str | None:
@@ -152,7 +159,8 @@ def _fall_back(
     why: str, input: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool
 ) -> Tensor:
     """``F.grid_sample``, which lacks our broadcast of a batch of one."""
-    _warn_fallback_once(why)
+    if not torch.compiler.is_compiling():
+        _warn_fallback_once(why)
     if input.dim() == grid.dim() and input.dim() > 0:
         if input.size(0) == 1:
             input = input.expand(grid.size(0), *input.shape[1:])

@@ -306,3 +306,22 @@ def test_compiles_without_a_graph_break(needs_grad, device):
     ]
     for ours, eager in zip(*results, strict=True):
         assert torch.equal(ours, eager)
+
+
+def test_compiles_with_default_arguments():
+    """Where torch's own function warns outside the graph, and only there."""
+    input, grid = samples.sample(CASE, dtype=torch.float64)
+    compiled = torch.compile(
+        lambda input, grid: grid_sample(input, grid), backend="aot_eager", fullgraph=True
+    )
+    assert torch.equal(compiled(input, grid), call(input, grid))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace")  # deprecated by torch itself
+def test_jit_trace_of_a_differentiable_call():
+    input, grid = samples.sample(CASE, dtype=torch.float64)
+    input.requires_grad_()
+    traced = torch.jit.trace(call, (input, grid))
+    assert torch.equal(traced(input, grid), call(input, grid))
+    expected = torch.autograd.grad(call(input, grid).sum(), input)
+    assert torch.equal(torch.autograd.grad(traced(input, grid).sum(), input)[0], expected[0])

@@ -94,23 +94,29 @@ def test_shape_of_grad_output(shape, device):
     assert_names(error, "grad_output", grad_output)
 
 
+@pytest.mark.parametrize("on_meta", [False, True])
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64], ids=str)
-def test_dtype_of_grad_output(dtype, device):
+def test_dtype_of_grad_output(dtype, on_meta, device):
+    device = "meta" if on_meta else device
     with pytest.raises(RuntimeError, match=r"\bgrad_output\b"):
         backward_op(INPUT.to(device), GRID.to(device), grad_output=GRAD_OUTPUT.to(device, dtype))
 
 
+@pytest.mark.parametrize("on_meta", [False, True])
 @pytest.mark.parametrize("value", [-1, 3, 2**31, -(2**63), 2**63 - 1])
 @pytest.mark.parametrize("name", ["interpolation_mode", "padding_mode"])
 @pytest.mark.parametrize("call", [forward_op, backward_op])
-def test_unknown_enums(call, name, value, device):
+def test_unknown_enums(call, name, value, on_meta, device):
+    device = "meta" if on_meta else device
     options = (value, 0) if name == "interpolation_mode" else (0, value)
     with pytest.raises(RuntimeError, match=rf"\b{name}\b.*{value}"):
         call(INPUT.to(device), GRID.to(device), *options)
 
 
+@pytest.mark.parametrize("on_meta", [False, True])
 @pytest.mark.parametrize("mask", [[], [True], [True] * 3], ids=len)
-def test_length_of_output_mask(mask, device):
+def test_length_of_output_mask(mask, on_meta, device):
+    device = "meta" if on_meta else device
     tensors = (tensor.to(device) for tensor in (GRAD_OUTPUT, INPUT, GRID))
     with pytest.raises(RuntimeError):
         ops.grid_sample_backward(*tensors, 0, 0, False, mask)
@@ -136,9 +142,11 @@ def test_dtype_of_input(call, dtype, device):
         call(INPUT.to(device).to(dtype), GRID.to(device))
 
 
+@pytest.mark.parametrize("on_meta", [False, True])
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.bool, torch.complex64], ids=str)
 @pytest.mark.parametrize("call", [public, forward_op, backward_op])
-def test_dtype_of_grid(call, dtype, device):
+def test_dtype_of_grid(call, dtype, on_meta, device):
+    device = "meta" if on_meta else device
     with pytest.raises(RuntimeError, match=r"\bgrid\b"):
         call(INPUT.to(device), GRID.to(device).to(dtype))
 
@@ -201,3 +209,35 @@ def test_an_error_leaves_the_next_call_alone(device):
     with pytest.raises(RuntimeError):
         grid_sample(input, grid[..., :1], *case.options)
     assert torch.equal(grid_sample(input, grid, *case.options), expected)
+
+
+@pytest.mark.parametrize("bytes_left", [0, 64])
+@pytest.mark.parametrize("argument", ["grad_output", "input", "grid"])
+def test_storage_freed_behind_the_tensor(argument, bytes_left, device):
+    """As sharded training does between steps; torch's own function raises or crashes."""
+    tensors = {
+        "grad_output": GRAD_OUTPUT.to(device).clone(),
+        "input": INPUT.to(device).clone(),
+        "grid": GRID.to(device).clone(),
+    }
+    tensors[argument].untyped_storage().resize_(bytes_left)
+    with pytest.raises(RuntimeError, match=rf"\b{argument}\b.*allocated.*\["):
+        ops.grid_sample_backward(*tensors.values(), 0, 0, False, [True, True])
+    if argument != "grad_output":
+        with pytest.raises(RuntimeError, match=rf"\b{argument}\b.*allocated.*\["):
+            grid_sample(tensors["input"], tensors["grid"], align_corners=False)
+
+
+def test_result_too_large_to_allocate(device):
+    grid = torch.zeros(1, 1, 1, 2, device=device).expand(1, 2**20, 2**23, 2)
+    with pytest.raises(RuntimeError, match=rf"\[1, 4, {2**20}, {2**23}\]"):
+        grid_sample(torch.zeros(1, 4, 1, 1, device=device), grid, align_corners=False)
+
+
+@pytest.mark.parametrize("side", ["input", "grid"])
+def test_sparse_tensors_are_named(side, device):
+    tensors = {"input": INPUT.to(device), "grid": GRID.to(device)}
+    tensors[side] = tensors[side].to_sparse()
+    with pytest.raises(NotImplementedError, match=rf"\b{side}\b.*\[") as error:
+        grid_sample(**tensors, align_corners=False)
+    assert_names(error, side, tensors[side])

@@ -97,7 +97,7 @@ void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
     const int64_t which = item / params.channel_blocks;
     const int64_t batch = which / tiles;
     const int64_t first = which % tiles * kTileSize;
-    const int count = static_cast<int>(std::min<int64_t>(kTileSize, geometry.samples - first));
+    const int count = tile_samples(geometry, first);
     if (which != planned) {
       fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.input);
       locate_samples(geometry, params.output, first, count, located);

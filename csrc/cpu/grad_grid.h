@@ -144,19 +144,21 @@ void add_sums(AxisSums<Tile>& total, const typename Tile::compute_t (*sums)[kTil
   }
 }
 
-/// The sums of one chunk of channels (of one image, when the grid is broadcast) for one tile.
+/// The sums of one chunk for one tile.
 template <typename scalar, typename Tile>
 void sum_chunk(const GradGridParams& params, const Tile& tile, const TileOffsets& located,
                int64_t grid_batch, int64_t chunk, AxisSums<Tile>& sums) {
-  const int64_t per_image = channel_chunks(params.geometry);
-  const int64_t batch = params.grid_batch == 1 ? chunk / per_image : grid_batch;
-  const int64_t first = chunk % per_image * kChannelChunk;
-  const Range channels{first, std::min(params.geometry.channels, first + kChannelChunk)};
-  for (auto& axis : sums) std::fill_n(axis, kTileSize, 0);
-  if (params.input.channel_stride == 1 && params.geometry.channels >= kRowLanes) {
-    differentiate_rows<scalar>(params, tile, located, batch, channels, sums);
-  } else {
-    differentiate_planes<scalar>(params, tile, located, batch, channels, sums);
+  for (auto& axis : sums) fill_rest(axis, 0, typename Tile::compute_t(0));
+  const Geometry& geometry = params.geometry;
+  const Range pieces = block_range(grad_grid_pieces(params), grad_grid_chunks(params), chunk);
+  for (int64_t piece = pieces.begin; piece < pieces.end; ++piece) {
+    const int64_t batch = params.grid_batch == 1 ? piece / pieces_per_image(geometry) : grid_batch;
+    const Range channels = piece_channels(geometry, piece);
+    if (params.input.channel_stride == 1 && geometry.channels >= kRowLanes) {
+      differentiate_rows<scalar>(params, tile, located, batch, channels, sums);
+    } else {
+      differentiate_planes<scalar>(params, tile, located, batch, channels, sums);
+    }
   }
 }
 
@@ -174,7 +176,7 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
     const int64_t which = item / params.chunk_groups;
     const int64_t grid_batch = which / tiles;
     const int64_t first = which % tiles * kTileSize;
-    const int count = static_cast<int>(std::min<int64_t>(kTileSize, geometry.samples - first));
+    const int count = tile_samples(geometry, first);
     if (which != planned) {
       fill_taps<kMode>(tile, geometry, params.grid, grid_batch, first, count, params.input);
       locate_samples(geometry, params.grad_output, first, count, located);
@@ -205,7 +207,7 @@ void finish_grad_grid_items(const GradGridParams& params, int64_t begin, int64_t
   Tile tile;
   for (int64_t which = begin; which < end; ++which) {
     const int64_t first = which % tiles * kTileSize;
-    const int count = static_cast<int>(std::min<int64_t>(kTileSize, geometry.samples - first));
+    const int count = tile_samples(geometry, first);
     fill_taps<kMode>(tile, geometry, params.grid, which / tiles, first, count, params.input);
     alignas(64) AxisSums<Tile> total = {};
     for (int64_t chunk = 0; chunk < params.chunk_groups; ++chunk) {

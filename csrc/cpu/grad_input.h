@@ -119,7 +119,7 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
     for (int64_t batch = batch_begin; batch < batch_end; ++batch) {
       for (int64_t t = 0; t < tiles; ++t) {
         const int64_t first = t * kTileSize;
-        const int count = static_cast<int>(std::min<int64_t>(kTileSize, geometry.samples - first));
+        const int count = tile_samples(geometry, first);
         fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.grad_input);
         if (params.slabs > 1) {
           restrict_taps(tile, params.slab_axis, slab.begin, slab.end, slab_stride);

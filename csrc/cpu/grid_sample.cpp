@@ -80,8 +80,9 @@ Tensor compute_grad_grid(const Tensor& grad_output, const Tensor& input, const T
   params.grid_batch = grid.size(0);
   const int64_t threads = useful_threads(geometry);
   const int64_t tiles = params.grid_batch * tile_count(geometry);
-  // Too few tiles for the threads: they share the chunks of channels as well.
-  params.chunk_groups = tiles < threads ? grad_grid_chunks(params) : 1;
+  // Too few tiles to keep the threads evenly busy: they share the chunks as well.
+  const bool few_tiles = threads > 1 && tiles < 4 * threads;
+  params.chunk_groups = few_tiles ? grad_grid_chunks(params) : 1;
   std::unique_ptr<std::byte[]> partial;
   if (params.chunk_groups > 1) {
     const size_t element = geometry.compute_in_double ? sizeof(double) : sizeof(float);

@@ -2,6 +2,7 @@
 
 // The kernels as the host sees them: a table of functions, one table per instruction set.
 
+#include <algorithm>
 #include <cstdint>
 
 #include "../params.h"
@@ -35,9 +36,11 @@ struct GradInputParams {
   int slab_axis;
 };
 
-/// Channels are summed in chunks of this many, then the chunks in order, so that the sum does not
-/// depend on whether one thread or several took the chunks.
+/// grad_grid is summed over pieces of at most this many channels of one image. Runs of pieces make
+/// at most kMostChunks chunks, by the shapes alone; a chunk is summed in order, then the chunks in
+/// order. So the sum does not depend on whether one thread or several took the chunks.
 constexpr int64_t kChannelChunk = 64;
+constexpr int64_t kMostChunks = 64;
 
 /// Work item = (grid batch, tile, chunk group), the last fastest. With one group the item sums all
 /// chunks and writes grad_grid. With as many groups as chunks the item writes its sums to
@@ -54,7 +57,7 @@ struct GradGridParams {
   void* partial;
 };
 
-/// True when offsets within one plane of the view fit 32 bits, one step past each end included,
+/// True when offsets within one plane of the view fit 32 bits, two steps past each end included,
 /// with room for a float that rounds up. Only the baseline has kernels for wider ones: such planes
 /// take gigabytes.
 inline bool has_narrow_offsets(const Geometry& geometry, const View& image) {
@@ -62,7 +65,7 @@ inline bool has_narrow_offsets(const Geometry& geometry, const View& image) {
   int64_t reach = 0;
   for (int a = 0; a < geometry.dims; ++a) {
     if (geometry.input_size[a] >= kLimit || image.stride[a] >= kLimit) return false;
-    reach += geometry.input_size[a] * image.stride[a];
+    reach += (geometry.input_size[a] + 2) * image.stride[a];
     if (reach >= kLimit) return false;
   }
   return true;
@@ -93,12 +96,25 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t tile_count(const Geometry& geometry) {
   return ceil_div(geometry.samples, kTileSize);
 }
-inline int64_t channel_chunks(const Geometry& geometry) {
+/// Samples of the tile that starts at `first`.
+inline int tile_samples(const Geometry& geometry, int64_t first) {
+  return static_cast<int>(std::min<int64_t>(kTileSize, geometry.samples - first));
+}
+
+/// What grad_grid sums over: the channels, and for a broadcast grid the images.
+inline int64_t pieces_per_image(const Geometry& geometry) {
   return ceil_div(geometry.channels, kChannelChunk);
 }
-/// A broadcast grid also sums over the images, each in chunks of its own.
+inline int64_t grad_grid_pieces(const GradGridParams& params) {
+  return pieces_per_image(params.geometry) * (params.grid_batch == 1 ? params.geometry.batch : 1);
+}
 inline int64_t grad_grid_chunks(const GradGridParams& params) {
-  return channel_chunks(params.geometry) * (params.grid_batch == 1 ? params.geometry.batch : 1);
+  return std::min(grad_grid_pieces(params), kMostChunks);
+}
+/// Channels of one piece.
+inline Range piece_channels(const Geometry& geometry, int64_t piece) {
+  const int64_t first = piece % pieces_per_image(geometry) * kChannelChunk;
+  return {first, std::min(geometry.channels, first + kChannelChunk)};
 }
 
 }  // namespace gridsample_ext

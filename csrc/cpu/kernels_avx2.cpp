@@ -4,9 +4,9 @@
 #define GRIDSAMPLE_ISA avx2
 #define GRIDSAMPLE_HAS_FMA
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
-#pragma GCC target("avx2,fma,f16c")
+#pragma GCC target("avx2,fma")
 #endif
 #include "kernel_table.h"
 #if defined(__clang__)

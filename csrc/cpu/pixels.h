@@ -13,11 +13,9 @@ template <bool kInside, typename storage_t, typename Tile>
 void fetch_pixels(const storage_t* plane, const Tile& tile, int kz, int ky, int kx,
                   storage_t (&pixels)[kTileSize]) {
 #if defined(GRIDSAMPLE_HAS_AVX512)
-  if constexpr (sizeof(storage_t) >= 4 && sizeof(typename Tile::offset_t) == 4) {
-    constexpr int kLanes = 64 / sizeof(storage_t);
-    for (int i = 0; i < kTileSize; i += kLanes) {
-      const auto where = plane_offsets<kLanes>(tile, kz, ky, kx, i);
-      gather<kInside>(plane, where, pixels + i);
+  if constexpr (std::is_same_v<storage_t, float> && sizeof(typename Tile::offset_t) == 4) {
+    for (int i = 0; i < kTileSize; i += 16) {
+      gather_pixels<kInside>(plane, tile, kz, ky, kx, i, pixels + i);
     }
     return;
   }

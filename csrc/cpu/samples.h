@@ -54,7 +54,7 @@ inline void locate_samples(const Geometry& geometry, const View& view, int64_t f
   }
 }
 
-/// Lanes past the tile's end.
+/// Fills the lanes from `count` on.
 template <typename compute_t>
 void fill_rest(compute_t* buffer, int count, compute_t value) {
   for (int i = count; i < kTileSize; ++i) buffer[i] = value;

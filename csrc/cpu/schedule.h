@@ -78,18 +78,21 @@ inline GradInputSplit split_grad_input(const Geometry& geometry, int64_t input_b
   const int64_t most_slabs = geometry.input_size[best.slab_axis];
   double least_cost = -1;
   for (int64_t blocks = 1; blocks <= std::min(most_blocks, threads); ++blocks) {
-    const int64_t slabs =
+    const int64_t enough =
         std::clamp<int64_t>(ceil_div(threads, input_batch * blocks), 1, most_slabs);
-    const auto rounds = static_cast<double>(ceil_div(input_batch * blocks * slabs, threads));
-    const double cost_of_taps =
-        static_cast<double>(taps_per_sample(geometry)) *
-        (kWeightCost + static_cast<double>(ceil_div(geometry.channels, blocks)));
-    const double cost = rounds * (static_cast<double>(kTapCost + (slabs > 1 ? kSlabCost : 0)) +
-                                  cost_of_taps / static_cast<double>(slabs));
-    if (least_cost < 0 || cost < least_cost) {
-      least_cost = cost;
-      best.channel_blocks = blocks;
-      best.slabs = slabs;
+    // One slab as well: where the taps are most of the work, sharing the pixels gains nothing.
+    for (const int64_t slabs : {int64_t(1), enough}) {
+      const auto rounds = static_cast<double>(ceil_div(input_batch * blocks * slabs, threads));
+      const double cost_of_pixels =
+          static_cast<double>(taps_per_sample(geometry)) *
+          (kWeightCost + static_cast<double>(ceil_div(geometry.channels, blocks)));
+      const double cost = rounds * (static_cast<double>(kTapCost + (slabs > 1 ? kSlabCost : 0)) +
+                                    cost_of_pixels / static_cast<double>(slabs));
+      if (least_cost < 0 || cost < least_cost) {
+        least_cost = cost;
+        best.channel_blocks = blocks;
+        best.slabs = slabs;
+      }
     }
   }
   return best;

@@ -108,7 +108,7 @@ void update_inside(Tile& tile) {
 template <typename Tile>
 void find_dead(const Tile& tile, typename Tile::offset_t (&dead)[kTileSize]) {
   using offset_t = typename Tile::offset_t;
-  std::fill_n(dead, kTileSize, offset_t(0));
+  fill_rest(dead, 0, offset_t(0));
   for (const auto& axis : tile.axis) {
 #pragma omp simd
     for (int i = 0; i < kTileSize; ++i) {
