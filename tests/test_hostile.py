@@ -11,6 +11,7 @@ import pytest
 import reference
 import samples
 import torch
+from agreement import assert_matches_reference
 
 from gridsample_ext import grid_sample
 
@@ -41,16 +42,6 @@ def points(values, dims, device, dtype):
         .to(dtype)
         .reshape(1, *[1] * (dims - 1), -1, dims)
     )
-
-
-def assert_matches_reference(case, input, grid):
-    expected = reference.grid_sample(input, grid, *case.options)
-    samples.assert_close(grid_sample(input, grid, *case.options), expected, dtype=input.dtype)
-
-    grad_output = samples.grad_like(input, grid)
-    actual = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])
-    expected = reference.grid_sample_backward(grad_output, input, grid, *case.options)
-    samples.assert_gradients_close(actual, expected, input, grid)
 
 
 @pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)

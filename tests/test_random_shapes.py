@@ -1,14 +1,9 @@
 """Random shapes, types and layouts, drawn by Hypothesis, against the plain-loop reference."""
 
-import reference
 import samples
-import torch
+from agreement import assert_matches_reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from gridsample_ext import grid_sample
-
-grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward
 
 # The same draws in every run, and no clock: a failure is a failure of the kernels.
 SETTINGS = settings(
@@ -50,10 +45,4 @@ def test_matches_reference(call, device):
     input, grid = samples.sample(case, shape, *dtypes, device=device)
     input = samples.INPUT_LAYOUTS[layouts[0]](input)
     grid = samples.GRID_LAYOUTS[layouts[1]](grid * scale)
-    expected = reference.grid_sample(input, grid, *case.options)
-    samples.assert_close(grid_sample(input, grid, *case.options), expected, dtype=input.dtype)
-
-    grad_output = samples.grad_like(input, grid)
-    actual = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])
-    expected = reference.grid_sample_backward(grad_output, input, grid, *case.options)
-    samples.assert_gradients_close(actual, expected, input, grid)
+    assert_matches_reference(case, input, grid)
