@@ -15,7 +15,3 @@
 #include <torch/headeronly/util/Half.h>
 
 #include "isa.h"
-
-#if GRIDSAMPLE_X86_LEVELS
-#include <immintrin.h>
-#endif

@@ -3,62 +3,57 @@
 // Reading the pixels under the taps of a tile, lanes over samples (one channel plane) or lanes over
 // channels (channels innermost in memory).
 
-#include "gather_avx512.h"
 #include "tap_tile.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// The pixels of one channel plane under one tap of each sample; 0 where the tap is outside.
-template <bool kInside, typename storage_t, typename Tile>
-void fetch_pixels(const storage_t* plane, const Tile& tile, int kz, int ky, int kx,
-                  storage_t (&pixels)[kTileSize]) {
-#if defined(GRIDSAMPLE_HAS_AVX512)
-  if constexpr (std::is_same_v<storage_t, float> && sizeof(typename Tile::offset_t) == 4) {
-    for (int i = 0; i < kTileSize; i += 16) {
-      gather_pixels<kInside>(plane, tile, kz, ky, kx, i, pixels + i);
-    }
-    return;
-  }
-#endif
-  for (int i = 0; i < kTileSize; ++i) {
-    const auto where = plane_offset(tile, kz, ky, kx, i);
-    if constexpr (kInside) {
-      pixels[i] = plane[where.offset];
-    } else {
-      // Erased after the load, bit by bit: weighting by 0 would let an infinity through.
-      using bits_t = UnsignedOf<sizeof(storage_t)>;
-      const auto pixel = bit_cast<bits_t>(plane[where.safe()]);
-      pixels[i] =
-          bit_cast<storage_t>(static_cast<bits_t>(pixel & static_cast<bits_t>(~where.outside)));
-    }
-  }
-}
-
-/// The pixels of one channel plane under all taps of a tile, fetched at once and then converted as
-/// vectors when read. kInside: no tap of the tile is outside.
+/// The pixels of one channel plane under a tile's taps; a tap outside reads as 0 and touches no
+/// memory of its own. kInside: no tap of the tile is outside.
 template <typename scalar, typename Tile, bool kInside>
 class PlanePixels {
  public:
   using storage_t = typename scalar::storage_t;
   using compute_t = typename Tile::compute_t;
   static constexpr int kTaps = Tile::kTaps;
+  static constexpr int kTapsZ = Tile::kTapsZ;
+  // 16-bit elements have no vector gather: they are fetched one by one, then converted as vectors.
+  static constexpr bool kFetched = sizeof(storage_t) == 2;
 
-  PlanePixels(const storage_t* plane, const Tile& tile) {
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-      for (int ky = 0; ky < kTaps; ++ky) {
-        for (int kx = 0; kx < kTaps; ++kx) {
-          fetch_pixels<kInside>(plane, tile, kz, ky, kx, pixels_[(kz * kTaps + ky) * kTaps + kx]);
+  PlanePixels(const storage_t* plane, const Tile& tile) : plane_(plane), tile_(tile) {
+    if constexpr (kFetched) {
+      for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+        for (int ky = 0; ky < kTaps; ++ky) {
+          for (int kx = 0; kx < kTaps; ++kx) {
+            storage_t* row = fetched_[(kz * kTaps + ky) * kTaps + kx];
+            for (int i = 0; i < kTileSize; ++i) row[i] = read(kz, ky, kx, i);
+          }
         }
       }
     }
   }
 
   GRIDSAMPLE_INLINE compute_t operator()(int kz, int ky, int kx, int i) const {
-    return scalar::template load<compute_t>(pixels_[(kz * kTaps + ky) * kTaps + kx][i]);
+    if constexpr (kFetched) {
+      return scalar::template load<compute_t>(fetched_[(kz * kTaps + ky) * kTaps + kx][i]);
+    } else {
+      return scalar::template load<compute_t>(read(kz, ky, kx, i));
+    }
   }
 
  private:
-  alignas(64) storage_t pixels_[Tile::kTapsZ * kTaps * kTaps][kTileSize];
+  GRIDSAMPLE_INLINE storage_t read(int kz, int ky, int kx, int i) const {
+    const auto where = plane_offset(tile_, kz, ky, kx, i);
+    if constexpr (kInside) return plane_[where.offset];
+    // Erased after the load, bit by bit: weighting by 0 would let an infinity through.
+    using bits_t = UnsignedOf<sizeof(storage_t)>;
+    const auto inside = static_cast<bits_t>(~where.outside);
+    return bit_cast<storage_t>(
+        static_cast<bits_t>(bit_cast<bits_t>(plane_[where.safe()]) & inside));
+  }
+
+  const storage_t* plane_;
+  const Tile& tile_;
+  storage_t fetched_[kFetched ? kTapsZ * kTaps * kTaps : 1][kFetched ? kTileSize : 1];
 };
 
 /// The taps of one sample that are inside the image, in the order z, y, x.
