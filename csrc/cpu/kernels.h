@@ -11,7 +11,7 @@ namespace gridsample_ext {
 
 /// Samples are worked on in tiles that start at multiples of this, whatever the number of threads,
 /// so that a sample is always computed by the same instructions. See cpu/tap_tile.h.
-constexpr int kTileSize = 128;
+constexpr int kTileSize = 256;
 
 /// Work item = (batch, tile, channel block), the last fastest.
 struct ForwardParams {
