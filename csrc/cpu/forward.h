@@ -1,6 +1,7 @@
 #pragma once
 
 #include "dispatch.h"
+#include "rows.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -63,24 +64,12 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
   using compute_t = typename Tile::compute_t;
   const auto* image =
       static_cast<const storage_t*>(params.input.data) + batch * params.input.batch_stride;
-  auto* out = static_cast<storage_t*>(params.output.data) + batch * params.output.batch_stride;
-  for (int i = 0; i < tile.count; ++i) {
-    const SampleTaps<Tile> taps(tile, i);
-    storage_t* out_row = out + located.at(i);
-    for_channel_lanes(begin, end, [&]<int kLanes>(int64_t c) {
-      compute_t sum[kLanes] = {};
-      for (int t = 0; t < taps.count; ++t) {
-        const storage_t* row = image + taps.offset[t] + c;
-        const compute_t weight = taps.weight[t];
-#pragma omp simd
-        for (int l = 0; l < kLanes; ++l) {
-          sum[l] = multiply_add(weight, scalar::template load<compute_t>(row[l]), sum[l]);
-        }
-      }
-#pragma omp simd
-      for (int l = 0; l < kLanes; ++l) out_row[c + l] = scalar::store(sum[l]);
-    });
-  }
+  auto* output = static_cast<storage_t*>(params.output.data) + batch * params.output.batch_stride;
+  sample_rows<scalar>(image, tile, begin, end,
+                      RowPrefetch(params.geometry, end - begin, sizeof(storage_t)),
+                      [&]<int kLanes>(int i, int64_t c, const Vector<compute_t, kLanes>& values) {
+                        store_lanes<scalar, compute_t, kLanes>(output + located.at(i) + c, values);
+                      });
 }
 
 template <typename scalar, Mode kMode, typename Tile>

@@ -80,7 +80,7 @@ struct KernelTable {
 
 /// With fewer channels than this, channels-last images are read with lanes over samples too.
 /// (Writing grad_input has no vector form over samples: there rows of two channels already pay.)
-constexpr int64_t kRowLanes = 8;
+constexpr int64_t kRowLanes = 4;
 
 struct Range {
   int64_t begin;

@@ -31,8 +31,9 @@ struct TapTile {
   static constexpr bool kDerivatives = derivatives;
 
   AxisTapTile<T, index_t, taps, derivatives> axis[kDims];
-  int count;    // samples; the lanes beyond repeat the last one
-  bool inside;  // no tap is outside
+  alignas(64) offset_t outside[kTileSize];  // negative where a tap is outside
+  int count;                                // samples; the lanes beyond repeat the last one
+  bool inside;                              // no tap is outside
 };
 
 /// One lane of one axis. A function of its own, because the compiler vectorises locals of an
@@ -95,11 +96,16 @@ void fill_axis(AxisTile& tile, const typename AxisTile::compute_t* grid_values, 
 template <typename Tile>
 void update_inside(Tile& tile) {
   typename Tile::offset_t any = 0;
-  for (const auto& axis : tile.axis) {
-    for (const auto& offset : axis.offset) {
 #pragma omp simd reduction(| : any)
-      for (int i = 0; i < kTileSize; ++i) any |= offset[i];
+  for (int i = 0; i < kTileSize; ++i) {
+    typename Tile::offset_t signs = 0;
+    GRIDSAMPLE_UNROLL
+    for (int a = 0; a < Tile::kDims; ++a) {
+      GRIDSAMPLE_UNROLL
+      for (int k = 0; k < Tile::kTaps; ++k) signs |= tile.axis[a].offset[k][i];
     }
+    tile.outside[i] = signs;
+    any |= signs;
   }
   tile.inside = any >= 0;
 }

@@ -26,10 +26,13 @@
 // Loops over taps have 1, 2 or 4 turns known at compile time and must vanish before vectorisation.
 #if defined(__CUDACC__) || defined(__clang__)
 #define GRIDSAMPLE_UNROLL _Pragma("unroll")
+#define GRIDSAMPLE_UNROLL_16 _Pragma("unroll")
 #elif defined(__GNUC__)
 #define GRIDSAMPLE_UNROLL _Pragma("GCC unroll 4")
+#define GRIDSAMPLE_UNROLL_16 _Pragma("GCC unroll 16")
 #else
 #define GRIDSAMPLE_UNROLL
+#define GRIDSAMPLE_UNROLL_16
 #endif
 
 // A hint; an address past the end of an array does no harm.

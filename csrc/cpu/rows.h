@@ -1,0 +1,154 @@
+#pragma once
+
+// Lanes over channels, which are innermost in memory: a tap of a sample is a row of channels.
+//
+// Sums are nested as they are where lanes go over samples (cpu/forward.h), x within y within z, so
+// both ways give the same bits.
+
+#include "tap_tile.h"
+#include "vectors.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// Calls function.template operator()<kLanes, kUnits>(c) for pieces of [begin, end) of kUnits
+/// vectors of kLanes channels: as many as fit of four full vectors, then of one, then of half ...
+template <typename compute_t, typename F>
+GRIDSAMPLE_INLINE void for_channel_vectors(int64_t begin, int64_t end, const F& function) {
+  constexpr int kLanes = kFullLanes<compute_t>;
+  int64_t c = begin;
+  for (; c + 4 * kLanes <= end; c += 4 * kLanes) function.template operator()<kLanes, 4>(c);
+  for (; c + kLanes <= end; c += kLanes) function.template operator()<kLanes, 1>(c);
+  if constexpr (kLanes > 8) {
+    if (c + 8 <= end) {
+      function.template operator()<8, 1>(c);
+      c += 8;
+    }
+  }
+  if constexpr (kLanes > 4) {
+    if (c + 4 <= end) {
+      function.template operator()<4, 1>(c);
+      c += 4;
+    }
+  }
+  if constexpr (kLanes > 2) {
+    if (c + 2 <= end) {
+      function.template operator()<2, 1>(c);
+      c += 2;
+    }
+  }
+  if (c < end) function.template operator()<1, 1>(c);
+}
+
+/// sum = sum over taps of weight * row, for sample i. kInside: none of its taps is outside.
+template <typename scalar, int kLanes, int kUnits, bool kInside, typename Tile>
+GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const Tile& tile, int i,
+                                  Vector<typename Tile::compute_t, kLanes> (&sum)[kUnits]) {
+  using compute_t = typename Tile::compute_t;
+  using Lanes = Vector<compute_t, kLanes>;
+  GRIDSAMPLE_UNROLL
+  for (int u = 0; u < kUnits; ++u) sum[u] = Lanes{};
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    const auto* slice = image;
+    if constexpr (Tile::kDims == 3) {
+      const auto offset = tile.axis[2].offset[kz][i];
+      if (!kInside && offset < 0) continue;
+      slice += offset;
+    }
+    Lanes sum_z[kUnits] = {};
+    GRIDSAMPLE_UNROLL
+    for (int ky = 0; ky < Tile::kTaps; ++ky) {
+      const auto offset_y = tile.axis[1].offset[ky][i];
+      if (!kInside && offset_y < 0) continue;
+      Lanes sum_y[kUnits] = {};
+      GRIDSAMPLE_UNROLL
+      for (int kx = 0; kx < Tile::kTaps; ++kx) {
+        const auto offset_x = tile.axis[0].offset[kx][i];
+        if (!kInside && offset_x < 0) continue;
+        const auto* row = slice + (offset_y + offset_x);
+        const Lanes weight = broadcast<compute_t, kLanes>(tile.axis[0].weight[kx][i]);
+        GRIDSAMPLE_UNROLL
+        for (int u = 0; u < kUnits; ++u) {
+          sum_y[u] = multiply_add_vector<compute_t, kLanes>(
+              weight, load_lanes<scalar, compute_t, kLanes>(row + u * kLanes), sum_y[u]);
+        }
+      }
+      const Lanes weight = broadcast<compute_t, kLanes>(tile.axis[1].weight[ky][i]);
+      GRIDSAMPLE_UNROLL
+      for (int u = 0; u < kUnits; ++u) {
+        sum_z[u] = multiply_add_vector<compute_t, kLanes>(weight, sum_y[u], sum_z[u]);
+      }
+    }
+    if constexpr (Tile::kDims == 3) {
+      const Lanes weight = broadcast<compute_t, kLanes>(tile.axis[2].weight[kz][i]);
+      GRIDSAMPLE_UNROLL
+      for (int u = 0; u < kUnits; ++u) {
+        sum[u] = multiply_add_vector<compute_t, kLanes>(weight, sum_z[u], sum[u]);
+      }
+    } else {
+      GRIDSAMPLE_UNROLL
+      for (int u = 0; u < kUnits; ++u) sum[u] = sum_z[u];
+    }
+  }
+}
+
+/// Asks for the rows of a sample before they are needed: where the grid leads is known a tile
+/// ahead, but not to the hardware. Images that fit the second-level cache only lose by it.
+class RowPrefetch {
+ public:
+  RowPrefetch(const Geometry& geometry, int64_t channels, int64_t element) {
+    int64_t bytes = channels * element;
+    for (int a = 0; a < geometry.dims; ++a) bytes *= geometry.input_size[a];
+    lines_ =
+        bytes <= kNearBytes ? 0 : static_cast<int>(std::min(channels * element / 64, kMostLines));
+  }
+
+  /// Called at sample i, for one a few samples later.
+  template <typename storage_t, typename Tile>
+  GRIDSAMPLE_INLINE void operator()(const storage_t* image, const Tile& tile, int i) const {
+    const int next = i + kDistance;
+    if (lines_ == 0 || next >= tile.count || tile.outside[next] < 0) return;
+    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+      for (int ky = 0; ky < Tile::kTaps; ++ky) {
+        for (int kx = 0; kx < Tile::kTaps; ++kx) {
+          const auto* row = image + plane_offset(tile, kz, ky, kx, next).offset;
+          for (int line = 0; line < lines_; ++line) {
+            GRIDSAMPLE_PREFETCH(row + line * (64 / static_cast<int>(sizeof(storage_t))));
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kNearBytes = int64_t(1) << 20;
+  static constexpr int64_t kMostLines = 4;  // the hardware follows from there
+  static constexpr int kDistance = 8;
+  int lines_;
+};
+
+/// Channels [begin, end) of every sample of a tile: calls store.template operator()<kLanes>(i, c,
+/// values).
+template <typename scalar, typename Tile, typename Store>
+GRIDSAMPLE_INLINE void sample_rows(const typename scalar::storage_t* image, const Tile& tile,
+                                   int64_t begin, int64_t end, const RowPrefetch& prefetch,
+                                   const Store& store) {
+  using compute_t = typename Tile::compute_t;
+  for (int i = 0; i < tile.count; ++i) {
+    const bool inside = tile.outside[i] >= 0;
+    prefetch(image + begin, tile, i);
+    for_channel_vectors<compute_t>(begin, end, [&]<int kLanes, int kUnits>(int64_t c) {
+      Vector<compute_t, kLanes> sum[kUnits];
+      if (inside) {
+        sample_row<scalar, kLanes, kUnits, true>(image + c, tile, i, sum);
+      } else {
+        sample_row<scalar, kLanes, kUnits, false>(image + c, tile, i, sum);
+      }
+      GRIDSAMPLE_UNROLL
+      for (int u = 0; u < kUnits; ++u) {
+        store.template operator()<kLanes>(i, c + u * kLanes, sum[u]);
+      }
+    });
+  }
+}
+
+GRIDSAMPLE_NAMESPACE_END

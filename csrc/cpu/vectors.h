@@ -1,0 +1,286 @@
+#pragma once
+
+// Short vectors: the compiler's own vector types (GCC and Clang), as wide as the instruction set.
+
+#include "scalars.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// Bytes of the widest vector.
+constexpr int kVectorBytes =
+#if defined(GRIDSAMPLE_HAS_AVX512)
+    64;
+#elif defined(GRIDSAMPLE_HAS_FMA)
+    32;
+#else
+    16;
+#endif
+
+template <typename T, int kLanes>
+struct VectorType {
+  typedef T type __attribute__((vector_size(kLanes * sizeof(T))));
+};
+template <typename T, int kLanes>
+using Vector = typename VectorType<T, kLanes>::type;
+
+/// Lanes of the widest vector.
+template <typename T>
+constexpr int kFullLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+/// Lanes of any type, from and to memory of any alignment.
+template <typename T, int kLanes>
+GRIDSAMPLE_INLINE Vector<T, kLanes> load_vector(const T* from) {
+  Vector<T, kLanes> vector;
+  std::memcpy(&vector, from, sizeof(vector));
+  return vector;
+}
+template <typename T, int kLanes, typename V>
+GRIDSAMPLE_INLINE void store_vector(T* to, const V& vector) {
+  static_assert(sizeof(V) == kLanes * sizeof(T));
+  std::memcpy(to, &vector, sizeof(vector));
+}
+
+template <typename T, int kLanes>
+GRIDSAMPLE_INLINE Vector<T, kLanes> broadcast(T value) {
+  return Vector<T, kLanes>{} + value;
+}
+
+/// a * b + c, in one rounding where the instruction set has it, like multiply_add.
+template <typename T, int kLanes>
+GRIDSAMPLE_INLINE Vector<T, kLanes> multiply_add_vector(Vector<T, kLanes> a, Vector<T, kLanes> b,
+                                                        Vector<T, kLanes> c) {
+#if defined(GRIDSAMPLE_HAS_FMA)
+  constexpr int kBytes = kLanes * static_cast<int>(sizeof(T));
+  if constexpr (sizeof(T) == sizeof(float)) {
+#if defined(GRIDSAMPLE_HAS_AVX512)
+    if constexpr (kBytes == 64) return (Vector<T, kLanes>)_mm512_fmadd_ps(a, b, c);
+#endif
+    if constexpr (kBytes == 32) return (Vector<T, kLanes>)_mm256_fmadd_ps(a, b, c);
+    if constexpr (kBytes == 16) return (Vector<T, kLanes>)_mm_fmadd_ps(a, b, c);
+  } else {
+#if defined(GRIDSAMPLE_HAS_AVX512)
+    if constexpr (kBytes == 64) return (Vector<T, kLanes>)_mm512_fmadd_pd(a, b, c);
+#endif
+    if constexpr (kBytes == 32) return (Vector<T, kLanes>)_mm256_fmadd_pd(a, b, c);
+    if constexpr (kBytes == 16) return (Vector<T, kLanes>)_mm_fmadd_pd(a, b, c);
+  }
+  Vector<T, kLanes> sum{};
+  for (int l = 0; l < kLanes; ++l) sum[l] = multiply_add(a[l], b[l], c[l]);
+  return sum;
+#else
+  return a * b + c;
+#endif
+}
+
+/// kLanes elements as the compute type.
+template <typename scalar, typename compute_t, int kLanes>
+GRIDSAMPLE_INLINE Vector<compute_t, kLanes> load_lanes(const typename scalar::storage_t* from) {
+  using storage_t = typename scalar::storage_t;
+  const auto stored = load_vector<storage_t, kLanes>(from);
+  if constexpr (std::is_same_v<storage_t, compute_t>) {
+    return stored;
+  } else if constexpr (std::is_same_v<storage_t, float>) {
+    return __builtin_convertvector(stored, Vector<compute_t, kLanes>);
+  } else {
+    using Bits = Vector<uint32_t, kLanes>;
+    const Bits wide = __builtin_convertvector(stored, Bits);
+    Vector<float, kLanes> value;
+    if constexpr (std::is_same_v<scalar, Scalar<DType::kBFloat16>>) {
+      value = (Vector<float, kLanes>)(wide << 16);
+    } else {
+      // See Scalar<DType::kHalf>::load.
+      const Bits sign = (wide & 0x8000u) << 16;
+      const Bits magnitude = (wide & 0x7fffu) << 13;
+      const Bits finite = (Bits)((Vector<float, kLanes>)magnitude * 0x1p112f);
+      const Bits special = (Bits)(magnitude >= 0x0f800000u);
+      value = (Vector<float, kLanes>)(sign | (finite & ~special) |
+                                      ((magnitude | 0x7f800000u) & special));
+    }
+    if constexpr (std::is_same_v<compute_t, float>) {
+      return value;
+    } else {
+      return __builtin_convertvector(value, Vector<compute_t, kLanes>);
+    }
+  }
+}
+
+/// kLanes values of the compute type as elements.
+template <typename scalar, typename compute_t, int kLanes>
+GRIDSAMPLE_INLINE void store_lanes(typename scalar::storage_t* to,
+                                   const Vector<compute_t, kLanes>& values) {
+  using storage_t = typename scalar::storage_t;
+  if constexpr (std::is_same_v<storage_t, compute_t>) {
+    store_vector<storage_t, kLanes>(to, values);
+  } else if constexpr (std::is_same_v<storage_t, float>) {
+    store_vector<float, kLanes>(to, __builtin_convertvector(values, Vector<float, kLanes>));
+  } else {
+    alignas(64) compute_t lanes[kLanes];
+    store_vector<compute_t, kLanes>(lanes, values);
+#pragma omp simd
+    for (int l = 0; l < kLanes; ++l) to[l] = scalar::store(lanes[l]);
+  }
+}
+
+// Transposing. kRows vectors of N lanes, a power of two of each and kRows <= N, hold kRows planes
+// of N pixels; after interleaving they hold the same numbers as rows, the kRows values of one
+// pixel side by side, pixel after pixel. Each round merges vectors r and r + kRows / 2 lane by
+// lane; log2(kRows) rounds do it, and splitting into even and odd lanes goes back.
+
+template <typename V, size_t... I>
+GRIDSAMPLE_INLINE void zip(V a, V b, V& low, V& high, std::index_sequence<I...>) {
+  constexpr int kLanes = static_cast<int>(sizeof...(I));
+  low = __builtin_shufflevector(a, b, static_cast<int>(I / 2 + I % 2 * kLanes)...);
+  high = __builtin_shufflevector(a, b, static_cast<int>((I + kLanes) / 2 + I % 2 * kLanes)...);
+}
+
+template <typename V, size_t... I>
+GRIDSAMPLE_INLINE void unzip(V low, V high, V& even, V& odd, std::index_sequence<I...>) {
+  even = __builtin_shufflevector(low, high, static_cast<int>(2 * I)...);
+  odd = __builtin_shufflevector(low, high, static_cast<int>(2 * I + 1)...);
+}
+
+template <typename T, int kLanes, int kRows>
+GRIDSAMPLE_INLINE void interleave(Vector<T, kLanes> (&v)[kRows]) {
+  Vector<T, kLanes> next[kRows];
+  GRIDSAMPLE_UNROLL_16
+  for (int round = 1; round < kRows; round *= 2) {
+    GRIDSAMPLE_UNROLL_16
+    for (int r = 0; r < kRows / 2; ++r) {
+      zip(v[r], v[r + kRows / 2], next[2 * r], next[2 * r + 1], std::make_index_sequence<kLanes>{});
+    }
+    GRIDSAMPLE_UNROLL_16
+    for (int r = 0; r < kRows; ++r) v[r] = next[r];
+  }
+}
+
+template <typename T, int kLanes, int kRows>
+GRIDSAMPLE_INLINE void deinterleave(Vector<T, kLanes> (&v)[kRows]) {
+  Vector<T, kLanes> next[kRows];
+  GRIDSAMPLE_UNROLL_16
+  for (int round = 1; round < kRows; round *= 2) {
+    GRIDSAMPLE_UNROLL_16
+    for (int r = 0; r < kRows / 2; ++r) {
+      unzip(v[2 * r], v[2 * r + 1], next[r], next[r + kRows / 2],
+            std::make_index_sequence<kLanes>{});
+    }
+    GRIDSAMPLE_UNROLL_16
+    for (int r = 0; r < kRows; ++r) v[r] = next[r];
+  }
+}
+
+/// rows[p * row_stride + c] = planes[c * plane_stride + p] for kRows channels c and N pixels p.
+template <typename scalar, typename compute_t, int kRows>
+GRIDSAMPLE_INLINE void planes_to_rows(const typename scalar::storage_t* planes,
+                                      int64_t plane_stride, compute_t* rows, int64_t row_stride) {
+  constexpr int kLanes = kFullLanes<compute_t>;
+  Vector<compute_t, kLanes> v[kRows];
+  GRIDSAMPLE_UNROLL_16
+  for (int c = 0; c < kRows; ++c) {
+    v[c] = load_lanes<scalar, compute_t, kLanes>(planes + c * plane_stride);
+  }
+  interleave<compute_t, kLanes>(v);
+  GRIDSAMPLE_UNROLL_16
+  for (int r = 0; r < kRows; ++r) {
+    constexpr int kPixels = kLanes / kRows;
+    if (kPixels == 1 || row_stride == kRows) {
+      store_vector<compute_t, kLanes>(rows + r * kPixels * row_stride, v[r]);
+    } else {
+      alignas(64) compute_t lanes[kLanes];
+      store_vector<compute_t, kLanes>(lanes, v[r]);
+      for (int p = 0; p < kPixels; ++p) {
+        std::memcpy(rows + (r * kPixels + p) * row_stride, lanes + p * kRows,
+                    kRows * sizeof(compute_t));
+      }
+    }
+  }
+}
+
+/// planes[c * plane_stride + p] = rows[p * row_stride + c] for kRows channels c and N pixels p.
+template <typename scalar, typename compute_t, int kRows>
+GRIDSAMPLE_INLINE void rows_to_planes(const compute_t* rows, int64_t row_stride,
+                                      typename scalar::storage_t* planes, int64_t plane_stride) {
+  constexpr int kLanes = kFullLanes<compute_t>;
+  Vector<compute_t, kLanes> v[kRows];
+  GRIDSAMPLE_UNROLL_16
+  for (int r = 0; r < kRows; ++r) {
+    constexpr int kPixels = kLanes / kRows;
+    if (kPixels == 1 || row_stride == kRows) {
+      v[r] = load_vector<compute_t, kLanes>(rows + r * kPixels * row_stride);
+    } else {
+      alignas(64) compute_t lanes[kLanes];
+      for (int p = 0; p < kPixels; ++p) {
+        std::memcpy(lanes + p * kRows, rows + (r * kPixels + p) * row_stride,
+                    kRows * sizeof(compute_t));
+      }
+      v[r] = load_vector<compute_t, kLanes>(lanes);
+    }
+  }
+  deinterleave<compute_t, kLanes>(v);
+  GRIDSAMPLE_UNROLL_16
+  for (int c = 0; c < kRows; ++c) {
+    store_lanes<scalar, compute_t, kLanes>(planes + c * plane_stride, v[c]);
+  }
+}
+
+/// Calls block.template operator()<kRows>(c, p) for blocks of kRows channels by N pixels, and
+/// single(c, p) for what is left of `channels` by `pixels`.
+template <typename compute_t, typename Block, typename Single>
+GRIDSAMPLE_INLINE void for_blocks(int channels, int64_t pixels, const Block& block,
+                                  const Single& single) {
+  constexpr int kLanes = kFullLanes<compute_t>;
+  const int64_t whole = pixels - pixels % kLanes;
+  for (int64_t p = 0; p < whole; p += kLanes) {
+    int c = 0;
+    for (; c + kLanes <= channels; c += kLanes) block.template operator()<kLanes>(c, p);
+    if constexpr (kLanes > 8) {
+      if (c + 8 <= channels) {
+        block.template operator()<8>(c, p);
+        c += 8;
+      }
+    }
+    if constexpr (kLanes > 4) {
+      if (c + 4 <= channels) {
+        block.template operator()<4>(c, p);
+        c += 4;
+      }
+    }
+    for (; c < channels; ++c) {
+      for (int l = 0; l < kLanes; ++l) single(c, p + l);
+    }
+  }
+  for (int64_t p = whole; p < pixels; ++p) {
+    for (int c = 0; c < channels; ++c) single(c, p);
+  }
+}
+
+/// rows[p * row_stride + c] = planes[c * plane_stride + p].
+template <typename scalar, typename compute_t>
+void transpose_to_rows(const typename scalar::storage_t* planes, int64_t plane_stride, int channels,
+                       int64_t pixels, compute_t* rows, int64_t row_stride) {
+  for_blocks<compute_t>(
+      channels, pixels,
+      [&]<int kRows>(int c, int64_t p) {
+        planes_to_rows<scalar, compute_t, kRows>(planes + c * plane_stride + p, plane_stride,
+                                                 rows + p * row_stride + c, row_stride);
+      },
+      [&](int c, int64_t p) {
+        rows[p * row_stride + c] = scalar::template load<compute_t>(planes[c * plane_stride + p]);
+      });
+}
+
+/// planes[c * plane_stride + p] = rows[p * row_stride + c].
+template <typename scalar, typename compute_t>
+void transpose_to_planes(const compute_t* rows, int64_t row_stride, int channels, int64_t pixels,
+                         typename scalar::storage_t* planes, int64_t plane_stride) {
+  for_blocks<compute_t>(
+      channels, pixels,
+      [&]<int kRows>(int c, int64_t p) {
+        rows_to_planes<scalar, compute_t, kRows>(rows + p * row_stride + c, row_stride,
+                                                 planes + c * plane_stride + p, plane_stride);
+      },
+      [&](int c, int64_t p) {
+        planes[c * plane_stride + p] = scalar::store(rows[p * row_stride + c]);
+      });
+}
+
+GRIDSAMPLE_NAMESPACE_END
