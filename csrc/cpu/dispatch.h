@@ -32,7 +32,13 @@ GRIDSAMPLE_INLINE void dispatch_mode(const Geometry& geometry, const F& function
 }
 
 /// Calls function.template operator()<kMode, Tile>() for a tile of the geometry's mode, dimensions
-/// and compute type, with offsets wide enough for planes of `image`.
+/// and compute type, with 32-bit offsets.
+template <bool kDerivatives, typename compute_t, typename F>
+GRIDSAMPLE_INLINE void dispatch_narrow_tile(const Geometry& geometry, const F& function) {
+  dispatch_mode<kDerivatives, compute_t, int32_t>(geometry, function);
+}
+
+/// The same, with offsets wide enough for planes of `image`.
 template <bool kDerivatives, typename compute_t, typename F>
 GRIDSAMPLE_INLINE void dispatch_tile(const Geometry& geometry, [[maybe_unused]] const View& image,
                                      const F& function) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "dispatch.h"
+#include "pack.h"
 #include "rows.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
@@ -65,7 +66,7 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
   const auto* image =
       static_cast<const storage_t*>(params.input.data) + batch * params.input.batch_stride;
   auto* output = static_cast<storage_t*>(params.output.data) + batch * params.output.batch_stride;
-  sample_rows<scalar>(image, tile, begin, end,
+  sample_rows<scalar>(image, tile, 0, tile.count, begin, end,
                       RowPrefetch(params.geometry, end - begin, sizeof(storage_t)),
                       [&]<int kLanes>(int i, int64_t c, const Vector<compute_t, kLanes>& values) {
                         store_lanes<scalar, compute_t, kLanes>(output + located.at(i) + c, values);
@@ -98,6 +99,61 @@ void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
     } else {
       forward_planes<scalar>(params, tile, located, batch, channels.begin, channels.end);
     }
+  }
+}
+
+/// Item = (batch, block of params.packed_channels channels): the block is packed into the worker's
+/// scratch, sampled there as rows, and its results turned back into planes.
+template <Mode kMode, typename Tile>
+void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t begin, int64_t end) {
+  using compute_t = typename Tile::compute_t;
+  using scalar = ScalarOf<compute_t>;
+  constexpr int kGroup = 64;           // samples whose results are turned back at once
+  constexpr int64_t kMostStaged = 64;  // channels
+  const Geometry& geometry = params.geometry;
+  const int64_t width = params.packed_channels;
+  const int64_t blocks = ceil_div(geometry.channels, width);
+  auto* packed =
+      static_cast<compute_t*>(params.scratch) + worker * packed_elements(geometry, width);
+  const View view = packed_view(packed, geometry, width);
+  const RowPrefetch prefetch(geometry, width, sizeof(compute_t));
+  alignas(64) compute_t staged[kGroup * kMostStaged];
+  Tile tile;
+  TileOffsets located;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t batch = item / blocks;
+    const int64_t channel = item % blocks * width;
+    const int64_t count = std::min(width, geometry.channels - channel);
+    pack_image(params.input, geometry, batch, channel, static_cast<int>(count), packed, width);
+    for (int64_t first = 0; first < geometry.samples; first += kTileSize) {
+      fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
+                       view);
+      locate_samples(geometry, params.output, first, tile.count, located);
+      for (int group = 0; group < tile.count; group += kGroup) {
+        const int last = std::min(group + kGroup, tile.count);
+        for (int64_t c = 0; c < count; c += kMostStaged) {
+          const int64_t staged_channels = std::min(kMostStaged, count - c);
+          sample_rows<scalar>(
+              packed + c, tile, group, last, 0, staged_channels, prefetch,
+              [&]<int kLanes>(int i, int64_t l, const Vector<compute_t, kLanes>& values) {
+                store_vector<compute_t, kLanes>(staged + (i - group) * staged_channels + l, values);
+              });
+          store_rows(params.output, batch, channel + c, static_cast<int>(staged_channels), located,
+                     group, last, staged, staged_channels);
+        }
+      }
+    }
+  }
+}
+
+void forward_packed(const ForwardParams& params, int64_t worker, int64_t begin, int64_t end) {
+  const auto run = [&]<Mode kMode, typename Tile>() {
+    forward_packed_items<kMode, Tile>(params, worker, begin, end);
+  };
+  if (params.geometry.compute_in_double) {
+    dispatch_narrow_tile<false, double>(params.geometry, run);
+  } else {
+    dispatch_narrow_tile<false, float>(params.geometry, run);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <new>
 #include <tuple>
 #include <vector>
 
@@ -14,6 +15,26 @@
 
 namespace gridsample_ext {
 namespace {
+
+int64_t bytes_of(const Tensor& tensor) {
+  return tensor.numel() * static_cast<int64_t>(tensor.element_size());
+}
+
+/// Uninitialised values of the compute type.
+class Scratch {
+ public:
+  Scratch(const Geometry& geometry, int64_t elements)
+      : data_(::operator new(static_cast<size_t>(elements) * (geometry.compute_in_double ? 8 : 4),
+                             std::align_val_t(kAlignment))) {}
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { ::operator delete(data_, std::align_val_t(kAlignment)); }
+  void* data() const { return data_; }
+
+ private:
+  static constexpr size_t kAlignment = 64;
+  void* data_;
+};
 
 Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
                    int64_t padding_mode, bool align_corners) {
@@ -28,11 +49,24 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
   params.grid = grid_view(grid, geometry);
   params.output = mutable_image_view(output, geometry);
   const int64_t threads = useful_threads(geometry);
+  params.packed_channels = packed_channels(geometry, params.input, bytes_of(input));
+  if (params.packed_channels > 0) {
+    const int64_t items = geometry.batch * ceil_div(geometry.channels, params.packed_channels);
+    if (worth_packing(items, threads)) {
+      const int64_t workers = std::min(threads, items);
+      const Scratch scratch(geometry, workers * packed_elements(geometry, params.packed_channels));
+      params.scratch = scratch.data();
+      run_items(items, workers, [&](int64_t worker, int64_t begin, int64_t end) {
+        active_kernels().forward_packed(params, worker, begin, end);
+      });
+      return output;
+    }
+  }
   params.channel_blocks = forward_channel_blocks(geometry, threads);
   const int64_t items = geometry.batch * tile_count(geometry) * params.channel_blocks;
   const KernelTable& kernels = kernels_for(geometry, params.input);
   run_items(items, threads,
-            [&](int64_t begin, int64_t end) { kernels.forward(params, begin, end); });
+            [&](int64_t, int64_t begin, int64_t end) { kernels.forward(params, begin, end); });
   return output;
 }
 
@@ -57,7 +91,7 @@ Tensor compute_grad_input(const Tensor& grad_output, const Tensor& input, const 
     params.slab_axis = split.slab_axis;
     const KernelTable& kernels = kernels_for(geometry, params.grad_input);
     run_items(params.input_batch * split.channel_blocks * split.slabs, threads,
-              [&](int64_t begin, int64_t end) { kernels.grad_input(params, begin, end); });
+              [&](int64_t, int64_t begin, int64_t end) { kernels.grad_input(params, begin, end); });
   }
   if (input.scalar_type() == sum_type) return sums;
   Tensor grad_input = empty_image(input, sizes_vector(input), input.scalar_type());
@@ -93,10 +127,11 @@ Tensor compute_grad_grid(const Tensor& grad_output, const Tensor& input, const T
   params.partial = partial.get();
   const KernelTable& kernels = kernels_for(geometry, params.input);
   run_items(tiles * params.chunk_groups, threads,
-            [&](int64_t begin, int64_t end) { kernels.grad_grid(params, begin, end); });
+            [&](int64_t, int64_t begin, int64_t end) { kernels.grad_grid(params, begin, end); });
   if (params.chunk_groups > 1) {
-    run_items(tiles, threads,
-              [&](int64_t begin, int64_t end) { kernels.finish_grad_grid(params, begin, end); });
+    run_items(tiles, threads, [&](int64_t, int64_t begin, int64_t end) {
+      kernels.finish_grad_grid(params, begin, end);
+    });
   }
   return grad_grid;
 }

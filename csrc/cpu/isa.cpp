@@ -82,6 +82,8 @@ const std::string& active_isa() {
   return name;
 }
 
+const KernelTable& active_kernels() { return *active_level().kernels; }
+
 const KernelTable& kernels_for(const Geometry& geometry, const View& image) {
   return has_narrow_offsets(geometry, image) ? *active_level().kernels : baseline::kernel_table;
 }

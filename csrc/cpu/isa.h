@@ -27,6 +27,9 @@ std::string forced_isa();
 /// The level in use, chosen at the first call.
 const std::string& active_isa();
 
+/// The kernels of the level in use.
+const KernelTable& active_kernels();
+
 /// The kernels for images like this one: those of the level in use, where it has them.
 const KernelTable& kernels_for(const Geometry& geometry, const View& image);
 

@@ -6,5 +6,5 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 extern const KernelTable kernel_table;
-const KernelTable kernel_table{forward, grad_input, grad_grid, finish_grad_grid};
+const KernelTable kernel_table{forward, forward_packed, grad_input, grad_grid, finish_grad_grid};
 GRIDSAMPLE_NAMESPACE_END

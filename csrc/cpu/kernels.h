@@ -13,14 +13,24 @@ namespace gridsample_ext {
 /// so that a sample is always computed by the same instructions. See cpu/tap_tile.h.
 constexpr int kTileSize = 256;
 
-/// Work item = (batch, tile, channel block), the last fastest.
+/// Work item = (batch, tile, channel block), the last fastest; of forward_packed (batch, block of
+/// packed_channels).
 struct ForwardParams {
   Geometry geometry;
   View input;
   View grid;
   View output;
   int64_t channel_blocks;
+  int64_t packed_channels;
+  void* scratch;  // packed_elements of the compute type for each worker
 };
+
+/// Values of a block of `width` channels of one image.
+inline int64_t packed_elements(const Geometry& geometry, int64_t width) {
+  int64_t pixels = 1;
+  for (int a = 0; a < geometry.dims; ++a) pixels *= geometry.input_size[a];
+  return pixels * width;
+}
 
 /// Work item = (input batch, channel block, slab), the last fastest. A slab is a range of positions
 /// on slab_axis: the item reads every sample and writes only what falls into its slab, so each
@@ -73,6 +83,7 @@ inline bool has_narrow_offsets(const Geometry& geometry, const View& image) {
 
 struct KernelTable {
   void (*forward)(const ForwardParams&, int64_t begin, int64_t end);
+  void (*forward_packed)(const ForwardParams&, int64_t worker, int64_t begin, int64_t end);
   void (*grad_input)(const GradInputParams&, int64_t begin, int64_t end);
   void (*grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
   void (*finish_grad_grid)(const GradGridParams&, int64_t begin, int64_t end);

@@ -126,14 +126,14 @@ class RowPrefetch {
   int lines_;
 };
 
-/// Channels [begin, end) of every sample of a tile: calls store.template operator()<kLanes>(i, c,
-/// values).
+/// Channels [begin, end) of samples [first, last) of a tile: calls
+/// store.template operator()<kLanes>(i, c, values).
 template <typename scalar, typename Tile, typename Store>
 GRIDSAMPLE_INLINE void sample_rows(const typename scalar::storage_t* image, const Tile& tile,
-                                   int64_t begin, int64_t end, const RowPrefetch& prefetch,
-                                   const Store& store) {
+                                   int first, int last, int64_t begin, int64_t end,
+                                   const RowPrefetch& prefetch, const Store& store) {
   using compute_t = typename Tile::compute_t;
-  for (int i = 0; i < tile.count; ++i) {
+  for (int i = first; i < last; ++i) {
     const bool inside = tile.outside[i] >= 0;
     prefetch(image + begin, tile, i);
     for_channel_vectors<compute_t>(begin, end, [&]<int kLanes, int kUnits>(int64_t c) {

@@ -83,6 +83,10 @@ struct Scalar<DType::kBFloat16> {
   }
 };
 
+/// A compute type as an element type.
+template <typename compute_t>
+using ScalarOf = Scalar<std::is_same_v<compute_t, double> ? DType::kDouble : DType::kFloat>;
+
 /// Calls function.template operator()<Scalar<...>>() for the type named at run time.
 template <typename F>
 GRIDSAMPLE_INLINE void dispatch_dtype(DType dtype, const F& function) {

@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 
 #include "kernels.h"
@@ -32,14 +33,25 @@ inline int64_t useful_threads(const Geometry& geometry) {
   return std::clamp<int64_t>(work / kMinWorkPerThread, 1, torch::stable::get_num_threads());
 }
 
-/// Runs f(begin, end) over [0, items) on at most `threads` threads of PyTorch's pool.
+/// Runs f(worker, begin, end) over [0, items) on at most `workers` threads of PyTorch's pool, each
+/// a worker of its own. They take turns at the next few items: a thread that the machine holds up
+/// does not hold up the others.
 template <typename F>
-void run_items(int64_t items, int64_t threads, const F& f) {
-  if (threads <= 1 || items <= 1) {
-    f(int64_t(0), items);
-  } else {
-    torch::stable::parallel_for(0, items, ceil_div(items, threads), f);
+void run_items(int64_t items, int64_t workers, const F& f) {
+  workers = std::min(workers, items);
+  if (workers <= 1) {
+    if (items > 0) f(int64_t(0), int64_t(0), items);
+    return;
   }
+  const int64_t share = std::max<int64_t>(1, items / (workers * 8));
+  std::atomic<int64_t> next{0};
+  torch::stable::parallel_for(0, workers, 1, [&](int64_t first, int64_t last) {
+    for (int64_t worker = first; worker < last; ++worker) {
+      for (int64_t begin = next.fetch_add(share); begin < items; begin = next.fetch_add(share)) {
+        f(worker, begin, std::min(begin + share, items));
+      }
+    }
+  });
 }
 
 /// Enough items for all threads, and few enough that each shares a tile's taps among many channels:
@@ -49,6 +61,37 @@ inline int64_t forward_channel_blocks(const Geometry& geometry, int64_t threads)
   const int64_t items = geometry.batch * tile_count(geometry);
   return std::clamp<int64_t>(ceil_div(threads * 4, items), 1,
                              ceil_div(geometry.channels, kLeastChannels));
+}
+
+/// Bytes of scratch that each thread may use beside the results.
+inline int64_t scratch_budget(int64_t input_bytes) {
+  return std::min<int64_t>(int64_t(32) << 20, input_bytes / 4);
+}
+
+/// The channels of a block, if an image of planes is worth packing into rows; else 0. Decided by
+/// the shapes alone.
+///
+/// With lanes over channels a tap costs a fraction of what it costs with lanes over samples, but
+/// each pixel has to be brought into that order first. That pays where there are about as many
+/// samples as pixels, or more, and where the budget allows rows of at least four channels.
+inline int64_t packed_channels(const Geometry& geometry, const View& input, int64_t input_bytes) {
+  constexpr int64_t kLeastChannels = 4;
+  const int64_t plane = packed_elements(geometry, 1);
+  if (input.channel_stride == 1 || geometry.channels < kLeastChannels) return 0;
+  if (geometry.mode == Mode::kNearest || geometry.samples * 2 < plane) return 0;
+  const int64_t element = geometry.compute_in_double ? 8 : 4;
+  int64_t most = std::min(geometry.channels, scratch_budget(input_bytes) / (plane * element));
+  if (most == geometry.channels) return most;
+  for (const int64_t unit : {64, 16, 8, 4}) {
+    if (most >= unit) return most / unit * unit;
+  }
+  return 0;
+}
+
+/// Whether to sample packed images: by blocks there is less to share among the threads.
+inline bool worth_packing(int64_t items, int64_t threads) {
+  constexpr int64_t kGain = 3;
+  return items * kGain > threads;
 }
 
 struct GradInputSplit {

@@ -1,0 +1,100 @@
+#pragma once
+
+// Between planes of channels and rows of channels: scratch copies of a block of channels of one
+// image, in the compute type, pixel after pixel.
+
+#include "vectors.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// The longest runs of pixels, row-major, that are evenly spaced in a view: `count` runs of
+/// `length` pixels `step` apart; at(r) is the offset of a run's first pixel.
+struct PixelRuns {
+  int64_t length;
+  int64_t step;
+  int64_t count;
+  int64_t inner_count;
+  int64_t inner_stride;
+  int64_t outer_stride;
+
+  PixelRuns(const View& view, const int64_t (&size)[kMaxDims], int dims) {
+    int64_t sizes[kMaxDims] = {size[0], size[1], dims == 3 ? size[2] : 1};
+    int64_t strides[kMaxDims] = {view.stride[0], view.stride[1], dims == 3 ? view.stride[2] : 0};
+    for (int merged = 0; merged < 2 && strides[1] == sizes[0] * strides[0]; ++merged) {
+      sizes[0] *= sizes[1];
+      sizes[1] = sizes[2];
+      strides[1] = strides[2];
+      sizes[2] = 1;
+    }
+    length = sizes[0];
+    step = strides[0];
+    inner_count = sizes[1];
+    inner_stride = strides[1];
+    outer_stride = strides[2];
+    count = sizes[1] * sizes[2];
+  }
+  int64_t at(int64_t run) const {
+    return run / inner_count * outer_stride + run % inner_count * inner_stride;
+  }
+};
+
+/// Channels [channel, channel + count) of an image as rows of `width`.
+template <typename compute_t>
+void pack_image(const View& image, const Geometry& geometry, int64_t batch, int64_t channel,
+                int count, compute_t* rows, int64_t width) {
+  const PixelRuns runs(image, geometry.input_size, geometry.dims);
+  dispatch_dtype(image.dtype, [&]<typename scalar>() {
+    const auto* data = static_cast<const typename scalar::storage_t*>(image.data) +
+                       batch * image.batch_stride + channel * image.channel_stride;
+    for (int64_t r = 0; r < runs.count; ++r) {
+      const auto* run = data + runs.at(r);
+      compute_t* target = rows + r * runs.length * width;
+      if (runs.step == 1) {
+        transpose_to_rows<scalar>(run, image.channel_stride, count, runs.length, target, width);
+      } else {
+        for (int64_t p = 0; p < runs.length; ++p) {
+          for (int c = 0; c < count; ++c) {
+            target[p * width + c] =
+                scalar::template load<compute_t>(run[p * runs.step + c * image.channel_stride]);
+          }
+        }
+      }
+    }
+  });
+}
+
+/// A packed image, as a view: rows of `width` channels, of one image.
+inline View packed_view(void* rows, const Geometry& geometry, int64_t width) {
+  View view;
+  view.data = rows;
+  view.dtype = geometry.compute_in_double ? DType::kDouble : DType::kFloat;
+  view.channel_stride = 1;
+  int64_t stride = width;
+  for (int a = 0; a < geometry.dims; ++a) {
+    view.stride[a] = stride;
+    stride *= geometry.input_size[a];
+  }
+  return view;
+}
+
+/// Writes samples [begin, end) of a tile, given as rows of `width` channels from `channel` on.
+template <typename compute_t>
+void store_rows(const View& view, int64_t batch, int64_t channel, int count,
+                const TileOffsets& tile, int begin, int end, const compute_t* rows, int64_t width) {
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    auto* data = static_cast<typename scalar::storage_t*>(view.data) + batch * view.batch_stride +
+                 channel * view.channel_stride;
+    if (tile.even && tile.step == 1) {
+      transpose_to_planes<scalar>(rows, width, count, end - begin, data + tile.first + begin,
+                                  view.channel_stride);
+    } else {
+      for (int i = begin; i < end; ++i) {
+        for (int c = 0; c < count; ++c) {
+          data[tile.at(i) + c * view.channel_stride] = scalar::store(rows[(i - begin) * width + c]);
+        }
+      }
+    }
+  });
+}
+
+GRIDSAMPLE_NAMESPACE_END
