@@ -50,6 +50,16 @@ GRIDSAMPLE_INLINE void dispatch_tile(const Geometry& geometry, [[maybe_unused]] 
   dispatch_mode<kDerivatives, compute_t, int32_t>(geometry, function);
 }
 
+/// Calls function.template operator()<compute_t>().
+template <typename F>
+GRIDSAMPLE_INLINE void dispatch_compute(const Geometry& geometry, const F& function) {
+  if (geometry.compute_in_double) {
+    function.template operator()<double>();
+  } else {
+    function.template operator()<float>();
+  }
+}
+
 /// Calls function.template operator()<scalar, compute_t>() for the image's type: float64 images are
 /// computed in float64, the others in float32 unless the geometry says otherwise.
 template <typename F>

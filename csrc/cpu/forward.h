@@ -115,8 +115,6 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
   const int64_t blocks = ceil_div(geometry.channels, width);
   auto* packed =
       static_cast<compute_t*>(params.scratch) + worker * packed_elements(geometry, width);
-  const View view = packed_view(packed, geometry, width);
-  const RowPrefetch prefetch(geometry, width, sizeof(compute_t));
   alignas(64) compute_t staged[kGroup * kMostStaged];
   Tile tile;
   TileOffsets located;
@@ -124,7 +122,9 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
     const int64_t batch = item / blocks;
     const int64_t channel = item % blocks * width;
     const int64_t count = std::min(width, geometry.channels - channel);
-    pack_image(params.input, geometry, batch, channel, static_cast<int>(count), packed, width);
+    const View view = packed_view(packed, geometry, count);
+    const RowPrefetch prefetch(geometry, count, sizeof(compute_t));
+    pack_image(params.input, geometry, batch, channel, static_cast<int>(count), packed);
     for (int64_t first = 0; first < geometry.samples; first += kTileSize) {
       fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
                        view);
@@ -147,14 +147,11 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
 }
 
 void forward_packed(const ForwardParams& params, int64_t worker, int64_t begin, int64_t end) {
-  const auto run = [&]<Mode kMode, typename Tile>() {
-    forward_packed_items<kMode, Tile>(params, worker, begin, end);
-  };
-  if (params.geometry.compute_in_double) {
-    dispatch_narrow_tile<false, double>(params.geometry, run);
-  } else {
-    dispatch_narrow_tile<false, float>(params.geometry, run);
-  }
+  dispatch_compute(params.geometry, [&]<typename compute_t>() {
+    dispatch_narrow_tile<false, compute_t>(params.geometry, [&]<Mode kMode, typename Tile>() {
+      forward_packed_items<kMode, Tile>(params, worker, begin, end);
+    });
+  });
 }
 
 void forward(const ForwardParams& params, int64_t begin, int64_t end) {

@@ -1,11 +1,10 @@
 #pragma once
 
+#include "backward_rows.h"
 #include "dispatch.h"
+#include "pack.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
-
-template <typename Tile>
-using AxisSums = typename Tile::compute_t[Tile::kDims][kTileSize];
 
 /// sums[a] += grad_output * (sum over taps of w'_a prod_(b != a) w_b * pixel), lanes over samples.
 template <typename scalar, bool kInside, typename Tile>
@@ -67,64 +66,27 @@ void differentiate_planes(const GradGridParams& params, const Tile& tile,
   }
 }
 
-/// The same, lanes over channels, which are innermost in the input. Each of kLanes lanes sums its
-/// own channels; the lanes are added up once per sample, always in the same order.
+/// sums = the same, lanes over channels, which are innermost in the input.
 template <typename scalar, typename Tile>
 void differentiate_rows(const GradGridParams& params, const Tile& tile, const TileOffsets& located,
                         int64_t batch, Range channels, AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
-  constexpr int kLanes = 16;
-  const int width = static_cast<int>(channels.end - channels.begin);
+  const int count = static_cast<int>(channels.end - channels.begin);
+  alignas(64) compute_t grad_output[kTileSize * kMostPieceChannels];
+  load_rows(params.grad_output, batch, channels.begin, count, located, grad_output, count);
   const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
                       batch * params.input.batch_stride + channels.begin;
-  alignas(64) compute_t grad_output[kTileSize][kChannelChunk];
-  load_rows(params.grad_output, batch, channels.begin, width, located, grad_output);
-  for (int i = 0; i < tile.count; ++i) {
-    const SampleTaps<Tile> taps(tile, i);
-    alignas(64) compute_t lanes[Tile::kDims][kLanes] = {};
-    for (int t = 0; t < taps.count; ++t) {
-      const auto* row = image + taps.offset[t];
-      alignas(64) compute_t product[kLanes] = {};
-      int c = 0;
-      for (; c + kLanes <= width; c += kLanes) {
-#pragma omp simd
-        for (int l = 0; l < kLanes; ++l) {
-          product[l] = multiply_add(grad_output[i][c + l],
-                                    scalar::template load<compute_t>(row[c + l]), product[l]);
-        }
-      }
-      for (int l = 0; l < width - c; ++l) {
-        product[l] = multiply_add(grad_output[i][c + l],
-                                  scalar::template load<compute_t>(row[c + l]), product[l]);
-      }
-      GRIDSAMPLE_UNROLL
-      for (int a = 0; a < Tile::kDims; ++a) {
-        compute_t factor = tile.axis[a].derivative[taps.k[t][a]][i];
-        GRIDSAMPLE_UNROLL
-        for (int b = 0; b < Tile::kDims; ++b) {
-          if (b != a) factor *= tile.axis[b].weight[taps.k[t][b]][i];
-        }
-#pragma omp simd
-        for (int l = 0; l < kLanes; ++l) {
-          lanes[a][l] = multiply_add(factor, product[l], lanes[a][l]);
-        }
-      }
-    }
-    for (int a = 0; a < Tile::kDims; ++a) {
-      for (int half = kLanes / 2; half > 0; half /= 2) {
-        for (int l = 0; l < half; ++l) lanes[a][l] += lanes[a][l + half];
-      }
-      sums[a][i] += lanes[a][0];
-    }
-  }
+  const RowPrefetch prefetch(params.geometry, count, sizeof(*image));
+  backward_rows<scalar, false, true>({image, nullptr, grad_output, count, count}, tile, prefetch,
+                                     &sums);
 }
 
 /// grad_grid = slope * sum, and exactly 0 where the slope is 0.
 template <typename Tile>
-void store_grad_grid(const GradGridParams& params, const Tile& tile, int64_t grid_batch,
-                     int64_t first, AxisSums<Tile>& sums) {
+void store_grad_grid(const Geometry& geometry, const View& grad_grid, const Tile& tile,
+                     int64_t grid_batch, int64_t first, AxisSums<Tile>& sums) {
   TileOffsets located;
-  locate_samples(params.geometry, params.grad_grid, first, tile.count, located);
+  locate_samples(geometry, grad_grid, first, tile.count, located);
   for (int a = 0; a < Tile::kDims; ++a) {
 #pragma omp simd
     for (int i = 0; i < kTileSize; ++i) {
@@ -132,8 +94,7 @@ void store_grad_grid(const GradGridParams& params, const Tile& tile, int64_t gri
       sums[a][i] = slope == 0 ? slope : slope * sums[a][i];
     }
   }
-  store_coordinates<Tile::kDims>(params.grad_grid, grid_batch * params.grad_grid.batch_stride,
-                                 located, sums);
+  store_coordinates<Tile::kDims>(grad_grid, grid_batch * grad_grid.batch_stride, located, sums);
 }
 
 template <typename Tile>
@@ -144,18 +105,41 @@ void add_sums(AxisSums<Tile>& total, const typename Tile::compute_t (*sums)[kTil
   }
 }
 
+/// Adds the sums of one piece to those of the pieces before it, which stand in grad_grid itself, of
+/// the compute type. The last piece completes it.
+template <typename Tile>
+void add_to_grad_grid(const Geometry& geometry, const View& grad_grid, const Tile& tile,
+                      int64_t grid_batch, int64_t first_sample, bool first, bool last,
+                      AxisSums<Tile>& sums) {
+  const int64_t base = grid_batch * grad_grid.batch_stride;
+  TileOffsets located;
+  locate_samples(geometry, grad_grid, first_sample, tile.count, located);
+  if (!first) {
+    alignas(64) AxisSums<Tile> total;
+    load_coordinates<Tile::kDims>(grad_grid, base, located, total);
+    add_sums<Tile>(total, sums);
+    std::memcpy(sums, total, sizeof(total));
+  }
+  if (last) {
+    store_grad_grid(geometry, grad_grid, tile, grid_batch, first_sample, sums);
+  } else {
+    store_coordinates<Tile::kDims>(grad_grid, base, located, sums);
+  }
+}
+
 /// The sums of one chunk for one tile.
 template <typename scalar, typename Tile>
 void sum_chunk(const GradGridParams& params, const Tile& tile, const TileOffsets& located,
                int64_t grid_batch, int64_t chunk, AxisSums<Tile>& sums) {
   for (auto& axis : sums) fill_rest(axis, 0, typename Tile::compute_t(0));
-  const Geometry& geometry = params.geometry;
   const Range pieces = block_range(grad_grid_pieces(params), grad_grid_chunks(params), chunk);
   for (int64_t piece = pieces.begin; piece < pieces.end; ++piece) {
-    const int64_t batch = params.grid_batch == 1 ? piece / pieces_per_image(geometry) : grid_batch;
-    const Range channels = piece_channels(geometry, piece);
-    if (params.input.channel_stride == 1 && geometry.channels >= kRowLanes) {
-      differentiate_rows<scalar>(params, tile, located, batch, channels, sums);
+    const int64_t batch = params.grid_batch == 1 ? piece / pieces_per_image(params) : grid_batch;
+    const Range channels = channels_of_piece(params, piece);
+    if (params.input.channel_stride == 1 && params.geometry.channels >= kRowLanes) {
+      alignas(64) AxisSums<Tile> of_piece;
+      differentiate_rows<scalar>(params, tile, located, batch, channels, of_piece);
+      add_sums<Tile>(sums, of_piece);
     } else {
       differentiate_planes<scalar>(params, tile, located, batch, channels, sums);
     }
@@ -194,7 +178,7 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
         sum_chunk<scalar>(params, tile, located, grid_batch, chunk, sums);
         add_sums<Tile>(total, sums);
       }
-      store_grad_grid(params, tile, grid_batch, first, total);
+      store_grad_grid(geometry, params.grad_grid, tile, grid_batch, first, total);
     }
   }
 }
@@ -215,8 +199,59 @@ void finish_grad_grid_items(const GradGridParams& params, int64_t begin, int64_t
                          (chunk * params.grid_batch * tiles + which) * Tile::kDims * kTileSize;
       add_sums<Tile>(total, reinterpret_cast<const compute_t(*)[kTileSize]>(sums));
     }
-    store_grad_grid(params, tile, which / tiles, first, total);
+    store_grad_grid(geometry, params.grad_grid, tile, which / tiles, first, total);
   }
+}
+
+/// Channels of one packed block, in pieces.
+template <Mode kMode, typename Tile>
+void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int64_t end) {
+  using compute_t = typename Tile::compute_t;
+  const Geometry& geometry = params.geometry;
+  const View view = packed_view(params.packed, geometry, params.channels);
+  const RowPrefetch prefetch(geometry, params.channels, sizeof(compute_t));
+  const int64_t grid_batch = params.grid.batch_stride == 0 ? 0 : params.batch;
+  Tile tile;
+  TileOffsets located;
+  alignas(64) AxisSums<Tile> sums;
+  alignas(64) compute_t grad_output[kTileSize * kMostPieceChannels];
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t first = item * kTileSize;
+    fill_taps<kMode>(tile, geometry, params.grid, grid_batch, first, tile_samples(geometry, first),
+                     view);
+    locate_samples(geometry, params.grad_output, first, tile.count, located);
+    for (int64_t c = 0; c < params.channels; c += params.piece_channels) {
+      const int count = static_cast<int>(std::min(params.piece_channels, params.channels - c));
+      load_rows(params.grad_output, params.batch, params.channel + c, count, located, grad_output,
+                count);
+      backward_rows<ScalarOf<compute_t>, false, true>(
+          {static_cast<const compute_t*>(params.packed) + c, nullptr, grad_output, count, count},
+          tile, prefetch, &sums);
+      add_to_grad_grid(geometry, params.grad_grid, tile, grid_batch, first, params.first && c == 0,
+                       params.last && c + params.piece_channels >= params.channels, sums);
+    }
+  }
+}
+
+void pack(const PackedBlockParams& params, int64_t begin, int64_t end) {
+  const auto run = [&]<typename compute_t>() {
+    for (int64_t part = begin; part < end; ++part) {
+      pack_image(params.input, params.geometry, params.input.batch_stride == 0 ? 0 : params.batch,
+                 params.channel, static_cast<int>(params.channels),
+                 static_cast<compute_t*>(params.packed), part, params.parts);
+    }
+  };
+  dispatch_compute(params.geometry, run);
+}
+
+void grad_grid_packed(const PackedBlockParams& params, int64_t begin, int64_t end) {
+  dispatch_compute(params.geometry, [&]<typename compute_t>() {
+    dispatch_narrow_tile<true, compute_t>(params.geometry, [&]<Mode kMode, typename Tile>() {
+      if constexpr (kMode != Mode::kNearest) {
+        grad_grid_packed_items<kMode, Tile>(params, begin, end);
+      }
+    });
+  });
 }
 
 void grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {

@@ -1,6 +1,8 @@
 #pragma once
 
+#include "backward_rows.h"
 #include "dispatch.h"
+#include "pack.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -74,26 +76,18 @@ void grad_input_planes(const GradInputParams& params, const Tile& tile, const Ac
 
 /// Channels [begin, end) of a tile into rows: channels are innermost in grad_input.
 template <typename Tile>
-void grad_input_rows(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
-                     const TileOffsets& located, int64_t batch, int64_t input_batch, int64_t begin,
-                     int64_t end) {
+void grad_input_rows(const GradInputParams& params, const Tile& tile, const TileOffsets& located,
+                     int64_t batch, int64_t input_batch, int64_t begin, int64_t end) {
   using compute_t = typename Tile::compute_t;
   const View& target = params.grad_input;
-  alignas(64) compute_t grad_output[kTileSize][kChannelChunk];
   auto* image = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride;
-  for (int64_t c = begin; c < end; c += kChannelChunk) {
-    const int channels = static_cast<int>(std::min<int64_t>(kChannelChunk, end - c));
-    load_rows(params.grad_output, batch, c, channels, located, grad_output);
-    for (int s = 0; s < active.count; ++s) {
-      const int i = active.index[s];
-      const SampleTaps<Tile> taps(tile, i);
-      for (int t = 0; t < taps.count; ++t) {
-        compute_t* row = image + taps.offset[t] + c;
-        const compute_t weight = taps.weight[t];
-#pragma omp simd
-        for (int l = 0; l < channels; ++l) row[l] = multiply_add(grad_output[i][l], weight, row[l]);
-      }
-    }
+  alignas(64) compute_t grad_output[kTileSize * kMostPieceChannels];
+  const RowPrefetch prefetch(params.geometry, end - begin, sizeof(compute_t));
+  for (int64_t c = begin; c < end; c += kMostPieceChannels) {
+    const int count = static_cast<int>(std::min(kMostPieceChannels, end - c));
+    load_rows(params.grad_output, batch, c, count, located, grad_output, count);
+    backward_rows<ScalarOf<compute_t>, true, false>({nullptr, image + c, grad_output, count, count},
+                                                    tile, prefetch, nullptr);
   }
 }
 
@@ -128,8 +122,7 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
         if (active.count == 0) continue;
         locate_samples(geometry, params.grad_output, first, count, located);
         if (rows) {
-          grad_input_rows(params, tile, active, located, batch, input_batch, channels.begin,
-                          channels.end);
+          grad_input_rows(params, tile, located, batch, input_batch, channels.begin, channels.end);
         } else {
           grad_input_planes(params, tile, active, located, batch, input_batch, channels.begin,
                             channels.end);

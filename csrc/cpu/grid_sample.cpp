@@ -2,8 +2,8 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
 #include <cstddef>
-#include <memory>
 #include <new>
 #include <tuple>
 #include <vector>
@@ -52,7 +52,7 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
   params.packed_channels = packed_channels(geometry, params.input, bytes_of(input));
   if (params.packed_channels > 0) {
     const int64_t items = geometry.batch * ceil_div(geometry.channels, params.packed_channels);
-    if (worth_packing(items, threads)) {
+    if (worth_sharing_blocks(items, threads)) {
       const int64_t workers = std::min(threads, items);
       const Scratch scratch(geometry, workers * packed_elements(geometry, params.packed_channels));
       params.scratch = scratch.data();
@@ -70,70 +70,181 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
   return output;
 }
 
-Tensor compute_grad_input(const Tensor& grad_output, const Tensor& input, const Tensor& grid,
-                          const Geometry& geometry) {
-  // Summed in the compute type and rounded once.
-  const ScalarType sum_type = scalar_type_of(compute_dtype(geometry));
-  Tensor sums = empty_image(input, sizes_vector(input), sum_type);
-  torch::stable::zero_(sums);
-  if (grad_output.numel() > 0) {
-    const int64_t threads = useful_threads(geometry);
-    GradInputParams params;
-    params.geometry = geometry;
-    params.grad_output = image_view(grad_output, geometry);
-    params.grid = grid_view(grid, geometry);
-    params.grad_input = mutable_image_view(sums, geometry);
-    params.input_batch = input.size(0);
-    const GradInputSplit split = split_grad_input(geometry, params.input_batch,
-                                                  params.grad_input.channel_stride == 1, threads);
-    params.channel_blocks = split.channel_blocks;
-    params.slabs = split.slabs;
-    params.slab_axis = split.slab_axis;
-    const KernelTable& kernels = kernels_for(geometry, params.grad_input);
-    run_items(params.input_batch * split.channel_blocks * split.slabs, threads,
-              [&](int64_t, int64_t begin, int64_t end) { kernels.grad_input(params, begin, end); });
-  }
-  if (input.scalar_type() == sum_type) return sums;
-  Tensor grad_input = empty_image(input, sizes_vector(input), input.scalar_type());
-  torch::stable::copy_(grad_input, sums);
-  return grad_input;
+/// What the backward pass is given, and what it decides once for both gradients.
+struct BackwardCall {
+  const Tensor& grad_output;
+  const Tensor& input;
+  const Tensor& grid;
+  const Geometry& geometry;
+  int64_t threads = useful_threads(geometry);
+  int64_t packed = packed_channels(geometry, image_view(input, geometry), bytes_of(input));
+  int64_t piece = piece_channels(geometry, packed);
+};
+
+ScalarType sum_type(const Geometry& geometry) { return scalar_type_of(compute_dtype(geometry)); }
+
+/// Sums of the compute type, rounded once to the type of what they are the gradient of.
+Tensor rounded(const Tensor& sums, const Tensor& like) {
+  if (!sums.defined() || sums.scalar_type() == like.scalar_type()) return sums;
+  Tensor result = like.dim() == sums.dim() && prefers_channels_last(sums)
+                      ? empty_image(sums, sizes_vector(like), like.scalar_type())
+                      : empty_contiguous(sizes_vector(like), like.scalar_type(), like);
+  torch::stable::copy_(result, sums);
+  return result;
 }
 
-Tensor compute_grad_grid(const Tensor& grad_output, const Tensor& input, const Tensor& grid,
-                         const Geometry& geometry) {
-  Tensor grad_grid = empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid);
-  if (geometry.mode == Mode::kNearest || grad_output.numel() == 0) {
-    return torch::stable::zero_(grad_grid);
-  }
+/// `partial` of grad_grid.
+Scratch partial_sums(const Geometry& geometry, int64_t chunks, int64_t grid_batch) {
+  return Scratch(geometry, chunks * grid_batch * tile_count(geometry) * geometry.dims * kTileSize);
+}
+
+/// Adds up the partial sums of grad_grid.
+void finish_grad_grid(const BackwardCall& call, GradGridParams& params) {
+  const KernelTable& kernels = kernels_for(call.geometry, params.input);
+  run_items(
+      params.grid_batch * tile_count(call.geometry), call.threads,
+      [&](int64_t, int64_t begin, int64_t end) { kernels.finish_grad_grid(params, begin, end); });
+}
+
+GradGridParams grad_grid_params(const BackwardCall& call, const Tensor& grad_grid) {
   GradGridParams params;
+  params.geometry = call.geometry;
+  params.grad_output = image_view(call.grad_output, call.geometry);
+  params.input = image_view(call.input, call.geometry);
+  params.grid = grid_view(call.grid, call.geometry);
+  params.grad_grid = mutable_grid_view(grad_grid, call.geometry);
+  params.grid_batch = call.grid.size(0);
+  params.piece_channels = call.piece;
+  params.chunk_groups = 1;
+  params.partial = nullptr;
+  return params;
+}
+
+bool same_spatial_strides(const View& a, const View& b, const Geometry& geometry) {
+  return std::equal(a.stride, a.stride + geometry.dims, b.stride);
+}
+
+/// Both gradients in one walk over the samples, where lanes can go over channels and whole images
+/// or blocks of channels are enough to share. False if not; then nothing has been written.
+bool compute_together(const BackwardCall& call, Tensor grad_input, Tensor grad_grid) {
+  const Geometry& geometry = call.geometry;
+  const bool grid_is_broadcast = call.grid.size(0) != geometry.batch;
+  if (grid_is_broadcast) return false;
+  BackwardParams params;
   params.geometry = geometry;
-  params.grad_output = image_view(grad_output, geometry);
-  params.input = image_view(input, geometry);
-  params.grid = grid_view(grid, geometry);
-  params.grad_grid = mutable_grid_view(grad_grid, geometry);
-  params.grid_batch = grid.size(0);
-  const int64_t threads = useful_threads(geometry);
+  params.grad_output = image_view(call.grad_output, geometry);
+  params.input = image_view(call.input, geometry);
+  params.grid = grid_view(call.grid, geometry);
+  if (grad_input.defined()) params.grad_input = mutable_image_view(grad_input, geometry);
+  if (grad_grid.defined()) params.grad_grid = mutable_grid_view(grad_grid, geometry);
+  params.input_batch = call.input.size(0);
+  params.packed_channels = call.packed;
+  params.piece_channels = call.piece;
+  if (call.packed == 0) {
+    const View& rows = grad_input.defined() ? params.grad_input : params.input;
+    if (params.input.channel_stride != 1 || rows.channel_stride != 1 ||
+        geometry.channels < kRowLanes || !same_spatial_strides(params.input, rows, geometry) ||
+        !has_narrow_offsets(geometry, params.input)) {
+      return false;
+    }
+    if (ceil_div(geometry.channels, call.piece) > kMostChunks) return false;
+  }
+  const BackwardSplit split =
+      split_backward(geometry, params.input_batch, call.packed, call.piece, grad_grid.defined(),
+                     scratch_budget(bytes_of(call.input)), call.threads);
+  if (split.groups == 0) return false;
+  params.groups = split.groups;
+  params.group_channels = split.group_channels;
+  const int64_t items = params.input_batch * params.groups;
+  const int64_t workers = std::min(call.threads, items);
+  const Scratch scratch(geometry, workers * packed_elements(geometry, call.packed));
+  params.scratch = scratch.data();
+  const bool split_sums = grad_grid.defined() && params.groups > 1;
+  const int64_t pieces = ceil_div(geometry.channels, call.piece);
+  const Scratch partial = partial_sums(geometry, split_sums ? pieces : 0, geometry.batch);
+  params.partial = split_sums ? partial.data() : nullptr;
+  if (grad_input.defined() && call.packed == 0) torch::stable::zero_(grad_input);
+  run_items(items, workers, [&](int64_t worker, int64_t begin, int64_t end) {
+    active_kernels().backward(params, worker, begin, end);
+  });
+  if (split_sums) {
+    GradGridParams finish = grad_grid_params(call, grad_grid);
+    finish.chunk_groups = pieces;
+    finish.partial = partial.data();
+    finish_grad_grid(call, finish);
+  }
+  return true;
+}
+
+/// Threads share the channels and parts of the image.
+void compute_grad_input(const BackwardCall& call, Tensor grad_input) {
+  const Geometry& geometry = call.geometry;
+  torch::stable::zero_(grad_input);
+  GradInputParams params;
+  params.geometry = geometry;
+  params.grad_output = image_view(call.grad_output, geometry);
+  params.grid = grid_view(call.grid, geometry);
+  params.grad_input = mutable_image_view(grad_input, geometry);
+  params.input_batch = call.input.size(0);
+  const GradInputSplit split = split_grad_input(
+      geometry, params.input_batch, params.grad_input.channel_stride == 1, call.threads);
+  params.channel_blocks = split.channel_blocks;
+  params.slabs = split.slabs;
+  params.slab_axis = split.slab_axis;
+  const KernelTable& kernels = kernels_for(geometry, params.grad_input);
+  run_items(params.input_batch * split.channel_blocks * split.slabs, call.threads,
+            [&](int64_t, int64_t begin, int64_t end) { kernels.grad_input(params, begin, end); });
+}
+
+/// Threads share the samples, and the channels where the samples are few.
+void compute_grad_grid(const BackwardCall& call, const Tensor& grad_grid) {
+  const Geometry& geometry = call.geometry;
+  GradGridParams params = grad_grid_params(call, grad_grid);
   const int64_t tiles = params.grid_batch * tile_count(geometry);
   // Too few tiles to keep the threads evenly busy: they share the chunks as well.
-  const bool few_tiles = threads > 1 && tiles < 4 * threads;
+  const bool few_tiles = call.threads > 1 && tiles < 4 * call.threads;
   params.chunk_groups = few_tiles ? grad_grid_chunks(params) : 1;
-  std::unique_ptr<std::byte[]> partial;
-  if (params.chunk_groups > 1) {
-    const size_t element = geometry.compute_in_double ? sizeof(double) : sizeof(float);
-    partial.reset(
-        new std::byte[static_cast<size_t>(params.chunk_groups * tiles * geometry.dims * kTileSize) *
-                      element]);
-  }
-  params.partial = partial.get();
+  const bool split_sums = params.chunk_groups > 1;
+  const Scratch partial =
+      partial_sums(geometry, split_sums ? params.chunk_groups : 0, params.grid_batch);
+  params.partial = partial.data();
   const KernelTable& kernels = kernels_for(geometry, params.input);
-  run_items(tiles * params.chunk_groups, threads,
+  run_items(tiles * params.chunk_groups, call.threads,
             [&](int64_t, int64_t begin, int64_t end) { kernels.grad_grid(params, begin, end); });
-  if (params.chunk_groups > 1) {
-    run_items(tiles, threads, [&](int64_t, int64_t begin, int64_t end) {
-      kernels.finish_grad_grid(params, begin, end);
-    });
+  if (split_sums) finish_grad_grid(call, params);
+}
+
+/// One packed block of channels after the other; threads share the pixels to be packed, then the
+/// samples.
+void compute_grad_grid_packed(const BackwardCall& call, const Tensor& grad_grid) {
+  const Geometry& geometry = call.geometry;
+  PackedBlockParams params;
+  params.geometry = geometry;
+  params.grad_output = image_view(call.grad_output, geometry);
+  params.input = image_view(call.input, geometry);
+  params.grid = grid_view(call.grid, geometry);
+  params.grad_grid = mutable_grid_view(grad_grid, geometry);
+  params.piece_channels = call.piece;
+  params.parts = call.threads;
+  const Scratch scratch(geometry, packed_elements(geometry, call.packed));
+  params.packed = scratch.data();
+  const bool grid_is_broadcast = call.grid.size(0) != geometry.batch;
+  for (int64_t batch = 0; batch < geometry.batch; ++batch) {
+    for (int64_t c = 0; c < geometry.channels; c += call.packed) {
+      params.batch = batch;
+      params.channel = c;
+      params.channels = std::min(call.packed, geometry.channels - c);
+      params.first = c == 0 && (batch == 0 || !grid_is_broadcast);
+      params.last = c + params.channels == geometry.channels &&
+                    (batch + 1 == geometry.batch || !grid_is_broadcast);
+      run_items(params.parts, call.threads, [&](int64_t, int64_t begin, int64_t end) {
+        active_kernels().pack(params, begin, end);
+      });
+      run_items(tile_count(geometry), call.threads, [&](int64_t, int64_t begin, int64_t end) {
+        active_kernels().grad_grid_packed(params, begin, end);
+      });
+    }
   }
-  return grad_grid;
 }
 
 std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const Tensor& input,
@@ -145,11 +256,33 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
   check_grad_output(grad_output, input, grid, geometry);
   check(output_mask.size() == 2, "expected output_mask to have 2 elements, but got ",
         output_mask.size());
-  Tensor grad_input;
+  const BackwardCall call{grad_output, input, grid, geometry};
+  const bool no_samples = grad_output.numel() == 0;
+  Tensor grad_input;  // in the compute type, until the end
   Tensor grad_grid;
-  if (output_mask[0]) grad_input = compute_grad_input(grad_output, input, grid, geometry);
-  if (output_mask[1]) grad_grid = compute_grad_grid(grad_output, input, grid, geometry);
-  return {grad_input, grad_grid};
+  if (output_mask[0]) {
+    grad_input = empty_image(input, sizes_vector(input), sum_type(geometry));
+    if (no_samples) torch::stable::zero_(grad_input);
+  }
+  bool wants_grid = output_mask[1];
+  if (wants_grid) {
+    grad_grid = empty_contiguous(sizes_vector(grid), sum_type(geometry), grid);
+    if (no_samples || geometry.mode == Mode::kNearest) {
+      torch::stable::zero_(grad_grid);
+      wants_grid = false;
+    }
+  }
+  const bool wants_any = output_mask[0] || wants_grid;
+  if (!no_samples && wants_any &&
+      !compute_together(call, grad_input, wants_grid ? grad_grid : Tensor())) {
+    if (output_mask[0]) compute_grad_input(call, grad_input);
+    if (wants_grid && call.packed > 0) {
+      compute_grad_grid_packed(call, grad_grid);
+    } else if (wants_grid) {
+      compute_grad_grid(call, grad_grid);
+    }
+  }
+  return {rounded(grad_input, input), rounded(grad_grid, grid)};
 }
 
 }  // namespace

@@ -46,10 +46,13 @@ struct GradInputParams {
   int slab_axis;
 };
 
-/// grad_grid is summed over pieces of at most this many channels of one image. Runs of pieces make
-/// at most kMostChunks chunks, by the shapes alone; a chunk is summed in order, then the chunks in
-/// order. So the sum does not depend on whether one thread or several took the chunks.
-constexpr int64_t kChannelChunk = 64;
+/// grad_grid is summed over pieces of the channels of one image, then over the pieces in order. How
+/// many channels a piece has, the shapes alone decide, so the sum does not depend on whether one
+/// thread or several took the pieces.
+constexpr int64_t kMostPieceChannels = 64;
+
+/// Where lanes go over samples, or no block is packed, runs of pieces make at most kMostChunks
+/// chunks; a chunk is summed in order, then the chunks in order. Else a chunk is a piece.
 constexpr int64_t kMostChunks = 64;
 
 /// Work item = (grid batch, tile, chunk group), the last fastest. With one group the item sums all
@@ -63,8 +66,45 @@ struct GradGridParams {
   View grid;
   View grad_grid;
   int64_t grid_batch;
+  int64_t piece_channels;
   int64_t chunk_groups;
   void* partial;
+};
+
+/// One block of channels of one image, packed into rows for all workers to share. Work item of pack
+/// = part of the image's pixels; of grad_grid_packed = tile.
+struct PackedBlockParams {
+  Geometry geometry;
+  View grad_output;
+  View input;
+  View grid;
+  View grad_grid;  // in the compute type; holds the running sum over pieces
+  int64_t batch;
+  int64_t channel;
+  int64_t channels;
+  int64_t piece_channels;
+  int64_t parts;
+  void* packed;
+  bool first;  // of the blocks that are summed
+  bool last;
+};
+
+/// Both gradients at once, where channels are innermost in memory or blocks of them are packed.
+/// Work item = (input batch, group of channels), the last fastest.
+struct BackwardParams {
+  Geometry geometry;
+  View grad_output;
+  View input;
+  View grid;
+  View grad_input;  // in the compute type, zeroed unless blocks are packed; no data: not wanted
+  View grad_grid;   // in the compute type; no data: not wanted
+  int64_t input_batch;
+  int64_t groups;
+  int64_t group_channels;
+  int64_t packed_channels;  // 0: channels are innermost in input and grad_input
+  int64_t piece_channels;
+  void* scratch;  // packed_elements for each worker
+  void* partial;  // as in GradGridParams, a chunk being a piece; null with one group
 };
 
 /// True when offsets within one plane of the view fit 32 bits, two steps past each end included,
@@ -84,6 +124,9 @@ inline bool has_narrow_offsets(const Geometry& geometry, const View& image) {
 struct KernelTable {
   void (*forward)(const ForwardParams&, int64_t begin, int64_t end);
   void (*forward_packed)(const ForwardParams&, int64_t worker, int64_t begin, int64_t end);
+  void (*backward)(const BackwardParams&, int64_t worker, int64_t begin, int64_t end);
+  void (*pack)(const PackedBlockParams&, int64_t begin, int64_t end);
+  void (*grad_grid_packed)(const PackedBlockParams&, int64_t begin, int64_t end);
   void (*grad_input)(const GradInputParams&, int64_t begin, int64_t end);
   void (*grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
   void (*finish_grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
@@ -112,20 +155,27 @@ inline int tile_samples(const Geometry& geometry, int64_t first) {
   return static_cast<int>(std::min<int64_t>(kTileSize, geometry.samples - first));
 }
 
+/// Channels of a piece, for images packed in blocks of `packed` channels, or not at all (0). Small
+/// pieces are more to share among threads, large ones less to add up.
+inline int64_t piece_channels(const Geometry& geometry, int64_t packed) {
+  const int64_t wanted = geometry.channels >= 128 ? 64 : geometry.channels >= 64 ? 32 : 16;
+  return packed > 0 ? std::min(packed, wanted) : wanted;
+}
+
 /// What grad_grid sums over: the channels, and for a broadcast grid the images.
-inline int64_t pieces_per_image(const Geometry& geometry) {
-  return ceil_div(geometry.channels, kChannelChunk);
+inline int64_t pieces_per_image(const GradGridParams& params) {
+  return ceil_div(params.geometry.channels, params.piece_channels);
 }
 inline int64_t grad_grid_pieces(const GradGridParams& params) {
-  return pieces_per_image(params.geometry) * (params.grid_batch == 1 ? params.geometry.batch : 1);
+  return pieces_per_image(params) * (params.grid_batch == 1 ? params.geometry.batch : 1);
 }
 inline int64_t grad_grid_chunks(const GradGridParams& params) {
   return std::min(grad_grid_pieces(params), kMostChunks);
 }
 /// Channels of one piece.
-inline Range piece_channels(const Geometry& geometry, int64_t piece) {
-  const int64_t first = piece % pieces_per_image(geometry) * kChannelChunk;
-  return {first, std::min(geometry.channels, first + kChannelChunk)};
+inline Range channels_of_piece(const GradGridParams& params, int64_t piece) {
+  const int64_t first = piece % pieces_per_image(params) * params.piece_channels;
+  return {first, std::min(params.geometry.channels, first + params.piece_channels)};
 }
 
 }  // namespace gridsample_ext

@@ -38,27 +38,33 @@ struct PixelRuns {
   }
 };
 
-/// Channels [channel, channel + count) of an image as rows of `width`.
+/// Part `part` of `parts` of an image's channels [channel, channel + count), as rows of `count`.
 template <typename compute_t>
 void pack_image(const View& image, const Geometry& geometry, int64_t batch, int64_t channel,
-                int count, compute_t* rows, int64_t width) {
+                int count, compute_t* rows, int64_t part = 0, int64_t parts = 1) {
   const PixelRuns runs(image, geometry.input_size, geometry.dims);
+  // The part's pixels, which may begin and end within a run.
+  const Range pixels = block_range(runs.count * runs.length, parts, part);
   dispatch_dtype(image.dtype, [&]<typename scalar>() {
     const auto* data = static_cast<const typename scalar::storage_t*>(image.data) +
                        batch * image.batch_stride + channel * image.channel_stride;
-    for (int64_t r = 0; r < runs.count; ++r) {
-      const auto* run = data + runs.at(r);
-      compute_t* target = rows + r * runs.length * width;
+    for (int64_t pixel = pixels.begin; pixel < pixels.end;) {
+      const int64_t run = pixel / runs.length;
+      const int64_t skipped = pixel % runs.length;
+      const int64_t length = std::min(runs.length - skipped, pixels.end - pixel);
+      const auto* source = data + runs.at(run) + skipped * runs.step;
+      compute_t* target = rows + pixel * count;
       if (runs.step == 1) {
-        transpose_to_rows<scalar>(run, image.channel_stride, count, runs.length, target, width);
+        transpose_to_rows<scalar>(source, image.channel_stride, count, length, target, count);
       } else {
-        for (int64_t p = 0; p < runs.length; ++p) {
+        for (int64_t p = 0; p < length; ++p) {
           for (int c = 0; c < count; ++c) {
-            target[p * width + c] =
-                scalar::template load<compute_t>(run[p * runs.step + c * image.channel_stride]);
+            target[p * count + c] =
+                scalar::template load<compute_t>(source[p * runs.step + c * image.channel_stride]);
           }
         }
       }
+      pixel += length;
     }
   });
 }
@@ -75,6 +81,34 @@ inline View packed_view(void* rows, const Geometry& geometry, int64_t width) {
     stride *= geometry.input_size[a];
   }
   return view;
+}
+
+/// Channels [channel, channel + count) of the samples of a tile, as rows of `width`.
+template <typename compute_t>
+void load_rows(const View& view, int64_t batch, int64_t channel, int count, const TileOffsets& tile,
+               compute_t* rows, int64_t width) {
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    const auto* data = static_cast<const typename scalar::storage_t*>(view.data) +
+                       batch * view.batch_stride + channel * view.channel_stride;
+    if (view.channel_stride == 1) {
+      for (int i = 0; i < tile.count; ++i) {
+        const auto* row = data + tile.at(i);
+#pragma omp simd
+        for (int c = 0; c < count; ++c)
+          rows[i * width + c] = scalar::template load<compute_t>(row[c]);
+      }
+    } else if (tile.even && tile.step == 1) {
+      transpose_to_rows<scalar>(data + tile.first, view.channel_stride, count, tile.count, rows,
+                                width);
+    } else {
+      for (int c = 0; c < count; ++c) {
+        const auto* plane = data + c * view.channel_stride;
+        for (int i = 0; i < tile.count; ++i) {
+          rows[i * width + c] = scalar::template load<compute_t>(plane[tile.at(i)]);
+        }
+      }
+    }
+  });
 }
 
 /// Writes samples [begin, end) of a tile, given as rows of `width` channels from `channel` on.

@@ -1,7 +1,6 @@
 #pragma once
 
-// Reading the pixels under the taps of a tile, lanes over samples (one channel plane) or lanes over
-// channels (channels innermost in memory).
+// Reading the pixels under the taps of a tile, lanes over samples: one channel plane.
 
 #include "tap_tile.h"
 
@@ -55,46 +54,5 @@ class PlanePixels {
   const Tile& tile_;
   storage_t fetched_[kFetched ? kTapsZ * kTaps * kTaps : 1][kFetched ? kTileSize : 1];
 };
-
-/// The taps of one sample that are inside the image, in the order z, y, x.
-template <typename Tile>
-struct SampleTaps {
-  static constexpr int kTaps = Tile::kTaps;
-  static constexpr int kTapsZ = Tile::kTapsZ;
-
-  int count = 0;
-  typename Tile::offset_t offset[kTapsZ * kTaps * kTaps];
-  typename Tile::compute_t weight[kTapsZ * kTaps * kTaps];
-  int8_t k[kTapsZ * kTaps * kTaps][kMaxDims];  // which tap of each axis
-
-  SampleTaps(const Tile& tile, int i) {
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-      for (int ky = 0; ky < kTaps; ++ky) {
-        for (int kx = 0; kx < kTaps; ++kx) {
-          const auto where = plane_offset(tile, kz, ky, kx, i);
-          if (where.outside) continue;
-          auto product = tile.axis[1].weight[ky][i] * tile.axis[0].weight[kx][i];
-          if constexpr (Tile::kDims == 3) product = tile.axis[2].weight[kz][i] * product;
-          offset[count] = where.offset;
-          weight[count] = product;
-          k[count][0] = static_cast<int8_t>(kx);
-          k[count][1] = static_cast<int8_t>(ky);
-          k[count][2] = static_cast<int8_t>(kz);
-          ++count;
-        }
-      }
-    }
-  }
-};
-
-/// Runs function.template operator()<kLanes>(c) over [begin, end) in pieces of 64, 16 and 1
-/// channels.
-template <typename F>
-GRIDSAMPLE_INLINE void for_channel_lanes(int64_t begin, int64_t end, const F& function) {
-  int64_t c = begin;
-  for (; c + 64 <= end; c += 64) function.template operator()<64>(c);
-  for (; c + 16 <= end; c += 16) function.template operator()<16>(c);
-  for (; c < end; ++c) function.template operator()<1>(c);
-}
 
 GRIDSAMPLE_NAMESPACE_END

@@ -39,32 +39,23 @@ GRIDSAMPLE_INLINE void for_channel_vectors(int64_t begin, int64_t end, const F& 
   if (c < end) function.template operator()<1, 1>(c);
 }
 
-/// sum = sum over taps of weight * row, for sample i. kInside: none of its taps is outside.
-template <typename scalar, int kLanes, int kUnits, bool kInside, typename Tile>
+/// sum = sum over taps of weight * row, for sample i, none of whose taps is outside.
+template <typename scalar, int kLanes, int kUnits, typename Tile>
 GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const Tile& tile, int i,
                                   Vector<typename Tile::compute_t, kLanes> (&sum)[kUnits]) {
   using compute_t = typename Tile::compute_t;
   using Lanes = Vector<compute_t, kLanes>;
-  GRIDSAMPLE_UNROLL
   for (int u = 0; u < kUnits; ++u) sum[u] = Lanes{};
   for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
     const auto* slice = image;
-    if constexpr (Tile::kDims == 3) {
-      const auto offset = tile.axis[2].offset[kz][i];
-      if (!kInside && offset < 0) continue;
-      slice += offset;
-    }
+    if constexpr (Tile::kDims == 3) slice += tile.axis[2].offset[kz][i];
     Lanes sum_z[kUnits] = {};
     GRIDSAMPLE_UNROLL
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
-      const auto offset_y = tile.axis[1].offset[ky][i];
-      if (!kInside && offset_y < 0) continue;
       Lanes sum_y[kUnits] = {};
       GRIDSAMPLE_UNROLL
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
-        const auto offset_x = tile.axis[0].offset[kx][i];
-        if (!kInside && offset_x < 0) continue;
-        const auto* row = slice + (offset_y + offset_x);
+        const auto* row = slice + (tile.axis[1].offset[ky][i] + tile.axis[0].offset[kx][i]);
         const Lanes weight = broadcast<compute_t, kLanes>(tile.axis[0].weight[kx][i]);
         GRIDSAMPLE_UNROLL
         for (int u = 0; u < kUnits; ++u) {
@@ -89,6 +80,46 @@ GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const
       for (int u = 0; u < kUnits; ++u) sum[u] = sum_z[u];
     }
   }
+}
+
+/// The same for a sample at the image's edge: taps outside are passed over.
+template <typename scalar, int kLanes, typename Tile>
+__attribute__((noinline)) void sample_row_at_edge(const typename scalar::storage_t* image,
+                                                  const Tile& tile, int i,
+                                                  typename Tile::compute_t* sums) {
+  using compute_t = typename Tile::compute_t;
+  using Lanes = Vector<compute_t, kLanes>;
+  const auto add = [](compute_t weight, const Lanes& value, Lanes& sum) {
+    sum = multiply_add_vector<compute_t, kLanes>(broadcast<compute_t, kLanes>(weight), value, sum);
+  };
+  Lanes sum{};
+  GRIDSAMPLE_KEEP_LOOP
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    const auto* slice = image;
+    if constexpr (Tile::kDims == 3) {
+      if (tile.axis[2].offset[kz][i] < 0) continue;
+      slice += tile.axis[2].offset[kz][i];
+    }
+    Lanes sum_z{};
+    GRIDSAMPLE_KEEP_LOOP
+    for (int ky = 0; ky < Tile::kTaps; ++ky) {
+      if (tile.axis[1].offset[ky][i] < 0) continue;
+      Lanes sum_y{};
+      GRIDSAMPLE_KEEP_LOOP
+      for (int kx = 0; kx < Tile::kTaps; ++kx) {
+        if (tile.axis[0].offset[kx][i] < 0) continue;
+        const auto* row = slice + (tile.axis[1].offset[ky][i] + tile.axis[0].offset[kx][i]);
+        add(tile.axis[0].weight[kx][i], load_lanes<scalar, compute_t, kLanes>(row), sum_y);
+      }
+      add(tile.axis[1].weight[ky][i], sum_y, sum_z);
+    }
+    if constexpr (Tile::kDims == 3) {
+      add(tile.axis[2].weight[kz][i], sum_z, sum);
+    } else {
+      sum = sum_z;
+    }
+  }
+  store_vector<compute_t, kLanes>(sums, sum);
 }
 
 /// Asks for the rows of a sample before they are needed: where the grid leads is known a tile
@@ -120,7 +151,7 @@ class RowPrefetch {
   }
 
  private:
-  static constexpr int64_t kNearBytes = int64_t(1) << 20;
+  static constexpr int64_t kNearBytes = int64_t(1) << 19;
   static constexpr int64_t kMostLines = 4;  // the hardware follows from there
   static constexpr int kDistance = 8;
   int lines_;
@@ -139,9 +170,13 @@ GRIDSAMPLE_INLINE void sample_rows(const typename scalar::storage_t* image, cons
     for_channel_vectors<compute_t>(begin, end, [&]<int kLanes, int kUnits>(int64_t c) {
       Vector<compute_t, kLanes> sum[kUnits];
       if (inside) {
-        sample_row<scalar, kLanes, kUnits, true>(image + c, tile, i, sum);
+        sample_row<scalar, kLanes, kUnits>(image + c, tile, i, sum);
       } else {
-        sample_row<scalar, kLanes, kUnits, false>(image + c, tile, i, sum);
+        alignas(64) compute_t sums[kLanes];
+        for (int u = 0; u < kUnits; ++u) {
+          sample_row_at_edge<scalar, kLanes>(image + c + u * kLanes, tile, i, sums);
+          sum[u] = load_vector<compute_t, kLanes>(sums);
+        }
       }
       GRIDSAMPLE_UNROLL
       for (int u = 0; u < kUnits; ++u) {

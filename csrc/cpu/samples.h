@@ -94,30 +94,6 @@ void store_samples(const View& view, int64_t base, const TileOffsets& tile,
   });
 }
 
-/// Reads channels [channel, channel + count) of a tile, transposed: a row of channels per sample.
-template <typename compute_t>
-void load_rows(const View& view, int64_t batch, int64_t channel, int count, const TileOffsets& tile,
-               compute_t (*rows)[kChannelChunk]) {
-  const int64_t base = batch * view.batch_stride + channel * view.channel_stride;
-  dispatch_dtype(view.dtype, [&]<typename scalar>() {
-    const auto* data = static_cast<const typename scalar::storage_t*>(view.data) + base;
-    if (view.channel_stride == 1) {
-      for (int i = 0; i < tile.count; ++i) {
-        const auto* row = data + tile.at(i);
-#pragma omp simd
-        for (int c = 0; c < count; ++c) rows[i][c] = scalar::template load<compute_t>(row[c]);
-      }
-    } else {
-      for (int c = 0; c < count; ++c) {
-        const auto* plane = data + c * view.channel_stride;
-        for (int i = 0; i < tile.count; ++i) {
-          rows[i][c] = scalar::template load<compute_t>(plane[tile.at(i)]);
-        }
-      }
-    }
-  });
-}
-
 /// Grids as they usually are: the coordinates of a sample side by side, one sample after the other.
 template <int kDims>
 bool is_interleaved(const View& view, const TileOffsets& tile) {

@@ -88,10 +88,36 @@ inline int64_t packed_channels(const Geometry& geometry, const View& input, int6
   return 0;
 }
 
-/// Whether to sample packed images: by blocks there is less to share among the threads.
-inline bool worth_packing(int64_t items, int64_t threads) {
+/// Whether blocks of channels keep enough of the threads busy. If not, threads share the samples:
+/// that costs more in all, but less time.
+inline bool worth_sharing_blocks(int64_t blocks, int64_t threads) {
   constexpr int64_t kGain = 3;
-  return items * kGain > threads;
+  return blocks * kGain > threads;
+}
+
+/// How the two gradients are computed in one walk over the samples.
+struct BackwardSplit {
+  int64_t groups = 0;  // of channels, per image of the input; 0: not in one walk
+  int64_t group_channels = 0;
+};
+
+/// As few groups as keep the threads busy, because each computes the taps anew; whole blocks or
+/// pieces. More than one needs `partial` for grad_grid, of which the budget decides.
+inline BackwardSplit split_backward(const Geometry& geometry, int64_t input_batch, int64_t packed,
+                                    int64_t piece, bool wants_grid, int64_t budget,
+                                    int64_t threads) {
+  const int64_t unit = packed > 0 ? packed : piece;
+  const int64_t units = ceil_div(geometry.channels, unit);
+  const int64_t pieces = ceil_div(geometry.channels, piece);
+  const int64_t partial_bytes = pieces * geometry.batch * tile_count(geometry) * kTileSize *
+                                geometry.dims * (geometry.compute_in_double ? 8 : 4);
+  const bool may_split = !wants_grid || (pieces <= kMostChunks && partial_bytes <= budget);
+  BackwardSplit split;
+  const int64_t wanted = may_split ? std::min(units, ceil_div(threads, input_batch)) : 1;
+  split.group_channels = ceil_div(units, wanted) * unit;
+  split.groups = ceil_div(geometry.channels, split.group_channels);
+  if (!worth_sharing_blocks(input_batch * split.groups, threads)) split.groups = 0;
+  return split;
 }
 
 struct GradInputSplit {

@@ -35,6 +35,15 @@
 #define GRIDSAMPLE_UNROLL_16
 #endif
 
+// Loops that are run seldom stay loops, to keep the binary and its compilation small.
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+#define GRIDSAMPLE_KEEP_LOOP _Pragma("GCC unroll 1")
+#elif defined(__clang__) && !defined(__CUDACC__)
+#define GRIDSAMPLE_KEEP_LOOP _Pragma("unroll(disable)")
+#else
+#define GRIDSAMPLE_KEEP_LOOP
+#endif
+
 // A hint; an address past the end of an array does no harm.
 #if defined(__GNUC__) || defined(__clang__)
 #define GRIDSAMPLE_PREFETCH(address) __builtin_prefetch(address)

@@ -1,0 +1,160 @@
+#pragma once
+
+#include "grad_grid.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// Both gradients for a block of channels: `rows` of the input and of grad_input, addressed by
+/// `view`, for channels [channel, channel + channels) of the images [batch_begin, batch_end).
+template <typename scalar, Mode kMode, bool kInput, bool kGrid, typename Tile>
+void backward_block(const BackwardParams& params, const View& view,
+                    const typename scalar::storage_t* image, typename Tile::compute_t* grad_image,
+                    int64_t channel, int64_t channels, int64_t batch_begin, int64_t batch_end) {
+  using compute_t = typename Tile::compute_t;
+  const Geometry& geometry = params.geometry;
+  const View& source = params.grad_output;
+  const RowPrefetch prefetch(geometry, channels, sizeof(compute_t));
+  const int64_t tiles = tile_count(geometry);
+  const bool in_place =
+      source.channel_stride == 1 &&
+      source.dtype == (std::is_same_v<compute_t, double> ? DType::kDouble : DType::kFloat);
+  Tile tile;
+  TileOffsets located;
+  alignas(64) AxisSums<Tile> sums;
+  alignas(64) compute_t staged[kTileSize * kMostPieceChannels];
+  for (int64_t batch = batch_begin; batch < batch_end; ++batch) {
+    for (int64_t t = 0; t < tiles; ++t) {
+      const int64_t first = t * kTileSize;
+      fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
+                       view);
+      locate_samples(geometry, source, first, tile.count, located);
+      for (int64_t c = 0; c < channels; c += params.piece_channels) {
+        const int count = static_cast<int>(std::min(params.piece_channels, channels - c));
+        PieceRows<typename scalar::storage_t, compute_t> rows{
+            kGrid ? image + c : nullptr, kInput ? grad_image + c : nullptr, staged, count, count};
+        if (in_place && located.even) {
+          rows.grad_output = static_cast<const compute_t*>(source.data) +
+                             batch * source.batch_stride + located.first + channel + c;
+          rows.grad_stride = located.step;
+        } else {
+          load_rows(source, batch, channel + c, count, located, staged, count);
+        }
+        backward_rows<scalar, kInput, kGrid>(rows, tile, prefetch, &sums);
+        if constexpr (kGrid) {
+          const int64_t piece = (channel + c) / params.piece_channels;
+          if (params.partial != nullptr) {
+            std::memcpy(
+                static_cast<compute_t*>(params.partial) +
+                    ((piece * geometry.batch + batch) * tiles + t) * Tile::kDims * kTileSize,
+                sums, sizeof(sums));
+          } else {
+            add_to_grad_grid(geometry, params.grad_grid, tile, batch, first, piece == 0,
+                             channel + c + count == geometry.channels, sums);
+          }
+        }
+      }
+    }
+  }
+}
+
+/// A block whose channels are planes in memory. The input is packed into the scratch; grad_input is
+/// summed as rows in its own memory, then turned into planes by way of the scratch.
+template <Mode kMode, bool kInput, bool kGrid, typename Tile>
+void backward_packed_block(const BackwardParams& params, int64_t worker, int64_t input_batch,
+                           int64_t channel, int64_t channels, int64_t batch_begin,
+                           int64_t batch_end) {
+  using compute_t = typename Tile::compute_t;
+  using scalar = ScalarOf<compute_t>;
+  const Geometry& geometry = params.geometry;
+  const int64_t plane = packed_elements(geometry, 1);
+  auto* packed = static_cast<compute_t*>(params.scratch) +
+                 worker * packed_elements(geometry, params.packed_channels);
+  compute_t* grad_image = nullptr;
+  const auto bytes = static_cast<size_t>(plane * channels) * sizeof(compute_t);
+  if constexpr (kInput) {
+    grad_image = static_cast<compute_t*>(params.grad_input.data) +
+                 input_batch * params.grad_input.batch_stride + channel * plane;
+    std::memset(grad_image, 0, bytes);
+  }
+  if constexpr (kGrid) {
+    pack_image(params.input, geometry, input_batch, channel, static_cast<int>(channels), packed);
+  }
+  backward_block<scalar, kMode, kInput, kGrid, Tile>(
+      params, packed_view(packed, geometry, channels), packed, grad_image, channel, channels,
+      batch_begin, batch_end);
+  if constexpr (kInput) {
+    transpose_to_planes<scalar>(grad_image, channels, static_cast<int>(channels), plane, packed,
+                                plane);
+    std::memcpy(grad_image, packed, bytes);
+  }
+}
+
+template <typename scalar, Mode kMode, bool kInput, bool kGrid, typename Tile>
+void backward_items(const BackwardParams& params, int64_t worker, int64_t begin, int64_t end) {
+  using compute_t = typename Tile::compute_t;
+  const Geometry& geometry = params.geometry;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t input_batch = item / params.groups;
+    const int64_t channel = item % params.groups * params.group_channels;
+    const int64_t channel_end = std::min(geometry.channels, channel + params.group_channels);
+    const bool broadcast = params.input_batch == 1;
+    const int64_t batch_begin = broadcast ? 0 : input_batch;
+    const int64_t batch_end = broadcast ? geometry.batch : input_batch + 1;
+    if (params.packed_channels > 0) {
+      if constexpr (std::is_same_v<scalar, ScalarOf<compute_t>>) {
+        for (int64_t c = channel; c < channel_end; c += params.packed_channels) {
+          backward_packed_block<kMode, kInput, kGrid, Tile>(
+              params, worker, input_batch, c, std::min(params.packed_channels, channel_end - c),
+              batch_begin, batch_end);
+        }
+      }
+    } else {
+      const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
+                          input_batch * params.input.batch_stride + channel;
+      compute_t* grad_image = nullptr;
+      if constexpr (kInput) {
+        grad_image = static_cast<compute_t*>(params.grad_input.data) +
+                     input_batch * params.grad_input.batch_stride + channel;
+      }
+      backward_block<scalar, kMode, kInput, kGrid, Tile>(params, params.input, image, grad_image,
+                                                         channel, channel_end - channel,
+                                                         batch_begin, batch_end);
+    }
+  }
+}
+
+template <typename scalar, typename compute_t>
+void backward_of_type(const BackwardParams& params, int64_t worker, int64_t begin, int64_t end) {
+  const Geometry& geometry = params.geometry;
+  const bool wants_input = params.grad_input.data != nullptr;
+  if (params.grad_grid.data == nullptr) {
+    // The input is not read: its type does not matter.
+    dispatch_narrow_tile<false, compute_t>(geometry, [&]<Mode kMode, typename Tile>() {
+      backward_items<ScalarOf<compute_t>, kMode, true, false, Tile>(params, worker, begin, end);
+    });
+    return;
+  }
+  dispatch_narrow_tile<true, compute_t>(geometry, [&]<Mode kMode, typename Tile>() {
+    if constexpr (kMode != Mode::kNearest) {
+      if (wants_input) {
+        backward_items<scalar, kMode, true, true, Tile>(params, worker, begin, end);
+      } else {
+        backward_items<scalar, kMode, false, true, Tile>(params, worker, begin, end);
+      }
+    }
+  });
+}
+
+void backward(const BackwardParams& params, int64_t worker, int64_t begin, int64_t end) {
+  if (params.packed_channels > 0) {
+    dispatch_compute(params.geometry, [&]<typename compute_t>() {
+      backward_of_type<ScalarOf<compute_t>, compute_t>(params, worker, begin, end);
+    });
+  } else {
+    dispatch_types(params.geometry, params.input.dtype, [&]<typename scalar, typename compute_t>() {
+      backward_of_type<scalar, compute_t>(params, worker, begin, end);
+    });
+  }
+}
+
+GRIDSAMPLE_NAMESPACE_END

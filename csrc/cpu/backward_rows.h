@@ -1,0 +1,261 @@
+#pragma once
+
+// Both gradients with lanes over channels, which are innermost in memory: one walk over the samples
+// of a tile reads each tap's row of the input for grad_grid and adds to its row of grad_input.
+
+#include "rows.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+template <typename Tile>
+using AxisSums = typename Tile::compute_t[Tile::kDims][kTileSize];
+
+template <typename Tile>
+constexpr int kTapsPerSample = Tile::kTapsZ * Tile::kTaps * Tile::kTaps;
+
+/// Rows of the channels of one piece: `channels` of them, in the input (storage type), in
+/// grad_input (compute type) and of the tile's samples in grad_output, `grad_stride` apart.
+template <typename storage_t, typename compute_t>
+struct PieceRows {
+  const storage_t* image;
+  compute_t* grad_image;
+  const compute_t* grad_output;
+  int64_t grad_stride;
+  int channels;
+};
+
+/// products[t][s][l]: for tap t of sample s of a group, the product of grad_output and pixel,
+/// summed over the channels of lane l.
+template <typename Tile, int kLanes>
+using TapProducts = typename Tile::compute_t[kTapsPerSample<Tile>][kLanes][kLanes];
+
+/// A vector of channels of one tap: sum += grad * pixel (kGrid), grad_row += weight * grad
+/// (kInput).
+template <typename scalar, int kLanes, bool kInput, bool kGrid, typename compute_t>
+GRIDSAMPLE_INLINE void backward_lanes(const typename scalar::storage_t* row, compute_t* grad_row,
+                                      const compute_t* grad_output, compute_t weight,
+                                      Vector<compute_t, kLanes>& sum) {
+  const auto grad = load_vector<compute_t, kLanes>(grad_output);
+  if constexpr (kGrid) {
+    sum = multiply_add_vector<compute_t, kLanes>(grad, load_lanes<scalar, compute_t, kLanes>(row),
+                                                 sum);
+  }
+  if constexpr (kInput) {
+    const auto pixel = load_vector<compute_t, kLanes>(grad_row);
+    store_vector<compute_t, kLanes>(
+        grad_row,
+        multiply_add_vector<compute_t, kLanes>(grad, broadcast<compute_t, kLanes>(weight), pixel));
+  }
+}
+
+/// The channels that do not fill a vector; their products go to the first lanes.
+template <typename scalar, int kLanes, bool kInput, bool kGrid, typename compute_t>
+__attribute__((noinline)) void backward_rest(const typename scalar::storage_t* row,
+                                             compute_t* grad_row, const compute_t* grad_output,
+                                             int channels, compute_t weight, compute_t* product) {
+  int c = 0;
+  const auto part = [&]<int kPart>() {
+    if constexpr (kPart < kLanes) {
+      if (c + kPart > channels) return;
+      Vector<compute_t, kPart> sum{};
+      if constexpr (kGrid) sum = load_vector<compute_t, kPart>(product);
+      backward_lanes<scalar, kPart, kInput, kGrid>(row + c, grad_row + c, grad_output + c, weight,
+                                                   sum);
+      if constexpr (kGrid) store_vector<compute_t, kPart>(product, sum);
+      c += kPart;
+    }
+  };
+  part.template operator()<8>();
+  part.template operator()<4>();
+  part.template operator()<2>();
+  part.template operator()<1>();
+}
+
+/// One tap of one sample. `product` gets the sum over channels, lane by lane.
+template <typename scalar, int kLanes, bool kInput, bool kGrid, typename compute_t>
+GRIDSAMPLE_INLINE void backward_tap(const typename scalar::storage_t* row, compute_t* grad_row,
+                                    const compute_t* grad_output, int channels, compute_t weight,
+                                    compute_t* product) {
+  Vector<compute_t, kLanes> sum{};
+  int c = 0;
+  for (; c + kLanes <= channels; c += kLanes) {
+    backward_lanes<scalar, kLanes, kInput, kGrid>(row + c, grad_row + c, grad_output + c, weight,
+                                                  sum);
+  }
+  if constexpr (kGrid) store_vector<compute_t, kLanes>(product, sum);
+  if (c < channels) {
+    backward_rest<scalar, kLanes, kInput, kGrid>(row + c, grad_row + c, grad_output + c,
+                                                 channels - c, weight, product);
+  }
+}
+
+/// All taps of sample i, which is number s of its group. None of them is outside.
+template <typename scalar, int kLanes, bool kInput, bool kGrid, typename Tile>
+GRIDSAMPLE_INLINE void backward_sample(
+    const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows, const Tile& tile,
+    int i, int s, TapProducts<Tile, kLanes>& products) {
+  using compute_t = typename Tile::compute_t;
+  const compute_t* grad_output = rows.grad_output + i * rows.grad_stride;
+  GRIDSAMPLE_KEEP_LOOP
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    GRIDSAMPLE_KEEP_LOOP
+    for (int ky = 0; ky < Tile::kTaps; ++ky) {
+      compute_t weight_yz = tile.axis[1].weight[ky][i];
+      if constexpr (Tile::kDims == 3) weight_yz = tile.axis[2].weight[kz][i] * weight_yz;
+      GRIDSAMPLE_UNROLL
+      for (int kx = 0; kx < Tile::kTaps; ++kx) {
+        const auto offset = plane_offset(tile, kz, ky, kx, i).offset;
+        const int t = (kz * Tile::kTaps + ky) * Tile::kTaps + kx;
+        backward_tap<scalar, kLanes, kInput, kGrid>(
+            rows.image + offset, rows.grad_image + offset, grad_output, rows.channels,
+            weight_yz * tile.axis[0].weight[kx][i], products[t][s]);
+      }
+    }
+  }
+}
+
+/// The same for a sample at the image's edge: taps outside are passed over.
+template <typename scalar, int kLanes, bool kInput, bool kGrid, typename Tile>
+__attribute__((noinline)) void backward_sample_at_edge(
+    const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows, const Tile& tile,
+    int i, int s, TapProducts<Tile, kLanes>& products) {
+  using compute_t = typename Tile::compute_t;
+  const compute_t* grad_output = rows.grad_output + i * rows.grad_stride;
+  GRIDSAMPLE_KEEP_LOOP
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    GRIDSAMPLE_KEEP_LOOP
+    for (int ky = 0; ky < Tile::kTaps; ++ky) {
+      compute_t weight_yz = tile.axis[1].weight[ky][i];
+      if constexpr (Tile::kDims == 3) weight_yz = tile.axis[2].weight[kz][i] * weight_yz;
+      GRIDSAMPLE_KEEP_LOOP
+      for (int kx = 0; kx < Tile::kTaps; ++kx) {
+        const auto where = plane_offset(tile, kz, ky, kx, i);
+        compute_t* product = products[(kz * Tile::kTaps + ky) * Tile::kTaps + kx][s];
+        if (where.outside) {
+          if constexpr (kGrid) {
+            store_vector<compute_t, kLanes>(product, Vector<compute_t, kLanes>{});
+          }
+          continue;
+        }
+        backward_tap<scalar, kLanes, kInput, kGrid>(
+            rows.image + where.offset, rows.grad_image + where.offset, grad_output, rows.channels,
+            weight_yz * tile.axis[0].weight[kx][i], product);
+      }
+    }
+  }
+}
+
+/// The sum over the lanes of each of kLanes vectors, as one vector, always in the same order: lanes
+/// half a vector apart, then a quarter, ...
+template <typename T, int kLanes>
+GRIDSAMPLE_INLINE Vector<T, kLanes> sum_lanes(const T (&rows)[kLanes][kLanes]) {
+  if constexpr (kLanes == 1) {
+    return load_vector<T, 1>(rows[0]);
+  } else {
+    Vector<T, kLanes> v[kLanes];
+    GRIDSAMPLE_UNROLL_16
+    for (int r = 0; r < kLanes; ++r) v[r] = load_vector<T, kLanes>(rows[r]);
+    GRIDSAMPLE_UNROLL_16
+    for (int half = kLanes / 2; half > 0; half /= 2) {
+      GRIDSAMPLE_UNROLL_16
+      for (int r = 0; r < half; ++r) {
+        Vector<T, kLanes> low, high;
+        zip(v[r], v[r + half], low, high, std::make_index_sequence<kLanes>{});
+        v[r] = low + high;
+      }
+    }
+    return v[0];
+  }
+}
+
+/// sums[a] = sum over taps of w'_a prod_(b != a) w_b * product, for the kLanes samples from i on.
+template <int kLanes, typename Tile>
+GRIDSAMPLE_INLINE void contract_products(const Tile& tile, int i,
+                                         const TapProducts<Tile, kLanes>& products,
+                                         AxisSums<Tile>& sums) {
+  using compute_t = typename Tile::compute_t;
+  using Lanes = Vector<compute_t, kLanes>;
+  const auto add = [](const compute_t* factor, const Lanes& value, Lanes& sum) {
+    sum =
+        multiply_add_vector<compute_t, kLanes>(load_vector<compute_t, kLanes>(factor), value, sum);
+  };
+  Lanes dx{}, dy{}, dz{};
+  GRIDSAMPLE_KEEP_LOOP
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    Lanes plane_dx{}, plane_dy{}, plane_sum{};
+    GRIDSAMPLE_KEEP_LOOP
+    for (int ky = 0; ky < Tile::kTaps; ++ky) {
+      Lanes row_dx{}, row_sum{};
+      GRIDSAMPLE_KEEP_LOOP
+      for (int kx = 0; kx < Tile::kTaps; ++kx) {
+        const Lanes value = sum_lanes(products[(kz * Tile::kTaps + ky) * Tile::kTaps + kx]);
+        add(&tile.axis[0].derivative[kx][i], value, row_dx);
+        add(&tile.axis[0].weight[kx][i], value, row_sum);
+      }
+      add(&tile.axis[1].weight[ky][i], row_dx, plane_dx);
+      add(&tile.axis[1].derivative[ky][i], row_sum, plane_dy);
+      add(&tile.axis[1].weight[ky][i], row_sum, plane_sum);
+    }
+    if constexpr (Tile::kDims == 3) {
+      add(&tile.axis[2].weight[kz][i], plane_dx, dx);
+      add(&tile.axis[2].weight[kz][i], plane_dy, dy);
+      add(&tile.axis[2].derivative[kz][i], plane_sum, dz);
+    } else {
+      dx = plane_dx;
+      dy = plane_dy;
+    }
+  }
+  store_vector<compute_t, kLanes>(&sums[0][i], dx);
+  store_vector<compute_t, kLanes>(&sums[1][i], dy);
+  if constexpr (Tile::kDims == 3) store_vector<compute_t, kLanes>(&sums[2][i], dz);
+}
+
+template <typename scalar, int kLanes, bool kInput, bool kGrid, typename Tile>
+void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
+                   const Tile& tile, const RowPrefetch& prefetch, AxisSums<Tile>* sums) {
+  using compute_t = typename Tile::compute_t;
+  // Rows with gaps between them are not what the hardware looks ahead for.
+  constexpr int kAhead = 16;
+  constexpr int kLine = 64 / static_cast<int>(sizeof(compute_t));
+  alignas(64) TapProducts<Tile, kLanes> products;
+  for (int group = 0; group < tile.count; group += kLanes) {
+    const int last = std::min(group + kLanes, tile.count);
+    for (int i = group; i < last; ++i) {
+      if constexpr (kGrid) prefetch(rows.image, tile, i);
+      if constexpr (kInput) prefetch(rows.grad_image, tile, i);
+      for (int c = 0; c < rows.channels; c += kLine) {
+        GRIDSAMPLE_PREFETCH(rows.grad_output + (i + kAhead) * rows.grad_stride + c);
+      }
+      if (tile.outside[i] >= 0) {
+        backward_sample<scalar, kLanes, kInput, kGrid>(rows, tile, i, i - group, products);
+      } else {
+        backward_sample_at_edge<scalar, kLanes, kInput, kGrid>(rows, tile, i, i - group, products);
+      }
+    }
+    if constexpr (kGrid) {
+      for (int s = last - group; s < kLanes; ++s) {
+        for (auto& product : products) {
+          store_vector<compute_t, kLanes>(product[s], Vector<compute_t, kLanes>{});
+        }
+      }
+      contract_products<kLanes>(tile, group, products, *sums);
+    }
+  }
+}
+
+/// grad_image += weight * grad_output (kInput), sums = sum over taps and the piece's channels of
+/// w'_a prod_(b != a) w_b * pixel * grad_output (kGrid), for the samples of a tile. The number of
+/// lanes depends on the number of channels alone, and with it the order of every sum.
+template <typename scalar, bool kInput, bool kGrid, typename Tile>
+void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
+                   const Tile& tile, const RowPrefetch& prefetch, AxisSums<Tile>* sums) {
+  constexpr int kFull = kFullLanes<typename Tile::compute_t>;
+  if constexpr (kFull > 4) {
+    if (rows.channels < kFull) {
+      return backward_rows<scalar, 4, kInput, kGrid>(rows, tile, prefetch, sums);
+    }
+  }
+  backward_rows<scalar, kFull, kInput, kGrid>(rows, tile, prefetch, sums);
+}
+
+GRIDSAMPLE_NAMESPACE_END
