@@ -7,33 +7,41 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// out[i] = sum over taps of weight * pixel, for every lane of the tile.
-template <typename scalar, bool kInside, typename Tile>
+template <typename scalar, typename Tile>
 void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
+                  const typename PlanePixels<scalar, Tile>::Layout& layout,
                   typename Tile::compute_t* out) {
   using compute_t = typename Tile::compute_t;
-  const PlanePixels<scalar, Tile, kInside> pixel(plane, tile);
-#pragma omp simd
-  for (int i = 0; i < kTileSize; ++i) {
-    compute_t sum = 0;
-    GRIDSAMPLE_UNROLL
+  using Pixels = PlanePixels<scalar, Tile>;
+  using Lanes = typename Pixels::Lanes;
+  constexpr int kLanes = Pixels::kLanes;
+  const auto add = [](const compute_t* weight, const Lanes& value, Lanes& sum) {
+    sum = multiply_add_vector<compute_t, kLanes>(load_vector<compute_t, kLanes>(weight), value,
+                                                 sum);
+  };
+  for (int i = 0; i < tile.count; i += kLanes) {
+    const Pixels pixels(plane, tile, layout, i);
+    Lanes sum{};
     for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-      compute_t sum_z = 0;
+      Lanes sum_z{};
       GRIDSAMPLE_UNROLL
       for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        compute_t sum_y = 0;
+        Lanes pixel[Tile::kTaps];
+        pixels(kz, ky, pixel);
+        Lanes sum_y{};
         GRIDSAMPLE_UNROLL
         for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          sum_y = multiply_add(tile.axis[0].weight[kx][i], pixel(kz, ky, kx, i), sum_y);
+          add(&tile.axis[0].weight[kx][i], pixel[kx], sum_y);
         }
-        sum_z = multiply_add(tile.axis[1].weight[ky][i], sum_y, sum_z);
+        add(&tile.axis[1].weight[ky][i], sum_y, sum_z);
       }
       if constexpr (Tile::kDims == 3) {
-        sum = multiply_add(tile.axis[2].weight[kz][i], sum_z, sum);
+        add(&tile.axis[2].weight[kz][i], sum_z, sum);
       } else {
         sum = sum_z;
       }
     }
-    out[i] = sum;
+    store_vector<compute_t, kLanes>(out + i, sum);
   }
 }
 
@@ -45,14 +53,10 @@ void forward_planes(const ForwardParams& params, const Tile& tile, const TileOff
   const View& output = params.output;
   const auto* image =
       static_cast<const typename scalar::storage_t*>(input.data) + batch * input.batch_stride;
+  const typename PlanePixels<scalar, Tile>::Layout layout(tile, input.stride[0]);
   alignas(64) typename Tile::compute_t out[kTileSize];
   for (int64_t c = begin; c < end; ++c) {
-    const auto* plane = image + c * input.channel_stride;
-    if (tile.inside) {
-      sample_plane<scalar, true>(plane, tile, out);
-    } else {
-      sample_plane<scalar, false>(plane, tile, out);
-    }
+    sample_plane<scalar>(image + c * input.channel_stride, tile, layout, out);
     store_samples(output, batch * output.batch_stride + c * output.channel_stride, located, out);
   }
 }

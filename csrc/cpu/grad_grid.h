@@ -7,42 +7,53 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// sums[a] += grad_output * (sum over taps of w'_a prod_(b != a) w_b * pixel), lanes over samples.
-template <typename scalar, bool kInside, typename Tile>
+template <typename scalar, typename Tile>
 void differentiate_plane(const typename scalar::storage_t* plane, const Tile& tile,
+                         const typename PlanePixels<scalar, Tile>::Layout& layout,
                          const typename Tile::compute_t* grad_output, AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
-  const PlanePixels<scalar, Tile, kInside> pixel(plane, tile);
-#pragma omp simd
-  for (int i = 0; i < kTileSize; ++i) {
-    compute_t dx = 0, dy = 0, dz = 0;
-    GRIDSAMPLE_UNROLL
+  using Pixels = PlanePixels<scalar, Tile>;
+  using Lanes = typename Pixels::Lanes;
+  constexpr int kLanes = Pixels::kLanes;
+  const auto add = [](const compute_t* factor, const Lanes& value, Lanes& sum) {
+    sum = multiply_add_vector<compute_t, kLanes>(load_vector<compute_t, kLanes>(factor), value,
+                                                 sum);
+  };
+  for (int i = 0; i < tile.count; i += kLanes) {
+    const Pixels pixels(plane, tile, layout, i);
+    Lanes d[3] = {};
     for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-      compute_t plane_dx = 0, plane_dy = 0, plane_sum = 0;
+      Lanes plane_dx{}, plane_dy{}, plane_sum{};
       GRIDSAMPLE_UNROLL
       for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        compute_t row_dx = 0, row_sum = 0;
+        Lanes pixel[Tile::kTaps];
+        pixels(kz, ky, pixel);
+        Lanes row_dx{}, row_sum{};
         GRIDSAMPLE_UNROLL
         for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          const compute_t value = pixel(kz, ky, kx, i);
-          row_dx = multiply_add(tile.axis[0].derivative[kx][i], value, row_dx);
-          row_sum = multiply_add(tile.axis[0].weight[kx][i], value, row_sum);
+          add(&tile.axis[0].derivative[kx][i], pixel[kx], row_dx);
+          add(&tile.axis[0].weight[kx][i], pixel[kx], row_sum);
         }
-        plane_dx = multiply_add(tile.axis[1].weight[ky][i], row_dx, plane_dx);
-        plane_dy = multiply_add(tile.axis[1].derivative[ky][i], row_sum, plane_dy);
-        plane_sum = multiply_add(tile.axis[1].weight[ky][i], row_sum, plane_sum);
+        add(&tile.axis[1].weight[ky][i], row_dx, plane_dx);
+        add(&tile.axis[1].derivative[ky][i], row_sum, plane_dy);
+        add(&tile.axis[1].weight[ky][i], row_sum, plane_sum);
       }
       if constexpr (Tile::kDims == 3) {
-        dx = multiply_add(tile.axis[2].weight[kz][i], plane_dx, dx);
-        dy = multiply_add(tile.axis[2].weight[kz][i], plane_dy, dy);
-        dz = multiply_add(tile.axis[2].derivative[kz][i], plane_sum, dz);
+        add(&tile.axis[2].weight[kz][i], plane_dx, d[0]);
+        add(&tile.axis[2].weight[kz][i], plane_dy, d[1]);
+        add(&tile.axis[2].derivative[kz][i], plane_sum, d[2]);
       } else {
-        dx = plane_dx;
-        dy = plane_dy;
+        d[0] = plane_dx;
+        d[1] = plane_dy;
       }
     }
-    sums[0][i] = multiply_add(grad_output[i], dx, sums[0][i]);
-    sums[1][i] = multiply_add(grad_output[i], dy, sums[1][i]);
-    if constexpr (Tile::kDims == 3) sums[2][i] = multiply_add(grad_output[i], dz, sums[2][i]);
+    const Lanes grad = load_vector<compute_t, kLanes>(grad_output + i);
+    GRIDSAMPLE_UNROLL
+    for (int a = 0; a < Tile::kDims; ++a) {
+      store_vector<compute_t, kLanes>(
+          &sums[a][i], multiply_add_vector<compute_t, kLanes>(
+                           grad, d[a], load_vector<compute_t, kLanes>(&sums[a][i])));
+    }
   }
 }
 
@@ -53,16 +64,13 @@ void differentiate_planes(const GradGridParams& params, const Tile& tile,
   const View& source = params.grad_output;
   const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
                       batch * params.input.batch_stride;
+  const typename PlanePixels<scalar, Tile>::Layout layout(tile, params.input.stride[0]);
   alignas(64) typename Tile::compute_t grad_output[kTileSize];
   for (int64_t c = channels.begin; c < channels.end; ++c) {
     load_samples(source, batch * source.batch_stride + c * source.channel_stride, located,
                  grad_output);
-    const auto* plane = image + c * params.input.channel_stride;
-    if (tile.inside) {
-      differentiate_plane<scalar, true>(plane, tile, grad_output, sums);
-    } else {
-      differentiate_plane<scalar, false>(plane, tile, grad_output, sums);
-    }
+    differentiate_plane<scalar>(image + c * params.input.channel_stride, tile, layout, grad_output,
+                                sums);
   }
 }
 

@@ -3,7 +3,7 @@
 // The tensors indexed by sample (grid, output and their gradients), read and written a tile at a
 // time through buffers of the compute type.
 
-#include "scalars.h"
+#include "vectors.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -113,9 +113,19 @@ void load_coordinates(const View& view, int64_t base, const TileOffsets& tile,
       for (int ahead = 0; ahead < kTileSize * kDims; ahead += kLine) {
         GRIDSAMPLE_PREFETCH(data + kTileSize * kDims + ahead);
       }
-#pragma omp simd
-      for (int i = 0; i < tile.count; ++i) {
+      constexpr int kLanes = kFullLanes<compute_t>;
+      int i = 0;
+      for (; i + kLanes <= tile.count; i += kLanes) {
+        Vector<compute_t, kLanes> v[kDims];
         GRIDSAMPLE_UNROLL
+        for (int a = 0; a < kDims; ++a) {
+          v[a] = load_lanes<scalar, compute_t, kLanes>(data + i * kDims + a * kLanes);
+        }
+        take_apart<compute_t, kLanes>(v);
+        GRIDSAMPLE_UNROLL
+        for (int a = 0; a < kDims; ++a) store_vector<compute_t, kLanes>(axes[a] + i, v[a]);
+      }
+      for (; i < tile.count; ++i) {
         for (int a = 0; a < kDims; ++a) {
           axes[a][i] = scalar::template load<compute_t>(data[i * kDims + a]);
         }
@@ -136,9 +146,19 @@ void store_coordinates(const View& view, int64_t base, const TileOffsets& tile,
   if (is_interleaved<kDims>(view, tile)) {
     dispatch_dtype(view.dtype, [&]<typename scalar>() {
       auto* data = static_cast<typename scalar::storage_t*>(view.data) + base + tile.first;
-#pragma omp simd
-      for (int i = 0; i < tile.count; ++i) {
+      constexpr int kLanes = kFullLanes<compute_t>;
+      int i = 0;
+      for (; i + kLanes <= tile.count; i += kLanes) {
+        Vector<compute_t, kLanes> v[kDims];
         GRIDSAMPLE_UNROLL
+        for (int a = 0; a < kDims; ++a) v[a] = load_vector<compute_t, kLanes>(axes[a] + i);
+        put_together<compute_t, kLanes>(v);
+        GRIDSAMPLE_UNROLL
+        for (int a = 0; a < kDims; ++a) {
+          store_lanes<scalar, compute_t, kLanes>(data + i * kDims + a * kLanes, v[a]);
+        }
+      }
+      for (; i < tile.count; ++i) {
         for (int a = 0; a < kDims; ++a) data[i * kDims + a] = scalar::store(axes[a][i]);
       }
     });

@@ -72,11 +72,11 @@ GRIDSAMPLE_INLINE Vector<T, kLanes> multiply_add_vector(Vector<T, kLanes> a, Vec
 #endif
 }
 
-/// kLanes elements as the compute type.
+/// Elements as the compute type.
 template <typename scalar, typename compute_t, int kLanes>
-GRIDSAMPLE_INLINE Vector<compute_t, kLanes> load_lanes(const typename scalar::storage_t* from) {
+GRIDSAMPLE_INLINE Vector<compute_t, kLanes> convert_lanes(
+    const Vector<typename scalar::storage_t, kLanes>& stored) {
   using storage_t = typename scalar::storage_t;
-  const auto stored = load_vector<storage_t, kLanes>(from);
   if constexpr (std::is_same_v<storage_t, compute_t>) {
     return stored;
   } else if constexpr (std::is_same_v<storage_t, float>) {
@@ -102,6 +102,13 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes> load_lanes(const typename scalar::st
       return __builtin_convertvector(value, Vector<compute_t, kLanes>);
     }
   }
+}
+
+/// kLanes elements as the compute type.
+template <typename scalar, typename compute_t, int kLanes>
+GRIDSAMPLE_INLINE Vector<compute_t, kLanes> load_lanes(const typename scalar::storage_t* from) {
+  return convert_lanes<scalar, compute_t, kLanes>(
+      load_vector<typename scalar::storage_t, kLanes>(from));
 }
 
 /// kLanes values of the compute type as elements.
@@ -139,6 +146,16 @@ GRIDSAMPLE_INLINE void unzip(V low, V high, V& even, V& odd, std::index_sequence
   odd = __builtin_shufflevector(low, high, static_cast<int>(2 * I + 1)...);
 }
 
+/// One vector of twice the lanes.
+template <typename V, size_t... I>
+GRIDSAMPLE_INLINE auto join(V low, V high, std::index_sequence<I...>) {
+  return __builtin_shufflevector(low, high, static_cast<int>(I)...);
+}
+template <typename V>
+GRIDSAMPLE_INLINE auto join(V low, V high) {
+  return join(low, high, std::make_index_sequence<2 * sizeof(V) / sizeof(low[0])>{});
+}
+
 template <typename T, int kLanes, int kRows>
 GRIDSAMPLE_INLINE void interleave(Vector<T, kLanes> (&v)[kRows]) {
   Vector<T, kLanes> next[kRows];
@@ -165,6 +182,62 @@ GRIDSAMPLE_INLINE void deinterleave(Vector<T, kLanes> (&v)[kRows]) {
     }
     GRIDSAMPLE_UNROLL_16
     for (int r = 0; r < kRows; ++r) v[r] = next[r];
+  }
+}
+
+// Three numbers side by side, lane after lane, and as three vectors. Element 3 l + a of three
+// vectors one after the other is in the first two, or in the third.
+
+template <int a, typename V, size_t... I>
+GRIDSAMPLE_INLINE V every_third(const V (&v)[3], std::index_sequence<I...>) {
+  constexpr int kLanes = static_cast<int>(sizeof...(I));
+  const auto at = [](int l) { return 3 * l + a; };
+  const V early =
+      __builtin_shufflevector(v[0], v[1], (at(I) < 2 * kLanes ? at(I) : static_cast<int>(I))...);
+  return __builtin_shufflevector(
+      early, v[2], (at(I) < 2 * kLanes ? static_cast<int>(I) : at(I) - kLanes)...);
+}
+
+template <int part, typename V, size_t... I>
+GRIDSAMPLE_INLINE V merge_thirds(const V (&v)[3], std::index_sequence<I...>) {
+  constexpr int kLanes = static_cast<int>(sizeof...(I));
+  const auto axis = [](int l) { return (part * kLanes + l) % 3; };
+  const auto lane = [](int l) { return (part * kLanes + l) / 3; };
+  const V two = __builtin_shufflevector(
+      v[0], v[1], (axis(I) == 0 ? lane(I) : axis(I) == 1 ? kLanes + lane(I) : 0)...);
+  return __builtin_shufflevector(
+      two, v[2], (axis(I) < 2 ? static_cast<int>(I) : kLanes + lane(I))...);
+}
+
+/// kSides numbers side by side, lane after lane, become kSides vectors.
+template <typename T, int kLanes, int kSides>
+GRIDSAMPLE_INLINE void take_apart(Vector<T, kLanes> (&v)[kSides]) {
+  constexpr std::make_index_sequence<kLanes> kAll{};
+  if constexpr (kSides == 2) {
+    Vector<T, kLanes> even, odd;
+    unzip(v[0], v[1], even, odd, kAll);
+    v[0] = even;
+    v[1] = odd;
+  } else {
+    const Vector<T, kLanes> all[3] = {every_third<0>(v, kAll), every_third<1>(v, kAll),
+                                      every_third<2>(v, kAll)};
+    for (int a = 0; a < 3; ++a) v[a] = all[a];
+  }
+}
+
+/// And back.
+template <typename T, int kLanes, int kSides>
+GRIDSAMPLE_INLINE void put_together(Vector<T, kLanes> (&v)[kSides]) {
+  constexpr std::make_index_sequence<kLanes> kAll{};
+  if constexpr (kSides == 2) {
+    Vector<T, kLanes> low, high;
+    zip(v[0], v[1], low, high, kAll);
+    v[0] = low;
+    v[1] = high;
+  } else {
+    const Vector<T, kLanes> all[3] = {merge_thirds<0>(v, kAll), merge_thirds<1>(v, kAll),
+                                      merge_thirds<2>(v, kAll)};
+    for (int a = 0; a < 3; ++a) v[a] = all[a];
   }
 }
 
