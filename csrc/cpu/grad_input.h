@@ -97,6 +97,8 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
   const int64_t tiles = tile_count(geometry);
   const bool rows = params.grad_input.channel_stride == 1 && geometry.channels > 1;
   const int64_t slab_stride = params.grad_input.stride[params.slab_axis];
+  // Four channels at once are strands enough, and rows take the samples in order.
+  const int strands = geometry.channels < 4 ? 4 : 1;
   Tile tile;
   TileOffsets located;
   ActiveSamples active;
@@ -114,21 +116,55 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
       for (int64_t t = 0; t < tiles; ++t) {
         const int64_t first = t * kTileSize;
         const int count = tile_samples(geometry, first);
-        fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.grad_input);
+        bool crosses = false;  // the slab's ends
         if (params.slabs > 1) {
-          restrict_taps(tile, params.slab_axis, slab.begin, slab.end, slab_stride);
+          const auto& range = params.ranges[batch * tiles + t];
+          if (range[0] >= slab.end || range[1] < slab.begin) continue;
+          crosses = range[0] < slab.begin || range[1] >= slab.end;
         }
-        list_active(tile, active);
-        if (active.count == 0) continue;
+        fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.grad_input);
+        if (crosses) restrict_taps(tile, params.slab_axis, slab.begin, slab.end, slab_stride);
         locate_samples(geometry, params.grad_output, first, count, located);
         if (rows) {
           grad_input_rows(params, tile, located, batch, input_batch, channels.begin, channels.end);
         } else {
+          list_active(tile, strands, active);
           grad_input_planes(params, tile, active, located, batch, input_batch, channels.begin,
                             channels.end);
         }
       }
     }
+  }
+}
+
+/// Item = (batch, tile).
+template <Mode kMode, typename Tile>
+void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end) {
+  const Geometry& geometry = params.geometry;
+  const int64_t tiles = tile_count(geometry);
+  const int64_t stride = std::max<int64_t>(params.grad_input.stride[params.slab_axis], 1);
+  Tile tile;
+  alignas(64) typename Tile::compute_t values[Tile::kDims][kTileSize];
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t first = item % tiles * kTileSize;
+    const int count = tile_samples(geometry, first);
+    load_grid<Tile>(geometry, params.grid, item / tiles, first, count, values);
+    fill_axis_taps<kMode>(tile, geometry, params.slab_axis, values[params.slab_axis],
+                          params.grad_input);
+    const TapRange range = tap_range(tile.axis[params.slab_axis], count);
+    params.ranges[item][0] = range.low / stride;
+    params.ranges[item][1] = range.high < 0 ? -1 : range.high / stride;
+  }
+}
+
+void slab_ranges(const GradInputParams& params, int64_t begin, int64_t end) {
+  const auto run = [&]<Mode kMode, typename Tile>() {
+    slab_ranges_items<kMode, Tile>(params, begin, end);
+  };
+  if (params.grad_input.dtype == DType::kDouble) {
+    dispatch_tile<false, double>(params.geometry, params.grad_input, run);
+  } else {
+    dispatch_tile<false, float>(params.geometry, params.grad_input, run);
   }
 }
 

@@ -44,6 +44,9 @@ struct GradInputParams {
   int64_t channel_blocks;
   int64_t slabs;
   int slab_axis;
+  // With several slabs: what slab_ranges finds, for every (batch, tile): the least and the greatest
+  // position of its taps on slab_axis. Tiles that do not reach a slab are passed over.
+  int64_t (*ranges)[2];
 };
 
 /// grad_grid is summed over pieces of the channels of one image, then over the pieces in order. How
@@ -127,6 +130,7 @@ struct KernelTable {
   void (*backward)(const BackwardParams&, int64_t worker, int64_t begin, int64_t end);
   void (*pack)(const PackedBlockParams&, int64_t begin, int64_t end);
   void (*grad_grid_packed)(const PackedBlockParams&, int64_t begin, int64_t end);
+  void (*slab_ranges)(const GradInputParams&, int64_t begin, int64_t end);
   void (*grad_input)(const GradInputParams&, int64_t begin, int64_t end);
   void (*grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
   void (*finish_grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
@@ -134,7 +138,7 @@ struct KernelTable {
 
 /// With fewer channels than this, channels-last images are read with lanes over samples too.
 /// (Writing grad_input has no vector form over samples: there rows of two channels already pay.)
-constexpr int64_t kRowLanes = 4;
+constexpr int64_t kRowLanes = 2;
 
 struct Range {
   int64_t begin;

@@ -130,13 +130,14 @@ class PlanePixels {
                                               Fetched& fetched) {
     for (int l = 0; l < kLanes; ++l) {
       const int i = first + l;
+      const bool inside = tile.outside[i] >= 0;
       for (int kz = 0; kz < kTapsZ; ++kz) {
         for (int ky = 0; ky < kTaps; ++ky) {
           for (int kx = 0; kx < kTaps; ++kx) {
             const auto where = plane_offset(tile, kz, ky, kx, i);
             fetched[(kz * kTaps + ky) * kTaps + kx][l] =
-                where.outside ? compute_t(0)
-                              : scalar::template load<compute_t>(plane[where.offset]);
+                inside || !where.outside ? scalar::template load<compute_t>(plane[where.offset])
+                                         : compute_t(0);
           }
         }
       }

@@ -138,27 +138,61 @@ void stop_dead_slopes(Tile& tile) {
   }
 }
 
+/// Reads the grid for samples [first, first + count).
+template <typename Tile>
+void load_grid(const Geometry& geometry, const View& grid, int64_t batch, int64_t first, int count,
+               typename Tile::compute_t (*values)[kTileSize]) {
+  TileOffsets located;
+  locate_samples(geometry, grid, first, count, located);
+  load_coordinates<Tile::kDims>(grid, batch * grid.batch_stride, located, values);
+}
+
+template <Mode kMode, typename Tile>
+void fill_axis_taps(Tile& tile, const Geometry& geometry, int a,
+                    const typename Tile::compute_t* values, const View& image) {
+  using compute_t = typename Tile::compute_t;
+  const int64_t size = geometry.input_size[a];
+  fill_axis<kMode>(tile.axis[a], values, geometry.padding,
+                   make_axis<compute_t>(size, geometry.align_corners), size, image.stride[a]);
+}
+
 /// Taps of samples [first, first + count) of one grid, as offsets into one plane of `image`.
 template <Mode kMode, typename Tile>
 void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t batch, int64_t first,
                int count, const View& image) {
-  using compute_t = typename Tile::compute_t;
-  TileOffsets located;
-  locate_samples(geometry, grid, first, count, located);
   // All axes are read before the first is used: a vector load right behind the scalar stores of
   // what it loads would wait for them.
-  alignas(64) compute_t values[Tile::kDims][kTileSize];
-  load_coordinates<Tile::kDims>(grid, batch * grid.batch_stride, located, values);
+  alignas(64) typename Tile::compute_t values[Tile::kDims][kTileSize];
+  load_grid<Tile>(geometry, grid, batch, first, count, values);
   for (int a = 0; a < Tile::kDims; ++a) {
-    const int64_t size = geometry.input_size[a];
-    fill_axis<kMode>(tile.axis[a], values[a], geometry.padding,
-                     make_axis<compute_t>(size, geometry.align_corners), size, image.stride[a]);
+    fill_axis_taps<kMode>(tile, geometry, a, values[a], image);
   }
   tile.count = count;
   update_inside(tile);
   if constexpr (Tile::kDerivatives) {
     if (!tile.inside) stop_dead_slopes(tile);
   }
+}
+
+/// The offsets between which the taps of a tile lie on one axis; none if low > high.
+struct TapRange {
+  int64_t low;
+  int64_t high;
+};
+
+template <typename AxisTile>
+TapRange tap_range(const AxisTile& axis, int count) {
+  using offset_t = typename AxisTile::offset_t;
+  offset_t low = std::numeric_limits<offset_t>::max();
+  offset_t high = -1;
+  for (const auto& offset : axis.offset) {
+#pragma omp simd reduction(min : low) reduction(max : high)
+    for (int i = 0; i < count; ++i) {
+      low = std::min(low, offset[i] < 0 ? std::numeric_limits<offset_t>::max() : offset[i]);
+      high = std::max(high, offset[i]);
+    }
+  }
+  return {low, high};
 }
 
 /// Declares all taps outside that do not fall into [begin, end) on one axis.
@@ -177,25 +211,25 @@ void restrict_taps(Tile& tile, int a, int64_t begin, int64_t end, int64_t stride
   update_inside(tile);
 }
 
-/// The samples with a tap inside on every axis, in order.
+/// The samples with a tap inside on every axis.
 struct ActiveSamples {
   int count = 0;
   int16_t index[kTileSize];
 };
 
+/// In order, or from `strands` parts of the tile in turn: neighbours often hit the same pixels, and
+/// an addition to a pixel waits for the one before.
 template <typename Tile>
-void list_active(const Tile& tile, ActiveSamples& active) {
-  if (tile.inside) {
-    active.count = tile.count;
-    for (int i = 0; i < kTileSize; ++i) active.index[i] = static_cast<int16_t>(i);
-    return;
-  }
+void list_active(const Tile& tile, int strands, ActiveSamples& active) {
   typename Tile::offset_t dead[kTileSize];
   find_dead(tile, dead);
   active.count = 0;
-  for (int i = 0; i < tile.count; ++i) {
-    active.index[active.count] = static_cast<int16_t>(i);
-    active.count += dead[i] >= 0;
+  const int length = kTileSize / strands;
+  for (int j = 0; j < length; ++j) {
+    for (int i = j; i < tile.count; i += length) {
+      active.index[active.count] = static_cast<int16_t>(i);
+      active.count += dead[i] >= 0;
+    }
   }
 }
 
