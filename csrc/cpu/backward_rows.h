@@ -50,25 +50,39 @@ GRIDSAMPLE_INLINE void backward_lanes(const typename scalar::storage_t* row, com
 
 /// The channels that do not fill a vector; their products go to the first lanes.
 template <typename scalar, int kLanes, bool kInput, bool kGrid, typename compute_t>
-__attribute__((noinline)) void backward_rest(const typename scalar::storage_t* row,
-                                             compute_t* grad_row, const compute_t* grad_output,
-                                             int channels, compute_t weight, compute_t* product) {
+GRIDSAMPLE_INLINE void backward_rest(const typename scalar::storage_t* row, compute_t* grad_row,
+                                     const compute_t* grad_output, int channels, compute_t weight,
+                                     compute_t* product) {
+  Vector<compute_t, 4> sum{};
+  if constexpr (kGrid) sum = load_vector<compute_t, 4>(product);
   int c = 0;
-  const auto part = [&]<int kPart>() {
-    if constexpr (kPart < kLanes) {
-      if (c + kPart > channels) return;
-      Vector<compute_t, kPart> sum{};
-      if constexpr (kGrid) sum = load_vector<compute_t, kPart>(product);
-      backward_lanes<scalar, kPart, kInput, kGrid>(row + c, grad_row + c, grad_output + c, weight,
-                                                   sum);
-      if constexpr (kGrid) store_vector<compute_t, kPart>(product, sum);
-      c += kPart;
+  for (; c + 4 <= channels; c += 4) {
+    backward_lanes<scalar, 4, kInput, kGrid>(row + c, grad_row + c, grad_output + c, weight, sum);
+  }
+  if (c < channels) {
+    const int count = channels - c;
+    const auto grad = load_first(grad_output + c, count);
+    if constexpr (kGrid) {
+      sum = multiply_add_vector<compute_t, 4>(
+          grad, load_first_lanes<scalar, compute_t>(row + c, count), sum);
     }
-  };
-  part.template operator()<8>();
-  part.template operator()<4>();
-  part.template operator()<2>();
-  part.template operator()<1>();
+    if constexpr (kInput) {
+      const auto pixel = load_first(grad_row + c, count);
+      store_first_lanes<ScalarOf<compute_t>, compute_t>(
+          grad_row + c,
+          multiply_add_vector<compute_t, 4>(grad, broadcast<compute_t, 4>(weight), pixel), count);
+    }
+  }
+  if constexpr (kGrid) store_vector<compute_t, 4>(product, sum);
+}
+
+template <typename scalar, int kLanes, bool kInput, bool kGrid, typename compute_t>
+__attribute__((noinline)) void backward_rest_apart(const typename scalar::storage_t* row,
+                                                   compute_t* grad_row,
+                                                   const compute_t* grad_output, int channels,
+                                                   compute_t weight, compute_t* product) {
+  backward_rest<scalar, kLanes, kInput, kGrid>(row, grad_row, grad_output, channels, weight,
+                                               product);
 }
 
 /// One tap of one sample. `product` gets the sum over channels, lane by lane.
@@ -84,8 +98,14 @@ GRIDSAMPLE_INLINE void backward_tap(const typename scalar::storage_t* row, compu
   }
   if constexpr (kGrid) store_vector<compute_t, kLanes>(product, sum);
   if (c < channels) {
-    backward_rest<scalar, kLanes, kInput, kGrid>(row + c, grad_row + c, grad_output + c,
-                                                 channels - c, weight, product);
+    // Only rows of a few channels are made of nothing else.
+    if constexpr (kLanes == 4) {
+      backward_rest<scalar, kLanes, kInput, kGrid>(row + c, grad_row + c, grad_output + c,
+                                                   channels - c, weight, product);
+    } else {
+      backward_rest_apart<scalar, kLanes, kInput, kGrid>(row + c, grad_row + c, grad_output + c,
+                                                         channels - c, weight, product);
+    }
   }
 }
 
@@ -249,7 +269,7 @@ void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::co
 template <typename scalar, bool kInput, bool kGrid, typename Tile>
 void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
                    const Tile& tile, const RowPrefetch& prefetch, AxisSums<Tile>* sums) {
-  constexpr int kFull = kFullLanes<typename Tile::compute_t>;
+  constexpr int kFull = std::max(4, kFullLanes<typename Tile::compute_t>);
   if constexpr (kFull > 4) {
     if (rows.channels < kFull) {
       return backward_rows<scalar, 4, kInput, kGrid>(rows, tile, prefetch, sums);

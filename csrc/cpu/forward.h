@@ -16,8 +16,8 @@ void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
   using Lanes = typename Pixels::Lanes;
   constexpr int kLanes = Pixels::kLanes;
   const auto add = [](const compute_t* weight, const Lanes& value, Lanes& sum) {
-    sum = multiply_add_vector<compute_t, kLanes>(load_vector<compute_t, kLanes>(weight), value,
-                                                 sum);
+    sum =
+        multiply_add_vector<compute_t, kLanes>(load_vector<compute_t, kLanes>(weight), value, sum);
   };
   for (int i = 0; i < tile.count; i += kLanes) {
     const Pixels pixels(plane, tile, layout, i);
@@ -66,15 +66,12 @@ template <typename scalar, typename Tile>
 void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffsets& located,
                   int64_t batch, int64_t begin, int64_t end) {
   using storage_t = typename scalar::storage_t;
-  using compute_t = typename Tile::compute_t;
   const auto* image =
       static_cast<const storage_t*>(params.input.data) + batch * params.input.batch_stride;
   auto* output = static_cast<storage_t*>(params.output.data) + batch * params.output.batch_stride;
-  sample_rows<scalar>(image, tile, 0, tile.count, begin, end,
-                      RowPrefetch(params.geometry, end - begin, sizeof(storage_t)),
-                      [&]<int kLanes>(int i, int64_t c, const Vector<compute_t, kLanes>& values) {
-                        store_lanes<scalar, compute_t, kLanes>(output + located.at(i) + c, values);
-                      });
+  sample_rows<scalar, scalar>(image, tile, 0, tile.count, begin, end,
+                              RowPrefetch(params.geometry, end - begin, sizeof(storage_t)),
+                              [&](int i) { return output + located.at(i); });
 }
 
 template <typename scalar, Mode kMode, typename Tile>
@@ -137,11 +134,9 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
         const int last = std::min(group + kGroup, tile.count);
         for (int64_t c = 0; c < count; c += kMostStaged) {
           const int64_t staged_channels = std::min(kMostStaged, count - c);
-          sample_rows<scalar>(
+          sample_rows<scalar, scalar>(
               packed + c, tile, group, last, 0, staged_channels, prefetch,
-              [&]<int kLanes>(int i, int64_t l, const Vector<compute_t, kLanes>& values) {
-                store_vector<compute_t, kLanes>(staged + (i - group) * staged_channels + l, values);
-              });
+              [&](int i) { return staged + (i - group) * staged_channels; });
           store_rows(params.output, batch, channel + c, static_cast<int>(staged_channels), located,
                      group, last, staged, staged_channels);
         }

@@ -16,8 +16,8 @@ void differentiate_plane(const typename scalar::storage_t* plane, const Tile& ti
   using Lanes = typename Pixels::Lanes;
   constexpr int kLanes = Pixels::kLanes;
   const auto add = [](const compute_t* factor, const Lanes& value, Lanes& sum) {
-    sum = multiply_add_vector<compute_t, kLanes>(load_vector<compute_t, kLanes>(factor), value,
-                                                 sum);
+    sum =
+        multiply_add_vector<compute_t, kLanes>(load_vector<compute_t, kLanes>(factor), value, sum);
   };
   for (int i = 0; i < tile.count; i += kLanes) {
     const Pixels pixels(plane, tile, layout, i);
@@ -50,9 +50,9 @@ void differentiate_plane(const typename scalar::storage_t* plane, const Tile& ti
     const Lanes grad = load_vector<compute_t, kLanes>(grad_output + i);
     GRIDSAMPLE_UNROLL
     for (int a = 0; a < Tile::kDims; ++a) {
-      store_vector<compute_t, kLanes>(
-          &sums[a][i], multiply_add_vector<compute_t, kLanes>(
-                           grad, d[a], load_vector<compute_t, kLanes>(&sums[a][i])));
+      store_vector<compute_t, kLanes>(&sums[a][i],
+                                      multiply_add_vector<compute_t, kLanes>(
+                                          grad, d[a], load_vector<compute_t, kLanes>(&sums[a][i])));
     }
   }
 }

@@ -53,7 +53,7 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
   params.packed_channels = packed_channels(geometry, params.input, bytes_of(input));
   if (params.packed_channels > 0) {
     const int64_t items = geometry.batch * ceil_div(geometry.channels, params.packed_channels);
-    if (worth_sharing_blocks(items, threads)) {
+    if (worth_sharing_blocks(items, threads, true)) {
       const int64_t workers = std::min(threads, items);
       const Scratch scratch(geometry, workers * packed_elements(geometry, params.packed_channels));
       params.scratch = scratch.data();
@@ -193,6 +193,15 @@ void compute_grad_input(const BackwardCall& call, Tensor grad_input) {
   params.slabs = split.slabs;
   params.slab_axis = split.slab_axis;
   const KernelTable& kernels = kernels_for(geometry, params.grad_input);
+  std::vector<std::array<int64_t, 2>> ranges;
+  if (params.slabs > 1) {
+    const int64_t tiles = geometry.batch * tile_count(geometry);
+    ranges.resize(static_cast<size_t>(tiles));
+    params.ranges = reinterpret_cast<int64_t (*)[2]>(ranges.data());
+    run_items(tiles, call.threads, [&](int64_t, int64_t begin, int64_t end) {
+      kernels.slab_ranges(params, begin, end);
+    });
+  }
   run_items(params.input_batch * split.channel_blocks * split.slabs, call.threads,
             [&](int64_t, int64_t begin, int64_t end) { kernels.grad_input(params, begin, end); });
 }

@@ -7,6 +7,7 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 extern const KernelTable kernel_table;
-const KernelTable kernel_table{forward,     forward_packed, backward,  pack,            grad_grid_packed,
-                               slab_ranges, grad_input,     grad_grid, finish_grad_grid};
+const KernelTable kernel_table{forward,    forward_packed,   backward,
+                               pack,       grad_grid_packed, slab_ranges,
+                               grad_input, grad_grid,        finish_grad_grid};
 GRIDSAMPLE_NAMESPACE_END

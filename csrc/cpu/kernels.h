@@ -46,7 +46,7 @@ struct GradInputParams {
   int slab_axis;
   // With several slabs: what slab_ranges finds, for every (batch, tile): the least and the greatest
   // position of its taps on slab_axis. Tiles that do not reach a slab are passed over.
-  int64_t (*ranges)[2];
+  int64_t (*ranges)[2] = nullptr;
 };
 
 /// grad_grid is summed over pieces of the channels of one image, then over the pieces in order. How

@@ -11,7 +11,7 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 /// are fetched by plain loads of whole tuples: faster than the vector gathers of AVX2 and AVX-512.
 template <typename storage_t, int kTuple, int kCount, typename offset_t>
 GRIDSAMPLE_INLINE Vector<storage_t, kTuple * kCount> load_tuples(const storage_t* base,
-                                                                const offset_t* offset) {
+                                                                 const offset_t* offset) {
   using Result = Vector<storage_t, kTuple * kCount>;
   constexpr int kTupleBytes = kTuple * static_cast<int>(sizeof(storage_t));
   if constexpr (kCount == 1) {
@@ -22,8 +22,8 @@ GRIDSAMPLE_INLINE Vector<storage_t, kTuple * kCount> load_tuples(const storage_t
     return join(low, high);
   } else {
     // A tuple as one number, so that two or four loads make a vector of 16 bytes or less.
-    using element_t = std::conditional_t<
-        kTupleBytes == 8, double, std::conditional_t<kTupleBytes == 4, float, uint16_t>>;
+    using element_t = std::conditional_t<kTupleBytes == 8, double,
+                                         std::conditional_t<kTupleBytes == 4, float, uint16_t>>;
     static_assert(sizeof(element_t) == kTupleBytes);
     const auto load = [&](int i) {
       element_t tuple;
@@ -91,13 +91,11 @@ class PlanePixels {
 
   /// Those of the row of taps at kz, ky.
   GRIDSAMPLE_INLINE void operator()(int kz, int ky, Lanes (&pixel)[kTaps]) const {
-    if (regular_) {
-      if constexpr (kTuples) load_row(kz, ky, pixel);
-    } else {
-      for (int kx = 0; kx < kTaps; ++kx) {
-        pixel[kx] =
-            load_vector<compute_t, kLanes>(fetched_[(kz * kTaps + ky) * kTaps + kx]);
-      }
+    if constexpr (kTuples) {
+      if (regular_) return load_row(kz, ky, pixel);
+    }
+    for (int kx = 0; kx < kTaps; ++kx) {
+      pixel[kx] = load_vector<compute_t, kLanes>(fetched_[(kz * kTaps + ky) * kTaps + kx]);
     }
   }
 
@@ -116,8 +114,8 @@ class PlanePixels {
     Vector<storage_t, kLanes> rows[kTaps];
     GRIDSAMPLE_UNROLL
     for (int r = 0; r < kTaps; ++r) {
-      rows[r] = load_tuples<storage_t, kTaps, kLanes / kTaps>(plane_,
-                                                              offset + r * (kLanes / kTaps));
+      rows[r] =
+          load_tuples<storage_t, kTaps, kLanes / kTaps>(plane_, offset + r * (kLanes / kTaps));
     }
     deinterleave<storage_t, kLanes>(rows);
     GRIDSAMPLE_UNROLL

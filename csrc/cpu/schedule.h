@@ -89,10 +89,9 @@ inline int64_t packed_channels(const Geometry& geometry, const View& input, int6
 }
 
 /// Whether blocks of channels keep enough of the threads busy. If not, threads share the samples:
-/// that costs more in all, but less time.
-inline bool worth_sharing_blocks(int64_t blocks, int64_t threads) {
-  constexpr int64_t kGain = 3;
-  return blocks * kGain > threads;
+/// that costs more in all, much more where images are not packed then, but less time.
+inline bool worth_sharing_blocks(int64_t blocks, int64_t threads, bool packed) {
+  return packed ? blocks * 3 > threads : blocks * 4 >= threads * 3;
 }
 
 /// How the two gradients are computed in one walk over the samples.
@@ -116,7 +115,7 @@ inline BackwardSplit split_backward(const Geometry& geometry, int64_t input_batc
   const int64_t wanted = may_split ? std::min(units, ceil_div(threads, input_batch)) : 1;
   split.group_channels = ceil_div(units, wanted) * unit;
   split.groups = ceil_div(geometry.channels, split.group_channels);
-  if (!worth_sharing_blocks(input_batch * split.groups, threads)) split.groups = 0;
+  if (!worth_sharing_blocks(input_batch * split.groups, threads, packed > 0)) split.groups = 0;
   return split;
 }
 
@@ -126,8 +125,9 @@ struct GradInputSplit {
   int slab_axis = 0;
 };
 
-/// Channel blocks cost each thread the taps of all samples again, slabs also the choice of the
-/// samples that fall into them: the split whose slowest thread has the least to do.
+/// Channel blocks cost each thread the taps of all samples again, slabs those of the tiles that
+/// reach into them (half, say, of those that could be passed over): the split whose slowest thread
+/// has the least to do.
 inline GradInputSplit split_grad_input(const Geometry& geometry, int64_t input_batch,
                                        bool channels_innermost, int64_t threads) {
   GradInputSplit best;
@@ -139,7 +139,7 @@ inline GradInputSplit split_grad_input(const Geometry& geometry, int64_t input_b
     }
     if (geometry.input_size[axis] > geometry.input_size[best.slab_axis]) best.slab_axis = axis;
   }
-  constexpr int64_t kSlabCost = 4;
+  constexpr int64_t kSlabCost = 1;
   constexpr double kWeightCost = 1.5;  // a tap's offset and weight, for all channels of a block
   // Rows shorter than a cache line are not worth splitting.
   const int64_t least_channels = channels_innermost ? 16 : 1;
@@ -155,8 +155,10 @@ inline GradInputSplit split_grad_input(const Geometry& geometry, int64_t input_b
       const double cost_of_pixels =
           static_cast<double>(taps_per_sample(geometry)) *
           (kWeightCost + static_cast<double>(ceil_div(geometry.channels, blocks)));
-      const double cost = rounds * (static_cast<double>(kTapCost + (slabs > 1 ? kSlabCost : 0)) +
-                                    cost_of_pixels / static_cast<double>(slabs));
+      const double reached = 0.5 + 0.5 / static_cast<double>(slabs);
+      const double cost =
+          rounds * (static_cast<double>(kTapCost + (slabs > 1 ? kSlabCost : 0)) * reached +
+                    cost_of_pixels / static_cast<double>(slabs));
       if (least_cost < 0 || cost < least_cost) {
         least_cost = cost;
         best.channel_blocks = blocks;

@@ -128,6 +128,26 @@ GRIDSAMPLE_INLINE void store_lanes(typename scalar::storage_t* to,
   }
 }
 
+/// The first `count` of four lanes, 1 to 3; the others read as 0, and are not written.
+template <typename T>
+GRIDSAMPLE_INLINE Vector<T, 4> load_first(const T* from, int count) {
+  if (count == 3) return Vector<T, 4>{from[0], from[1], from[2], T(0)};
+  if (count == 2) return Vector<T, 4>{from[0], from[1], T(0), T(0)};
+  return Vector<T, 4>{from[0], T(0), T(0), T(0)};
+}
+template <typename scalar, typename compute_t>
+GRIDSAMPLE_INLINE Vector<compute_t, 4> load_first_lanes(const typename scalar::storage_t* from,
+                                                        int count) {
+  return convert_lanes<scalar, compute_t, 4>(load_first(from, count));
+}
+template <typename scalar, typename compute_t>
+GRIDSAMPLE_INLINE void store_first_lanes(typename scalar::storage_t* to,
+                                         const Vector<compute_t, 4>& values, int count) {
+  to[0] = scalar::store(values[0]);
+  if (count > 1) to[1] = scalar::store(values[1]);
+  if (count > 2) to[2] = scalar::store(values[2]);
+}
+
 // Transposing. kRows vectors of N lanes, a power of two of each and kRows <= N, hold kRows planes
 // of N pixels; after interleaving they hold the same numbers as rows, the kRows values of one
 // pixel side by side, pixel after pixel. Each round merges vectors r and r + kRows / 2 lane by
@@ -194,8 +214,8 @@ GRIDSAMPLE_INLINE V every_third(const V (&v)[3], std::index_sequence<I...>) {
   const auto at = [](int l) { return 3 * l + a; };
   const V early =
       __builtin_shufflevector(v[0], v[1], (at(I) < 2 * kLanes ? at(I) : static_cast<int>(I))...);
-  return __builtin_shufflevector(
-      early, v[2], (at(I) < 2 * kLanes ? static_cast<int>(I) : at(I) - kLanes)...);
+  return __builtin_shufflevector(early, v[2],
+                                 (at(I) < 2 * kLanes ? static_cast<int>(I) : at(I) - kLanes)...);
 }
 
 template <int part, typename V, size_t... I>
@@ -203,10 +223,12 @@ GRIDSAMPLE_INLINE V merge_thirds(const V (&v)[3], std::index_sequence<I...>) {
   constexpr int kLanes = static_cast<int>(sizeof...(I));
   const auto axis = [](int l) { return (part * kLanes + l) % 3; };
   const auto lane = [](int l) { return (part * kLanes + l) / 3; };
-  const V two = __builtin_shufflevector(
-      v[0], v[1], (axis(I) == 0 ? lane(I) : axis(I) == 1 ? kLanes + lane(I) : 0)...);
-  return __builtin_shufflevector(
-      two, v[2], (axis(I) < 2 ? static_cast<int>(I) : kLanes + lane(I))...);
+  const V two = __builtin_shufflevector(v[0], v[1],
+                                        (axis(I) == 0   ? lane(I)
+                                         : axis(I) == 1 ? kLanes + lane(I)
+                                                        : 0)...);
+  return __builtin_shufflevector(two, v[2],
+                                 (axis(I) < 2 ? static_cast<int>(I) : kLanes + lane(I))...);
 }
 
 /// kSides numbers side by side, lane after lane, become kSides vectors.
