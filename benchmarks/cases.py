@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -47,10 +48,26 @@ class Case:
         dtype = str(self.dtype).removeprefix("torch.")
         return f"{shape}{size} {self.mode} {self.padding_mode} {self.grid} {dtype} {layout}"
 
+    @property
+    def dims(self) -> int:
+        """2 for images, 3 for volumes."""
+        return len(self.output)
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The keyword arguments of grid_sample."""
+        return {"mode": self.mode, "padding_mode": self.padding_mode, "align_corners": False}
+
+    def bytes_moved(self) -> int:
+        """Input, grid and output, each once: what the forward pass cannot do without."""
+        samples = self.input[0] * math.prod(self.output)
+        numbers = math.prod(self.input) + samples * (self.dims + self.input[1])
+        return numbers * self.dtype.itemsize
+
     def tensors(self, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Input, grid and a gradient of the output."""
         generator = torch.Generator().manual_seed(seed)
-        dims = len(self.output)
+        dims = self.dims
         batch = self.input[0]
         input = torch.randn(self.input, generator=generator).to(self.dtype)
         if self.channels_last:
@@ -70,49 +87,65 @@ class Case:
         return input, grid.to(self.dtype), grad
 
 
-# One image, one volume.
-_IMAGE, _VOLUME = (1, 16, 256, 256), (1, 4, 64, 64, 64)
+# Input and output sizes of the survey.
+_IMAGES = (
+    ((1, 3, 512, 512), (512, 512)),
+    ((8, 64, 64, 64), (64, 64)),
+    ((1, 64, 256, 256), (256, 256)),
+    ((4, 256, 32, 32), (30, 30)),
+    ((1, 1, 1024, 1024), (1024, 1024)),
+)
+_VOLUMES = (
+    ((1, 1, 96, 96, 96), (96, 96, 96)),
+    ((2, 8, 48, 48, 48), (48, 48, 48)),
+    ((1, 32, 32, 32, 32), (32, 32, 32)),
+)
+# Those also run in other types. Half-precision images stay below 32,768 pixels, beyond which stock
+# kernels on the CPU read out of bounds (PyTorch 2.13).
+_TYPED = (_IMAGES[1], _IMAGES[3], _VOLUMES[2])
 
 
-def thread_table() -> list[Case]:
-    """A batch of one: what several threads gain."""
-    return [Case(_IMAGE, _IMAGE[2:]), Case(_VOLUME, _VOLUME[2:])]
-
-
-def first_table() -> list[Case]:
-    """A cross-section: sizes, modes, paddings, layouts, dtypes, grids.
-
-    Half-precision images stay below 32,768 pixels, beyond which stock kernels on the CPU read
-    out of bounds (PyTorch 2.13).
-    """
-    image, volume = _IMAGE, _VOLUME
-    cases = []
-    for mode in ("bilinear", "nearest", "bicubic"):
-        cases += [
-            Case(image, image[2:], mode),
-            Case(image, image[2:], mode, channels_last=True),
-            Case((1, 3, 512, 512), (512, 512), mode),
-            Case((8, 64, 64, 64), (64, 64), mode),
-        ]
-    for mode in ("bilinear", "nearest"):
-        cases += [
-            Case(volume, volume[2:], mode),
-            Case((2, 8, 48, 48, 48), (48, 48, 48), mode),
-            Case((2, 32, 32, 32, 32), (32, 32, 32), mode, channels_last=True),
-        ]
+def survey() -> list[Case]:
+    """Sizes x modes and paddings x grids x layouts in float32, and some of them in other types."""
+    kinds = [("bilinear", padding) for padding in ("zeros", "border", "reflection")]
+    kinds += [("nearest", "zeros"), ("bicubic", "zeros")]
+    variants = [(grid, last) for last in (False, True) for grid in ("smooth", "random")]
+    cases = [
+        Case(input, output, mode, padding, grid, channels_last=last)
+        for input, output in _IMAGES + _VOLUMES
+        for mode, padding in kinds
+        for grid, last in variants
+    ]
     cases += [
-        Case(image, image[2:], padding_mode="border"),
-        Case(image, image[2:], padding_mode="reflection"),
-        Case(image, image[2:], grid="random"),
-        Case(image, image[2:], grid="random", channels_last=True),
-        Case(volume, volume[2:], grid="random"),
-        Case((4, 256, 32, 32), (30, 30), grid="random"),
-        Case((1, 1, 1024, 1024), (1024, 1024)),
-        Case((1, 1, 1024, 1024), (1024, 1024), grid="random"),
-        Case((2, 1, 1024, 1024), (1024, 1024), grid="random"),
-        Case(image, image[2:], dtype=torch.float64),
-        Case((1, 64, 128, 128), (128, 128), dtype=torch.bfloat16),
-        Case((1, 64, 128, 128), (128, 128), dtype=torch.float16),
-        Case(volume, volume[2:], dtype=torch.bfloat16),
+        Case(input, output, grid=grid, dtype=dtype, channels_last=last)
+        for input, output in _TYPED
+        for dtype in (torch.bfloat16, torch.float16, torch.float64)
+        for grid, last in variants
     ]
     return cases
+
+
+def quick() -> list[Case]:
+    """A cross-section that takes less than a minute."""
+    shapes = (_IMAGES[0], _IMAGES[1], _IMAGES[3], _VOLUMES[2])
+    return [
+        Case(input, output, mode, channels_last=last)
+        for input, output in shapes
+        for mode in ("bilinear", "nearest", "bicubic")
+        for last in (False, True)
+        if mode != "bicubic" or len(output) == 2
+    ]
+
+
+def sizes() -> list[Case]:
+    """Square images of 16 channels, from small to large."""
+    return [
+        Case((1, 16, side, side), (side, side), channels_last=last)
+        for last in (False, True)
+        for side in (16, 32, 64, 128, 256, 512)
+    ]
+
+
+def small_calls() -> list[Case]:
+    """Where a call costs more than the work."""
+    return [Case((1, 3, 16, 16), (16, 16))]

@@ -1,28 +1,38 @@
-"""Compares gridsample_ext with torch.nn.functional.grid_sample: ``make bench``.
+"""Times gridsample_ext against other implementations: ``make bench``, ``make bench-quick``.
 
-Each case is verified against F.grid_sample in float64, then timed. The two implementations take
-turns, call by call, in one process, so that whatever else the machine does falls on both; what is
-reported is the ratio of the medians. A second table times ours with one thread and with all.
+Every case is verified before it is timed. The implementations take turns, call by call, in one
+process, so that whatever else the machine does falls on all of them; what counts is the ratio of
+the medians. Results go to a JSON file with the environment; report.py makes tables and figures of
+it.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from cases import Case, first_table, thread_table
+from cases import Case, quick, sizes, small_calls, survey
+from peers import Peer, installed_peers
 from torch import Tensor
 from tqdm import tqdm
 
 import gridsample_ext
 from gridsample_ext.collect_env import collect_env
 
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+import reference
+
 Call = Callable[[], object]
+Timing = dict[str, float]
 
 # Relative to the largest value: rounding of inputs and sums of a few dozen terms.
 TOLERANCES = {
@@ -31,22 +41,24 @@ TOLERANCES = {
     torch.float16: 4e-3,
     torch.bfloat16: 3e-2,
 }
+OURS, STOCK = "gridsample_ext", "F.grid_sample"
+
+
+def stock_supports(case: Case) -> bool:
+    """PyTorch has had 5-D bicubic since 2.15."""
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    return version >= (2, 15) or case.dims == 2 or case.mode != "bicubic"
 
 
 def forward_and_backward(
     function: Callable[..., Tensor], case: Case, input: Tensor, grid: Tensor, grad: Tensor
 ) -> tuple[Call, Call, Callable[[], list[Tensor]]]:
     """Calls to be timed: the forward pass, the backward pass (both gradients); and all results."""
-    options = {
-        "mode": case.mode,
-        "padding_mode": case.padding_mode,
-        "align_corners": False,
-    }
     leaves = [input.detach().clone().requires_grad_(), grid.detach().clone().requires_grad_()]
-    output = function(*leaves, **options)
+    output = function(*leaves, **case.options)
 
     def forward() -> Tensor:
-        return function(input, grid, **options)
+        return function(input, grid, **case.options)
 
     def backward() -> tuple[Tensor, ...]:
         return torch.autograd.grad(output, leaves, grad, retain_graph=True)
@@ -54,109 +66,171 @@ def forward_and_backward(
     return forward, backward, lambda: [forward(), *backward()]
 
 
-def verify(case: Case, results: Iterable[Tensor], expected: Iterable[Tensor]) -> None:
+def check_close(
+    case: Case, what: str, ours: Tensor, oracle: Tensor, tolerance: float | None = None
+) -> None:
     """Stops the benchmark when a result is wrong."""
-    for name, ours, oracle in zip(
-        ("output", "grad_input", "grad_grid"), results, expected, strict=True
-    ):
-        scale = oracle.abs().max().clamp_min(1e-30)
-        error = ((ours.double() - oracle).abs().max() / scale).item()
-        if not error <= TOLERANCES[case.dtype]:
-            sys.exit(f"{case.name}: {name} is off by {error:.1e} of its largest value")
+    scale = oracle.abs().max().clamp_min(1e-30)
+    error = ((ours.double() - oracle).abs().max() / scale).item()
+    if not error <= (tolerance or TOLERANCES[case.dtype]):
+        sys.exit(f"{case.name}: {what} is off by {error:.1e} of its largest value")
 
 
-def interleaved_medians(calls: list[Call], seconds: float) -> list[float]:
-    """Median seconds of each call, taking turns for about ``seconds`` in all."""
-    samples: list[list[float]] = [[] for _ in calls]
-    for call in calls:
+def verify(case: Case, results: list[Tensor], input: Tensor, grid: Tensor, grad: Tensor) -> Tensor:
+    """Compare output and gradients with float64; returns the output in float64."""
+    exact = input.double(), grid.double(), grad.double()
+    if stock_supports(case):
+        oracle = forward_and_backward(F.grid_sample, case, *exact)[2]()
+        for name, ours, theirs in zip(
+            ("output", "grad_input", "grad_grid"), results, oracle, strict=True
+        ):
+            check_close(case, name, ours, theirs)
+        return oracle[0]
+    # A few samples by the plain-loop reference; all of grad_input by linearity in the input.
+    points = torch.randperm(grid[0, ..., 0].numel())[:16]
+    some_grid = exact[1].flatten(1, -2)[:, points][:, None, None]
+    some_grad = exact[2].flatten(2)[..., points][:, :, None, None]
+    options = (case.mode, case.padding_mode, False)
+    output = reference.grid_sample(exact[0], some_grid, *options)
+    grad_grid = reference.grid_sample_backward(some_grad, exact[0], some_grid, *options)[1]
+    check_close(case, "output", results[0].flatten(2)[..., points], output.flatten(2))
+    check_close(case, "grad_grid", results[2].flatten(1, -2)[:, points], grad_grid.flatten(1, -2))
+    products = (results[1].double() * exact[0]).sum(), (results[0].double() * exact[2]).sum()
+    check_close(case, "grad_input", products[0], products[1])
+    return results[0].double()
+
+
+def interleaved(calls: dict[str, Call], seconds: float, least: int = 5) -> dict[str, Timing]:
+    """Seconds of each call, median and spread, taking turns for about ``seconds`` in all."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
         call()
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(samples[0]) < 7:
-        for call, times in zip(calls, samples, strict=True):
+    rounds = 0
+    while rounds < least or time.perf_counter() < end:
+        rounds += 1
+        for name, call in calls.items():
             start = time.perf_counter()
             call()
-            times.append(time.perf_counter() - start)
-    return [statistics.median(times) for times in samples]
+            times[name].append(time.perf_counter() - start)
+    timings = {}
+    for name, each in times.items():
+        low, median, high = statistics.quantiles(each, n=4)
+        timings[name] = {"median": median, "quartiles": [low, high], "least": min(each)}
+    return timings
 
 
-def compare(case: Case, seconds: float) -> tuple[list[float], list[float]]:
-    """Medians (F.grid_sample, ours) of the forward pass and of the backward pass."""
+def copy_call(moved: int) -> Call:
+    """A clone() that reads and writes ``moved`` bytes in all; it allocates, as the op does."""
+    source = torch.zeros(max(1, moved // 8))
+    return source.clone
+
+
+def measure(
+    case: Case, all_threads: Iterable[int], peers: list[Peer], seconds: float, verified: bool = True
+) -> list[dict[str, Any]]:
+    """Timings of one case: a record for every direction and number of threads."""
     input, grid, grad = case.tensors()
-    theirs = forward_and_backward(F.grid_sample, case, input, grid, grad)
     ours = forward_and_backward(gridsample_ext.grid_sample, case, input, grid, grad)
-    oracle = forward_and_backward(F.grid_sample, case, input.double(), grid.double(), grad.double())
-    verify(case, ours[2](), oracle[2]())
-    return (
-        interleaved_medians([theirs[0], ours[0]], seconds),
-        interleaved_medians([theirs[1], ours[1]], seconds),
-    )
-
-
-def with_threads(threads: int, call: Call) -> Call:
-    """The call on so many threads."""
-
-    def run() -> None:
+    output = verify(case, ours[2](), input, grid, grad) if verified else None
+    passes = {"forward": {OURS: ours[0]}, "backward": {OURS: ours[1]}}
+    if stock_supports(case):
+        stock = forward_and_backward(F.grid_sample, case, input, grid, grad)
+        passes["forward"][STOCK], passes["backward"][STOCK] = stock[:2]
+    records = []
+    for threads in all_threads:
         torch.set_num_threads(threads)
-        call()
+        for direction, implementations in passes.items():
+            record = {
+                "case": {**dataclasses.asdict(case), "dtype": str(case.dtype)[6:]},
+                "name": case.name,
+                "bytes_moved": case.bytes_moved(),
+                "direction": direction,
+                "threads": threads,
+                "seconds": interleaved(implementations, seconds),
+            }
+            records.append(record)
+            if direction == "forward" and threads == max(all_threads):
+                copies = {"copy": copy_call(case.bytes_moved())}
+                record["seconds"] |= interleaved(copies, seconds / 4)
+                calls = {}
+                for peer in peers:
+                    if peer.supports(case):
+                        calls[peer.name] = call = peer.prepare(case, input, grid, threads)
+                        result = peer.to_tensor(case, call())
+                        check_close(case, peer.name, result, output, peer.tolerance)
+                if calls:
+                    record["beside_peers"] = interleaved(
+                        {OURS: implementations[OURS], **calls}, seconds * 1.5
+                    )
+    return records
 
-    return run
+
+def measure_small_call(case: Case, seconds: float) -> list[dict[str, Any]]:
+    """A whole call of the public function, without and with a gradient to be recorded."""
+    input, grid, _ = case.tensors()
+    torch.set_num_threads(1)
+    records = []
+    for name, image in (("no gradient", input), ("gradient", input.clone().requires_grad_())):
+        calls = {
+            OURS: lambda image=image: gridsample_ext.grid_sample(image, grid, align_corners=False),
+            STOCK: lambda image=image: F.grid_sample(image, grid, align_corners=False),
+        }
+        records.append(
+            {"name": f"{case.name}, {name}", "seconds": interleaved(calls, seconds, least=2000)}
+        )
+    return records
 
 
-def scaling(case: Case, threads: int, seconds: float) -> tuple[list[float], list[float]]:
-    """Medians of ours (one thread, several) of the forward pass and of the backward pass."""
-    input, grid, grad = case.tensors()
-    forward, backward, _ = forward_and_backward(gridsample_ext.grid_sample, case, input, grid, grad)
-    return tuple(  # type: ignore[return-value]
-        interleaved_medians([with_threads(1, call), with_threads(threads, call)], seconds)
-        for call in (forward, backward)
-    )
-
-
-def row(case: Case, forward: list[float], backward: list[float]) -> str:
-    """A line of Markdown: milliseconds and ratios."""
-    cells = [case.name]
-    for first, second in (forward, backward):
-        cells += [f"{first * 1e3:.2f}", f"{second * 1e3:.2f}", f"{first / second:.2f}"]
-    return "| " + " | ".join(cells) + " |"
-
-
-def header(*columns: str) -> str:
-    """The first two lines of a Markdown table."""
-    return "| " + " | ".join(columns) + " |\n|---" + "|---:" * (len(columns) - 1) + "|"
+def line(record: dict[str, Any]) -> str:
+    """What the progress shows of a record."""
+    seconds = record["seconds"]
+    text = f"{record['name']:<72} {record.get('direction', 'call'):<8} "
+    text += f"{record.get('threads', 1)} thr  {seconds[OURS]['median'] * 1e3:9.3f} ms"
+    for group in (seconds, record.get("beside_peers", {})):
+        for name, timing in group.items():
+            if name != OURS:
+                text += f"  {name} x{timing['median'] / group[OURS]['median']:.2f}"
+    return text
 
 
 def main() -> None:
-    """Print both tables."""
+    """Run and write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seconds", type=float, default=0.6, help="per case and direction")
+    parser.add_argument("--out", type=Path, help="the JSON file to write")
+    parser.add_argument("--quick", action="store_true", help="a cross-section, below a minute")
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--seconds", type=float, default=0.12, help="per case, pass and threads")
+    parser.add_argument("--no-peers", action="store_true", help="PyTorch's own only")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
 
-    environment = collect_env()
-    for name in ("CPU", "PyTorch", "compiler", "SIMD level in use"):
-        print(f"{name}: {environment[name]}")
-    print(f"threads: {arguments.threads}\n")
-
-    torch.set_num_threads(arguments.threads)
-    print(header("case (ms)", "F forward", "ours", "ratio", "F backward", "ours ", "ratio "))
-    ratios = []
-    for case in tqdm([case for case in first_table() if arguments.only in case.name], leave=False):
-        forward, backward = compare(case, arguments.seconds)
-        ratios += [forward[0] / forward[1], backward[0] / backward[1]]
-        tqdm.write(row(case, forward, backward))
-    if ratios:
-        print(
-            "\nF.grid_sample's time over ours: geometric mean "
-            f"{statistics.geometric_mean(ratios):.2f}, least {min(ratios):.2f}"
-        )
-
-    if arguments.threads > 1:
-        several = f"{arguments.threads} threads"
-        columns = ("forward, 1", several, "ratio", "backward, 1", several, "ratio")
-        print("\n" + header("ours (ms)", *columns))
-        for case in thread_table():
-            print(row(case, *scaling(case, arguments.threads, arguments.seconds * 3)))
+    all_threads = sorted({1, arguments.threads})
+    peers = [] if arguments.no_peers or arguments.quick else installed_peers()
+    results: dict[str, Any] = {
+        "environment": collect_env(),
+        "peers": [peer.name for peer in peers],
+        "threads": arguments.threads,
+        "survey": [],
+        "sizes": [],
+        "small_calls": [],
+    }
+    chosen = [c for c in (quick() if arguments.quick else survey()) if arguments.only in c.name]
+    for case in tqdm(chosen, leave=False, unit="case"):
+        for record in measure(case, all_threads, peers, arguments.seconds):
+            results["survey"].append(record)
+            tqdm.write(line(record))
+    if not arguments.quick and not arguments.only:
+        for case in tqdm(sizes(), leave=False, unit="case"):
+            results["sizes"] += measure(case, all_threads, [], arguments.seconds)
+    for case in small_calls():
+        results["small_calls"] += measure_small_call(case, arguments.seconds)
+        for record in results["small_calls"]:
+            tqdm.write(line(record))
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+        print(f"wrote {arguments.out}")
 
 
 if __name__ == "__main__":

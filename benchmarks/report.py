@@ -1,0 +1,278 @@
+"""Tables and figures from the JSON that run.py wrote, and from nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+OURS, STOCK = "gridsample_ext", "F.grid_sample"
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+Record = dict[str, Any]
+
+
+def seconds(record: Record, name: str = OURS) -> float:
+    """Median time of one implementation."""
+    return record["seconds"][name]["median"]
+
+
+def ratio(record: Record) -> float:
+    """PyTorch's time over ours; NaN where PyTorch has no such kernel."""
+    return seconds(record, STOCK) / seconds(record) if STOCK in record["seconds"] else math.nan
+
+
+def peer_ratios(record: Record) -> dict[str, float]:
+    """The peers' times over ours, measured beside them."""
+    group = record.get("beside_peers", {})
+    return {
+        name: timing["median"] / group[OURS]["median"]
+        for name, timing in group.items()
+        if name != OURS
+    }
+
+
+def table(columns: list[str], rows: Iterable[list[str]]) -> str:
+    """A Markdown table, numbers to the right."""
+    lines = ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+# The sets of the summary, all float32.
+SETS: dict[str, Callable[[Record], bool]] = {
+    "all": lambda case: True,
+    "channels_last, C ≥ 32": lambda case: case["channels_last"] and case["input"][1] >= 32,
+    "3-D": lambda case: len(case["output"]) == 3,
+    "bicubic": lambda case: case["mode"] == "bicubic",
+}
+
+
+def summary(survey: list[Record], threads: int) -> str:
+    """Geometric means and the least ratio, by set."""
+    rows = []
+    for name, belongs in SETS.items():
+        row = [name]
+        for direction in ("forward", "backward"):
+            ratios = [
+                ratio(record)
+                for record in survey
+                if record["direction"] == direction
+                and record["threads"] == threads
+                and record["case"]["dtype"] == "float32"
+                and STOCK in record["seconds"]
+                and belongs(record["case"])
+            ]
+            mean = f"{statistics.geometric_mean(ratios):.2f}" if ratios else "–"
+            row += [mean, f"{min(ratios):.2f}" if ratios else "–", str(len(ratios))]
+        rows.append(row)
+    columns = ["float32", "forward, geomean", "least", "cells"]
+    return table(columns + ["backward, geomean", "least ", "cells "], rows)
+
+
+def peers_table(survey: list[Record]) -> str:
+    """Each peer over all the cells it supports, and where it wins."""
+    by_peer: dict[str, list[tuple[float, str]]] = {}
+    for record in survey:
+        for name, value in peer_ratios(record).items():
+            by_peer.setdefault(name, []).append((value, record["name"]))
+    rows = []
+    for name, values in by_peer.items():
+        ratios = [value for value, _ in values]
+        wins = sum(value < 1 for value in ratios)
+        rows.append(
+            [name, str(len(values)), f"{statistics.geometric_mean(ratios):.2f}"]
+            + [f"{min(ratios):.2f}", str(wins), str(sum(value < 1.2 for value in ratios))]
+        )
+    return table(["peer, forward", "cells", "geomean", "least", "wins", "below 1.2"], rows)
+
+
+def survey_table(survey: list[Record], threads: int) -> str:
+    """Every case: both passes, one thread and several."""
+    cells: dict[str, dict[tuple[str, int], Record]] = {}
+    for record in survey:
+        key = record["direction"], record["threads"]
+        cells.setdefault(record["name"], {})[key] = record
+    rows = []
+    for name, records in cells.items():
+        row = [name]
+        for direction in ("forward", "backward"):
+            several, one = records[direction, threads], records[direction, 1]
+            row += [f"{seconds(several) * 1e3:.2f}", f"{ratio(several):.2f}", f"{ratio(one):.2f}"]
+        forward = records["forward", threads]
+        row.append(f"{seconds(forward, 'copy') / seconds(forward):.0%}")
+        others = peer_ratios(forward)
+        best = min(others, key=others.__getitem__, default=None)
+        row.append(f"{others[best]:.2f} ({best})" if best else "–")
+        rows.append([cell.replace("nan", "–") for cell in row])
+    columns = ["case", "forward, ms", f"ratio, {threads} threads", "1 thread"]
+    columns += ["backward, ms", f"ratio, {threads} threads ", "1 thread ", "copy", "fastest peer"]
+    return table(columns, rows)
+
+
+def small_calls_table(records: list[Record]) -> str:
+    """The cost of a call."""
+    return table(
+        ["a whole call", "F.grid_sample, µs", "ours, µs", "ours ÷ F"],
+        (
+            [
+                record["name"],
+                f"{seconds(record, STOCK) * 1e6:.1f}",
+                f"{seconds(record) * 1e6:.1f}",
+                f"{1 / ratio(record):.2f}",
+            ]
+            for record in records
+        ),
+    )
+
+
+def tables(results: dict[str, Any]) -> str:
+    """All of them, in Markdown."""
+    survey, threads = results["survey"], results["threads"]
+    environment = results["environment"]
+    facts = ["CPU", "PyTorch", "compiler", "SIMD level in use"]
+    parts = ["; ".join(f"{name}: {environment[name]}" for name in facts) + f"; threads: {threads}."]
+    parts.append(summary(survey, threads))
+    if threads > 1:
+        parts += ["With one thread:", summary(survey, 1)]
+    if results["peers"]:
+        parts.append(peers_table(survey))
+    parts += [small_calls_table(results["small_calls"]), survey_table(survey, threads)]
+    return "\n\n".join(parts)
+
+
+def plot_ratios(survey: list[Record], threads: int, path: Path) -> None:
+    """A bar for each cell, sorted, in both directions."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+    colors = {"bilinear": "tab:blue", "nearest": "tab:green", "bicubic": "tab:orange"}
+    for axis, direction in zip(axes, ("forward", "backward"), strict=True):
+        cells = sorted(
+            (ratio(record), record["case"]["mode"])
+            for record in survey
+            if record["direction"] == direction
+            and record["threads"] == threads
+            and record["case"]["dtype"] == "float32"
+            and STOCK in record["seconds"]
+        )
+        axis.bar(
+            range(len(cells)),
+            [value for value, _ in cells],
+            color=[colors[mode] for _, mode in cells],
+            width=1.0,
+        )
+        axis.axhline(1, color="black", linewidth=0.8)
+        axis.set_yscale("log", base=2)
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set_title(f"{direction}, {threads} threads, float32")
+        axis.set_xlabel("cases, sorted")
+    axes[0].set_ylabel("F.grid_sample's time ÷ ours")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in colors.values()]
+    axes[0].legend(handles, colors, loc="upper left")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def plot_threads(survey: list[Record], threads: int, path: Path) -> None:
+    """Time against threads, the cases of one image or volume."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4))
+    for axis, direction in zip(axes, ("forward", "backward"), strict=True):
+        by_case: dict[str, dict[int, float]] = {}
+        for record in survey:
+            case = record["case"]
+            plain = case["mode"] == "bilinear" and case["padding_mode"] == "zeros"
+            plain = plain and case["grid"] == "smooth" and case["dtype"] == "float32"
+            if plain and case["input"][0] == 1 and record["direction"] == direction:
+                by_case.setdefault(record["name"], {})[record["threads"]] = seconds(record)
+        for name, times in by_case.items():
+            shape, layout = name.split(" ")[0], name.split(" ")[-1]
+            axis.plot(
+                list(times),
+                [1e3 * value for value in times.values()],
+                marker="o",
+                linestyle="-" if layout == "contiguous" else "--",
+                label=f"{shape} {layout}",
+            )
+        axis.set_xticks(sorted({1, threads}))
+        axis.set_yscale("log")
+        axis.set_xlabel("threads")
+        axis.set_title(f"{direction}, bilinear, smooth")
+    axes[0].set_ylabel("ms")
+    axes[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def plot_sizes(records: list[Record], threads: int, path: Path) -> None:
+    """Time per output against the side of a square image of 16 channels."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+    for axis, direction in zip(axes, ("forward", "backward"), strict=True):
+        for last in (False, True):
+            for name, color in ((OURS, "tab:blue"), (STOCK, "tab:red")):
+                points = [
+                    (
+                        record["case"]["output"][0],
+                        1e9
+                        * seconds(record, name)
+                        / (math.prod(record["case"]["output"]) * record["case"]["input"][1]),
+                    )
+                    for record in records
+                    if record["direction"] == direction
+                    and record["threads"] == threads
+                    and record["case"]["channels_last"] == last
+                ]
+                axis.plot(
+                    *zip(*points, strict=True),
+                    marker="o",
+                    color=color,
+                    linestyle="--" if last else "-",
+                    label=f"{name}, {'channels_last' if last else 'contiguous'}",
+                )
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.set_xlabel("side of the image, 1×16×side×side")
+        axis.set_title(f"{direction}, bilinear, smooth, {threads} threads")
+    axes[0].set_ylabel("ns per output value")
+    axes[1].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Print the tables, or put them and the figures into the documentation."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--document", type=Path, help="Markdown file with the two markers")
+    parser.add_argument("--figures", type=Path, help="folder for the PNG files")
+    arguments = parser.parse_args()
+
+    results = json.loads(arguments.results.read_text())
+    text = tables(results)
+    if arguments.document:
+        before, rest = arguments.document.read_text().split(BEGIN)
+        after = rest.split(END)[1]
+        arguments.document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    else:
+        print(text)
+    if arguments.figures:
+        arguments.figures.mkdir(parents=True, exist_ok=True)
+        threads = results["threads"]
+        plot_ratios(results["survey"], threads, arguments.figures / "ratios.png")
+        plot_threads(results["survey"], threads, arguments.figures / "threads.png")
+        if results["sizes"]:
+            plot_sizes(results["sizes"], threads, arguments.figures / "sizes.png")
+
+
+if __name__ == "__main__":
+    main()
