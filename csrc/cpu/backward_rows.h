@@ -56,23 +56,24 @@ GRIDSAMPLE_INLINE void backward_rest(const typename scalar::storage_t* row, comp
   Vector<compute_t, 4> sum{};
   if constexpr (kGrid) sum = load_vector<compute_t, 4>(product);
   int c = 0;
-  for (; c + 4 <= channels; c += 4) {
-    backward_lanes<scalar, 4, kInput, kGrid>(row + c, grad_row + c, grad_output + c, weight, sum);
+  if constexpr (kLanes > 4) {
+    for (; c + 4 <= channels; c += 4) {
+      backward_lanes<scalar, 4, kInput, kGrid>(row + c, grad_row + c, grad_output + c, weight, sum);
+    }
   }
-  if (c < channels) {
-    const int count = channels - c;
-    const auto grad = load_first(grad_output + c, count);
+  dispatch_part(channels - c, [&]<int kPart>() {
+    const auto grad = load_first<kPart>(grad_output + c);
     if constexpr (kGrid) {
       sum = multiply_add_vector<compute_t, 4>(
-          grad, load_first_lanes<scalar, compute_t>(row + c, count), sum);
+          grad, load_first_lanes<scalar, compute_t, kPart>(row + c), sum);
     }
     if constexpr (kInput) {
-      const auto pixel = load_first(grad_row + c, count);
-      store_first_lanes<ScalarOf<compute_t>, compute_t>(
+      const auto pixel = load_first<kPart>(grad_row + c);
+      store_first_lanes<ScalarOf<compute_t>, compute_t, kPart>(
           grad_row + c,
-          multiply_add_vector<compute_t, 4>(grad, broadcast<compute_t, 4>(weight), pixel), count);
+          multiply_add_vector<compute_t, 4>(grad, broadcast<compute_t, 4>(weight), pixel));
     }
-  }
+  });
   if constexpr (kGrid) store_vector<compute_t, 4>(product, sum);
 }
 
@@ -270,6 +271,11 @@ template <typename scalar, bool kInput, bool kGrid, typename Tile>
 void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
                    const Tile& tile, const RowPrefetch& prefetch, AxisSums<Tile>* sums) {
   constexpr int kFull = std::max(4, kFullLanes<typename Tile::compute_t>);
+  if constexpr (kFull > 8) {
+    if (rows.channels >= 8 && rows.channels < kFull) {
+      return backward_rows<scalar, 8, kInput, kGrid>(rows, tile, prefetch, sums);
+    }
+  }
   if constexpr (kFull > 4) {
     if (rows.channels < kFull) {
       return backward_rows<scalar, 4, kInput, kGrid>(rows, tile, prefetch, sums);

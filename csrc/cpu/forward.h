@@ -45,6 +45,29 @@ void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
   }
 }
 
+/// Nearest: each pixel is copied as it is, to samples side by side in the output's own type.
+template <typename storage_t, typename Tile>
+void copy_pixels(const storage_t* plane, const Tile& tile,
+                 const typename Tile::offset_t (&offset)[kTileSize], storage_t* out) {
+  if (tile.inside) {
+    for (int i = 0; i < tile.count; ++i) out[i] = plane[offset[i]];
+  } else {
+    for (int i = 0; i < tile.count; ++i) {
+      out[i] = offset[i] < 0 ? storage_t(0) : plane[offset[i]];
+    }
+  }
+}
+
+/// Offsets of a tile's only taps in a plane, negative outside.
+template <typename Tile>
+void nearest_offsets(const Tile& tile, typename Tile::offset_t (&offset)[kTileSize]) {
+#pragma omp simd
+  for (int i = 0; i < kTileSize; ++i) {
+    const auto where = plane_offset(tile, 0, 0, 0, i);
+    offset[i] = where.offset | where.outside;
+  }
+}
+
 /// Channels [begin, end) of a tile, lanes over samples.
 template <typename scalar, typename Tile>
 void forward_planes(const ForwardParams& params, const Tile& tile, const TileOffsets& located,
@@ -53,6 +76,19 @@ void forward_planes(const ForwardParams& params, const Tile& tile, const TileOff
   const View& output = params.output;
   const auto* image =
       static_cast<const typename scalar::storage_t*>(input.data) + batch * input.batch_stride;
+  if constexpr (Tile::kTaps == 1) {
+    if (located.even && located.step == 1) {
+      alignas(64) typename Tile::offset_t offset[kTileSize];
+      nearest_offsets(tile, offset);
+      auto* out = static_cast<typename scalar::storage_t*>(output.data) +
+                  batch * output.batch_stride + located.first;
+      for (int64_t c = begin; c < end; ++c) {
+        copy_pixels(image + c * input.channel_stride, tile, offset,
+                    out + c * output.channel_stride);
+      }
+      return;
+    }
+  }
   const typename PlanePixels<scalar, Tile>::Layout layout(tile, input.stride[0]);
   alignas(64) typename Tile::compute_t out[kTileSize];
   for (int64_t c = begin; c < end; ++c) {

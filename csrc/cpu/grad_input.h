@@ -37,6 +37,71 @@ void scatter_planes(typename Tile::compute_t* planes, int64_t plane_stride, cons
   }
 }
 
+/// Offsets and weights of all taps of a tile of few taps, lanes over samples.
+template <typename Tile>
+struct FlatTaps {
+  static constexpr int kCount = kTapsPerSample<Tile>;
+  alignas(64) typename Tile::offset_t offset[kCount][kTileSize];
+  alignas(64) typename Tile::compute_t weight[kCount][kTileSize];
+
+  explicit FlatTaps(const Tile& tile) {
+    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+      for (int ky = 0; ky < Tile::kTaps; ++ky) {
+        for (int kx = 0; kx < Tile::kTaps; ++kx) {
+          const int t = (kz * Tile::kTaps + ky) * Tile::kTaps + kx;
+#pragma omp simd
+          for (int i = 0; i < kTileSize; ++i) {
+            const auto where = plane_offset(tile, kz, ky, kx, i);
+            auto weight_yz = tile.axis[1].weight[ky][i];
+            if constexpr (Tile::kDims == 3) weight_yz = tile.axis[2].weight[kz][i] * weight_yz;
+            offset[t][i] = where.offset | where.outside;
+            weight[t][i] = weight_yz * tile.axis[0].weight[kx][i];
+          }
+        }
+      }
+    }
+  }
+};
+
+/// plane[tap] += grad_output * weight.
+template <bool kInside, typename Tile>
+void scatter_plane(typename Tile::compute_t* plane, const FlatTaps<Tile>& taps,
+                   const ActiveSamples& active, const typename Tile::compute_t* grad_output) {
+  for (int s = 0; s < active.count; ++s) {
+    const int i = active.index[s];
+    const auto grad = grad_output[i];
+    GRIDSAMPLE_UNROLL_16
+    for (int t = 0; t < FlatTaps<Tile>::kCount; ++t) {
+      const auto offset = taps.offset[t][i];
+      if (!kInside && offset < 0) continue;
+      plane[offset] = multiply_add(grad, taps.weight[t][i], plane[offset]);
+    }
+  }
+}
+
+/// Channels [begin, end) of a tile into planes, one after the other.
+template <typename Tile>
+void scatter_few(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
+                 const TileOffsets& located, int64_t batch, int64_t input_batch, int64_t begin,
+                 int64_t end) {
+  using compute_t = typename Tile::compute_t;
+  const View& source = params.grad_output;
+  const View& target = params.grad_input;
+  const FlatTaps<Tile> taps(tile);
+  alignas(64) compute_t grad_output[kTileSize];
+  for (int64_t c = begin; c < end; ++c) {
+    load_samples(source, batch * source.batch_stride + c * source.channel_stride, located,
+                 grad_output);
+    auto* plane = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride +
+                  c * target.channel_stride;
+    if (tile.inside) {
+      scatter_plane<true>(plane, taps, active, grad_output);
+    } else {
+      scatter_plane<false>(plane, taps, active, grad_output);
+    }
+  }
+}
+
 /// Channels [c, c + kGroup) of a tile into planes.
 template <int kGroup, typename Tile>
 void scatter_group(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
@@ -63,6 +128,12 @@ template <typename Tile>
 void grad_input_planes(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
                        const TileOffsets& located, int64_t batch, int64_t input_batch,
                        int64_t begin, int64_t end) {
+  // With few taps (a cache's worth) and channels, what taps cost is most of it.
+  if constexpr (kTapsPerSample<Tile> <= 8) {
+    if (params.geometry.channels < 4) {
+      return scatter_few(params, tile, active, located, batch, input_batch, begin, end);
+    }
+  }
   int64_t c = begin;
   for (; c + 4 <= end; c += 4) {
     scatter_group<4>(params, tile, active, located, batch, input_batch, c);

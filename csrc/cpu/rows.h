@@ -12,43 +12,42 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// Calls function.template operator()<kLanes, kUnits, kPart>(c) for pieces of [begin, end) of
 /// kUnits vectors of kLanes channels: as many as fit of four full vectors, then of one, then of
-/// eight and of four channels. kPart: the last one to three, as a vector of four.
+/// eight and of four channels. kPart > 0: the last one to three, as a
+/// vector of four.
 template <typename compute_t, typename F>
 GRIDSAMPLE_INLINE void for_channel_vectors(int64_t begin, int64_t end, const F& function) {
   constexpr int kLanes = kFullLanes<compute_t>;
   int64_t c = begin;
-  for (; c + 4 * kLanes <= end; c += 4 * kLanes) function.template operator()<kLanes, 4, false>(c);
-  for (; c + kLanes <= end; c += kLanes) function.template operator()<kLanes, 1, false>(c);
+  for (; c + 4 * kLanes <= end; c += 4 * kLanes) function.template operator()<kLanes, 4, 0>(c);
+  for (; c + kLanes <= end; c += kLanes) function.template operator()<kLanes, 1, 0>(c);
   if constexpr (kLanes > 8) {
     if (c + 8 <= end) {
-      function.template operator()<8, 1, false>(c);
+      function.template operator()<8, 1, 0>(c);
       c += 8;
     }
   }
   if constexpr (kLanes != 4) {
     for (; c + 4 <= end;) {
-      function.template operator()<4, 1, false>(c);
+      function.template operator()<4, 1, 0>(c);
       c += 4;
     }
   }
-  if (c < end) function.template operator()<4, 1, true>(c);
+  dispatch_part(end - c, [&]<int kPart>() { function.template operator()<4, 1, kPart>(c); });
 }
 
-/// A vector of a row: all lanes, or the first `part` of four.
-template <typename scalar, typename compute_t, int kLanes, bool kPart>
-GRIDSAMPLE_INLINE Vector<compute_t, kLanes> load_row_lanes(const typename scalar::storage_t* row,
-                                                           [[maybe_unused]] int part) {
-  if constexpr (kPart) {
-    return load_first_lanes<scalar, compute_t>(row, part);
+/// A vector of a row: all lanes, or the first kPart of four.
+template <typename scalar, typename compute_t, int kLanes, int kPart>
+GRIDSAMPLE_INLINE Vector<compute_t, kLanes> load_row_lanes(const typename scalar::storage_t* row) {
+  if constexpr (kPart > 0) {
+    return load_first_lanes<scalar, compute_t, kPart>(row);
   } else {
     return load_lanes<scalar, compute_t, kLanes>(row);
   }
 }
 
 /// sum = sum over taps of weight * row, for sample i, none of whose taps is outside.
-template <typename scalar, int kLanes, int kUnits, bool kPart, typename Tile>
+template <typename scalar, int kLanes, int kUnits, int kPart, typename Tile>
 GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const Tile& tile, int i,
-                                  int part,
                                   Vector<typename Tile::compute_t, kLanes> (&sum)[kUnits]) {
   using compute_t = typename Tile::compute_t;
   using Lanes = Vector<compute_t, kLanes>;
@@ -67,7 +66,7 @@ GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const
         GRIDSAMPLE_UNROLL
         for (int u = 0; u < kUnits; ++u) {
           sum_y[u] = multiply_add_vector<compute_t, kLanes>(
-              weight, load_row_lanes<scalar, compute_t, kLanes, kPart>(row + u * kLanes, part),
+              weight, load_row_lanes<scalar, compute_t, kLanes, kPart>(row + u * kLanes),
               sum_y[u]);
         }
       }
@@ -91,9 +90,9 @@ GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const
 }
 
 /// The same for a sample at the image's edge: taps outside are passed over.
-template <typename scalar, int kLanes, bool kPart, typename Tile>
+template <typename scalar, int kLanes, int kPart, typename Tile>
 __attribute__((noinline)) void sample_row_at_edge(const typename scalar::storage_t* image,
-                                                  const Tile& tile, int i, int part,
+                                                  const Tile& tile, int i,
                                                   typename Tile::compute_t* sums) {
   using compute_t = typename Tile::compute_t;
   using Lanes = Vector<compute_t, kLanes>;
@@ -117,7 +116,7 @@ __attribute__((noinline)) void sample_row_at_edge(const typename scalar::storage
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
         if (tile.axis[0].offset[kx][i] < 0) continue;
         const auto* row = slice + (tile.axis[1].offset[ky][i] + tile.axis[0].offset[kx][i]);
-        add(tile.axis[0].weight[kx][i], load_row_lanes<scalar, compute_t, kLanes, kPart>(row, part),
+        add(tile.axis[0].weight[kx][i], load_row_lanes<scalar, compute_t, kLanes, kPart>(row),
             sum_y);
       }
       add(tile.axis[1].weight[ky][i], sum_y, sum_z);
@@ -176,22 +175,21 @@ GRIDSAMPLE_INLINE void sample_rows(const typename scalar::storage_t* image, cons
     prefetch(image + begin, tile, i);
     const bool inside = tile.outside[i] >= 0;
     auto* out = out_row(i);
-    for_channel_vectors<compute_t>(begin, end, [&]<int kLanes, int kUnits, bool kPart>(int64_t c) {
-      const int part = static_cast<int>(end - c);
+    for_channel_vectors<compute_t>(begin, end, [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
       Vector<compute_t, kLanes> sum[kUnits];
       if (inside) {
-        sample_row<scalar, kLanes, kUnits, kPart>(image + c, tile, i, part, sum);
+        sample_row<scalar, kLanes, kUnits, kPart>(image + c, tile, i, sum);
       } else {
         alignas(64) compute_t sums[kLanes];
         for (int u = 0; u < kUnits; ++u) {
-          sample_row_at_edge<scalar, kLanes, kPart>(image + c + u * kLanes, tile, i, part, sums);
+          sample_row_at_edge<scalar, kLanes, kPart>(image + c + u * kLanes, tile, i, sums);
           sum[u] = load_vector<compute_t, kLanes>(sums);
         }
       }
       GRIDSAMPLE_UNROLL
       for (int u = 0; u < kUnits; ++u) {
-        if constexpr (kPart) {
-          store_first_lanes<out_scalar, compute_t>(out + c, sum[u], part);
+        if constexpr (kPart > 0) {
+          store_first_lanes<out_scalar, compute_t, kPart>(out + c, sum[u]);
         } else {
           store_lanes<out_scalar, compute_t, kLanes>(out + c + u * kLanes, sum[u]);
         }

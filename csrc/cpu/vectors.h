@@ -128,24 +128,39 @@ GRIDSAMPLE_INLINE void store_lanes(typename scalar::storage_t* to,
   }
 }
 
-/// The first `count` of four lanes, 1 to 3; the others read as 0, and are not written.
-template <typename T>
-GRIDSAMPLE_INLINE Vector<T, 4> load_first(const T* from, int count) {
-  if (count == 3) return Vector<T, 4>{from[0], from[1], from[2], T(0)};
-  if (count == 2) return Vector<T, 4>{from[0], from[1], T(0), T(0)};
-  return Vector<T, 4>{from[0], T(0), T(0), T(0)};
+/// The first kPart of four lanes, 1 to 3; the others read as 0, and are not written.
+template <int kPart, typename T>
+GRIDSAMPLE_INLINE Vector<T, 4> load_first(const T* from) {
+  if constexpr (kPart == 3) {
+    return Vector<T, 4>{from[0], from[1], from[2], T(0)};
+  } else if constexpr (kPart == 2) {
+    return Vector<T, 4>{from[0], from[1], T(0), T(0)};
+  } else {
+    return Vector<T, 4>{from[0], T(0), T(0), T(0)};
+  }
 }
-template <typename scalar, typename compute_t>
-GRIDSAMPLE_INLINE Vector<compute_t, 4> load_first_lanes(const typename scalar::storage_t* from,
-                                                        int count) {
-  return convert_lanes<scalar, compute_t, 4>(load_first(from, count));
+template <typename scalar, typename compute_t, int kPart>
+GRIDSAMPLE_INLINE Vector<compute_t, 4> load_first_lanes(const typename scalar::storage_t* from) {
+  return convert_lanes<scalar, compute_t, 4>(load_first<kPart>(from));
 }
-template <typename scalar, typename compute_t>
+template <typename scalar, typename compute_t, int kPart>
 GRIDSAMPLE_INLINE void store_first_lanes(typename scalar::storage_t* to,
-                                         const Vector<compute_t, 4>& values, int count) {
+                                         const Vector<compute_t, 4>& values) {
   to[0] = scalar::store(values[0]);
-  if (count > 1) to[1] = scalar::store(values[1]);
-  if (count > 2) to[2] = scalar::store(values[2]);
+  if constexpr (kPart > 1) to[1] = scalar::store(values[1]);
+  if constexpr (kPart > 2) to[2] = scalar::store(values[2]);
+}
+
+/// Calls function.template operator()<kPart>() for 1 to 3, nothing for 0.
+template <typename F>
+GRIDSAMPLE_INLINE void dispatch_part(int64_t part, const F& function) {
+  if (part == 3) {
+    function.template operator()<3>();
+  } else if (part == 2) {
+    function.template operator()<2>();
+  } else if (part == 1) {
+    function.template operator()<1>();
+  }
 }
 
 // Transposing. kRows vectors of N lanes, a power of two of each and kRows <= N, hold kRows planes
