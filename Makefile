@@ -13,12 +13,13 @@ TOOLS = $(dir $(shell command -v $(PYTHON)))
 CXX_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 PYTHON_SOURCES := setup.py gridsample_ext tests benchmarks examples
 
-.PHONY: help build test demo bench lint format clean test-abi
+.PHONY: help build test demo bench bench-quick sanitize lint format clean test-abi
 
 help:
 	@echo "make demo      register a photograph, the main job (examples/register_photo.py)"
 	@echo "make test      run the test-suite"
-	@echo "make bench     print the benchmark's first table"
+	@echo "make bench     the benchmark, to JSON, tables and figures;  make bench-quick  part of it"
+	@echo "make sanitize  tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make build     compile in place; seconds when little has changed"
 	@echo "make lint      check style and types;  make format  mend the style"
 	@echo "make test-abi NEW_PYTHON=...  test the built binary, as it is, in another environment"
@@ -40,7 +41,12 @@ demo: build
 	$(RUN) examples/register_photo.py
 
 bench: build
-	$(RUN) benchmarks/run.py $(BENCH_ARGUMENTS)
+	$(RUN) benchmarks/run.py --out benchmarks/results/cpu.json $(BENCH_ARGUMENTS)
+	$(RUN) benchmarks/report.py benchmarks/results/cpu.json --document docs/benchmarks.md --figures docs/figures
+
+bench-quick: build
+	$(RUN) benchmarks/run.py --quick --seconds 0.05 --out out/bench-quick.json
+	$(RUN) benchmarks/report.py out/bench-quick.json
 
 lint: $(ENVIRONMENT)
 	$(PYTHON) -m ruff check $(PYTHON_SOURCES)
@@ -52,6 +58,18 @@ format: $(ENVIRONMENT)
 	$(PYTHON) -m ruff check --fix $(PYTHON_SOURCES)
 	$(PYTHON) -m ruff format $(PYTHON_SOURCES)
 	$(TOOLS)clang-format -i $(CXX_SOURCES)
+
+# AddressSanitizer and UndefinedBehaviorSanitizer, in a build of its own, on every instruction set.
+# (PyTorch's own allocations are never all freed: leaks are not looked for.)
+SANITIZED := build/sanitize
+SANITIZE_TESTS ?= tests/test_forward.py tests/test_backward.py tests/test_threads.py tests/test_hostile.py tests/test_layouts.py tests/test_dtypes.py
+sanitize: $(ENVIRONMENT)
+	GRIDSAMPLE_EXT_SANITIZE=1 $(PYTHON) setup.py --quiet build --build-lib $(SANITIZED)
+	for isa in $$(PYTHONPATH=$(CURDIR)/$(SANITIZED) LD_PRELOAD=$$($(CXX) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 $(PYTHON) -c 'from gridsample_ext import _C; print(*_C.build_info()["isa_supported"])'); do \
+	  echo "sanitize: $$isa"; \
+	  GRIDSAMPLE_EXT_ISA=$$isa PYTHONPATH=$(CURDIR)/$(SANITIZED) LD_PRELOAD=$$($(CXX) -print-file-name=libasan.so) \
+	    ASAN_OPTIONS=detect_leaks=0 $(PYTHON) -m pytest -q -x -p no:cacheprovider $(SANITIZE_TESTS) || exit 1; \
+	done
 
 # The binary is built once and runs on later PyTorch releases: this shows it. No build comes first.
 test-abi:

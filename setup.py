@@ -5,6 +5,7 @@ Environment variables
     CXX             the C++20 compiler (default: c++)
     GRIDSAMPLE_EXT_WERROR=1   warnings are errors, as in continuous integration
     GRIDSAMPLE_EXT_DEBUG=1    no optimisation, debug information
+    GRIDSAMPLE_EXT_SANITIZE=1 checks for bad addresses and undefined behaviour (make sanitize)
 """
 
 import os
@@ -25,6 +26,7 @@ except ImportError as error:
 
 # The oldest PyTorch whose stable C++ interface the sources use; a build runs on all from there.
 TORCH_FLOOR = (2, 10)
+SANITIZE = os.environ.get("GRIDSAMPLE_EXT_SANITIZE") == "1"
 
 
 def check_tools() -> None:
@@ -47,9 +49,11 @@ def compile_arguments() -> list[str]:
     if sys.platform == "win32":
         return ["/std:c++20", "/O2", "/openmp:experimental"]
     debug = os.environ.get("GRIDSAMPLE_EXT_DEBUG") == "1"
+    sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     arguments = [
         "-std=c++20",
-        *(["-O0", "-g"] if debug else ["-O3", "-g0"]),
+        *(["-O0", "-g"] if debug else ["-O1", "-g1"] if SANITIZE else ["-O3", "-g0"]),
+        *(sanitize if SANITIZE else []),
         "-fvisibility=hidden",
         "-fopenmp-simd",
         # Coordinates must not depend on the instruction set: see csrc/math/coordinates.h.
@@ -80,6 +84,7 @@ def extension() -> CppExtension:
             ("GRIDSAMPLE_TORCH_VERSION", torch.__version__),
         ],
         extra_compile_args={"cxx": compile_arguments()},
+        extra_link_args=["-fsanitize=address,undefined"] if SANITIZE else [],
     )
 
 
@@ -88,7 +93,8 @@ class IncrementalBuild(BuildExtension):
 
     def finalize_options(self) -> None:
         super().finalize_options()
-        self.build_temp = f"build/{sys.implementation.cache_tag}"
+        variant = "-sanitize" if SANITIZE else ""
+        self.build_temp = f"build/{sys.implementation.cache_tag}{variant}"
 
 
 check_tools()

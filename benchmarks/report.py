@@ -69,7 +69,7 @@ def summary(survey: list[Record], threads: int) -> str:
             row += [mean, f"{min(ratios):.2f}" if ratios else "–", str(len(ratios))]
         rows.append(row)
     columns = ["float32", "forward, geomean", "least", "cells"]
-    return table(columns + ["backward, geomean", "least ", "cells "], rows)
+    return table([*columns, "backward, geomean", "least ", "cells "], rows)
 
 
 def peers_table(survey: list[Record]) -> str:
@@ -82,9 +82,10 @@ def peers_table(survey: list[Record]) -> str:
     for name, values in by_peer.items():
         ratios = [value for value, _ in values]
         wins = sum(value < 1 for value in ratios)
+        mean = statistics.geometric_mean(ratios)
+        close = sum(value < 1.2 for value in ratios)
         rows.append(
-            [name, str(len(values)), f"{statistics.geometric_mean(ratios):.2f}"]
-            + [f"{min(ratios):.2f}", str(wins), str(sum(value < 1.2 for value in ratios))]
+            [name, str(len(values)), f"{mean:.2f}", f"{min(ratios):.2f}", str(wins), str(close)]
         )
     return table(["peer, forward", "cells", "geomean", "least", "wins", "below 1.2"], rows)
 

@@ -98,6 +98,9 @@ SHAPES = [
     SMALL,
     Shape("one_image_one_channel", N=1, C=1, size=(5, 7, 3), out=(1, 5, 17)),
     Shape("odd_channels", N=1, C=19, size=(2, 5, 3), out=(2, 1, 3)),
+    # Packed into rows of channels: in blocks, and whole (csrc/cpu/schedule.h).
+    Shape("blocks_of_channels", N=1, C=67, size=(2, 5, 3), out=(2, 4, 5)),
+    Shape("whole_images", N=5, C=37, size=(2, 3, 5), out=(2, 3, 19)),
     Shape("size_1_width", size=(3, 4, 1)),
     Shape("size_1_height", size=(3, 1, 4)),
     Shape("size_1_depth", size=(1, 3, 4)),

@@ -20,6 +20,8 @@ PROT_NONE = 0
 DTYPES = (torch.float16, torch.float32, torch.float64)
 SHAPES = [
     samples.Shape("one_channel", N=1, C=1, size=(3, 4, 5), out=(2, 3, 7)),
+    samples.Shape("few_channels", N=1, C=3, size=(3, 4, 5), out=(2, 3, 19)),
+    samples.Shape("blocks_of_channels", N=1, C=35, size=(2, 5, 3), out=(2, 4, 5)),
     samples.Shape("odd_channels", N=2, C=19, size=(2, 3, 5), out=(2, 3, 19)),
 ]
 

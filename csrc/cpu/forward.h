@@ -20,6 +20,7 @@ void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
         multiply_add_vector<compute_t, kLanes>(load_vector<compute_t, kLanes>(weight), value, sum);
   };
   for (int i = 0; i < tile.count; i += kLanes) {
+    Pixels::prefetch(plane, tile, i + 4 * kLanes);
     const Pixels pixels(plane, tile, layout, i);
     Lanes sum{};
     for (int kz = 0; kz < Tile::kTapsZ; ++kz) {

@@ -20,6 +20,7 @@ void differentiate_plane(const typename scalar::storage_t* plane, const Tile& ti
         multiply_add_vector<compute_t, kLanes>(load_vector<compute_t, kLanes>(factor), value, sum);
   };
   for (int i = 0; i < tile.count; i += kLanes) {
+    Pixels::prefetch(plane, tile, i + 4 * kLanes);
     const Pixels pixels(plane, tile, layout, i);
     Lanes d[3] = {};
     for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
@@ -181,8 +182,9 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
                       (chunk * params.grid_batch * tiles + which) * Tile::kDims * kTileSize,
                   sums, sizeof(sums));
     } else {
-      alignas(64) AxisSums<Tile> total = {};
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      alignas(64) AxisSums<Tile> total;
+      sum_chunk<scalar>(params, tile, located, grid_batch, 0, total);
+      for (int64_t chunk = 1; chunk < chunks; ++chunk) {
         sum_chunk<scalar>(params, tile, located, grid_batch, chunk, sums);
         add_sums<Tile>(total, sums);
       }

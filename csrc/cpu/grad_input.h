@@ -168,8 +168,6 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
   const int64_t tiles = tile_count(geometry);
   const bool rows = params.grad_input.channel_stride == 1 && geometry.channels > 1;
   const int64_t slab_stride = params.grad_input.stride[params.slab_axis];
-  // Four channels at once are strands enough, and rows take the samples in order.
-  const int strands = geometry.channels < 4 ? 4 : 1;
   Tile tile;
   TileOffsets located;
   ActiveSamples active;
@@ -199,7 +197,12 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
         if (rows) {
           grad_input_rows(params, tile, located, batch, input_batch, channels.begin, channels.end);
         } else {
-          list_active(tile, strands, active);
+          // Four channels at once are strands enough, and rows take the samples in order.
+          if (geometry.channels < 4) {
+            list_active<8>(tile, active);
+          } else {
+            list_active<1>(tile, active);
+          }
           grad_input_planes(params, tile, active, located, batch, input_batch, channels.begin,
                             channels.end);
         }

@@ -89,6 +89,17 @@ class PlanePixels {
     if (!regular_) fetch(plane, tile, i, fetched_);
   }
 
+  /// Asks for pixels that the samples from i on will need, as far as one stands for its neighbours.
+  static GRIDSAMPLE_INLINE void prefetch(const storage_t* plane, const Tile& tile, int i) {
+    if (i >= kTileSize) return;
+    for (int kz = 0; kz < kTapsZ; ++kz) {
+      GRIDSAMPLE_UNROLL
+      for (int ky = 0; ky < kTaps; ++ky) {
+        GRIDSAMPLE_PREFETCH(plane + plane_offset(tile, kz, ky, kTaps - 1, i).offset);
+      }
+    }
+  }
+
   /// Those of the row of taps at kz, ky.
   GRIDSAMPLE_INLINE void operator()(int kz, int ky, Lanes (&pixel)[kTaps]) const {
     if constexpr (kTuples) {

@@ -60,6 +60,14 @@ void fill_rest(compute_t* buffer, int count, compute_t value) {
   for (int i = count; i < kTileSize; ++i) buffer[i] = value;
 }
 
+/// Asks for the tile that begins at `data`. It is used after long work on this one, too long for the
+/// hardware to look ahead.
+template <typename storage_t>
+GRIDSAMPLE_INLINE void prefetch_next_tile(const storage_t* data, int numbers_per_sample) {
+  constexpr int kLine = 64 / sizeof(storage_t);
+  for (int i = 0; i < kTileSize * numbers_per_sample; i += kLine) GRIDSAMPLE_PREFETCH(data + i);
+}
+
 /// Reads one channel of a tile. Lanes past the tile's end get 0.
 template <typename compute_t>
 void load_samples(const View& view, int64_t base, const TileOffsets& tile, compute_t* buffer) {
@@ -67,6 +75,7 @@ void load_samples(const View& view, int64_t base, const TileOffsets& tile, compu
     const auto* data = static_cast<const typename scalar::storage_t*>(view.data) + base;
     if (tile.even && tile.step == 1) {
       data += tile.first;
+      prefetch_next_tile(data + kTileSize, 1);
 #pragma omp simd
       for (int i = 0; i < tile.count; ++i) buffer[i] = scalar::template load<compute_t>(data[i]);
     } else {
@@ -108,11 +117,7 @@ void load_coordinates(const View& view, int64_t base, const TileOffsets& tile,
     dispatch_dtype(view.dtype, [&]<typename scalar>() {
       const auto* data =
           static_cast<const typename scalar::storage_t*>(view.data) + base + tile.first;
-      // The next tile is used after long work on this one, too long for the hardware to look ahead.
-      constexpr int kLine = 64 / sizeof(typename scalar::storage_t);
-      for (int ahead = 0; ahead < kTileSize * kDims; ahead += kLine) {
-        GRIDSAMPLE_PREFETCH(data + kTileSize * kDims + ahead);
-      }
+      prefetch_next_tile(data + kTileSize * kDims, kDims);
       constexpr int kLanes = kFullLanes<compute_t>;
       int i = 0;
       for (; i + kLanes <= tile.count; i += kLanes) {

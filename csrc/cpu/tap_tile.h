@@ -217,16 +217,24 @@ struct ActiveSamples {
   int16_t index[kTileSize];
 };
 
-/// In order, or from `strands` parts of the tile in turn: neighbours often hit the same pixels, and
+/// In order, or from kStrands parts of the tile in turn: neighbours often hit the same pixels, and
 /// an addition to a pixel waits for the one before.
-template <typename Tile>
-void list_active(const Tile& tile, int strands, ActiveSamples& active) {
+template <int kStrands, typename Tile>
+void list_active(const Tile& tile, ActiveSamples& active) {
+  constexpr int kLength = kTileSize / kStrands;
+  if (tile.inside && tile.count == kTileSize) {
+    active.count = kTileSize;
+#pragma omp simd
+    for (int s = 0; s < kTileSize; ++s) {
+      active.index[s] = static_cast<int16_t>(s % kStrands * kLength + s / kStrands);
+    }
+    return;
+  }
   typename Tile::offset_t dead[kTileSize];
   find_dead(tile, dead);
   active.count = 0;
-  const int length = kTileSize / strands;
-  for (int j = 0; j < length; ++j) {
-    for (int i = j; i < tile.count; i += length) {
+  for (int j = 0; j < kLength; ++j) {
+    for (int i = j; i < tile.count; i += kLength) {
       active.index[active.count] = static_cast<int16_t>(i);
       active.count += dead[i] >= 0;
     }
