@@ -217,6 +217,9 @@ INPUT_LAYOUTS = {
     "channels_last": channels_last,
     "sliced": sliced,
     "sliced_channels_last": lambda tensor: channels_last(torch.cat([tensor, tensor], -1))[..., ::2],
+    "every_second_channel_last": lambda tensor: channels_last(torch.cat([tensor, tensor], 1))[
+        :, ::2
+    ],
     "reversed_dimensions": reversed_dimensions,
     "spatial_transposed": lambda tensor: tensor.transpose(-1, -2).contiguous().transpose(-1, -2),
     "expanded_width": expanded,

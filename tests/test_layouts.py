@@ -8,7 +8,7 @@ from gridsample_ext import grid_sample
 
 grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward
 
-SHAPE = samples.Shape("layout", N=2, C=19, size=(3, 4, 6), out=(3, 2, 5))
+SHAPE = samples.Shape("layout", N=2, C=19, size=(3, 4, 6), out=(3, 4, 5))
 LAYOUT_CASES = [
     samples.Case(dims, mode, "zeros", False) for dims in (2, 3) for mode in samples.MODES
 ]

@@ -16,7 +16,7 @@ SHAPES = [
     samples.Shape("one_image_one_channel", N=1, C=1, size=(9, 61, 67), out=(2, 141, 189)),
     samples.Shape("one_image", N=1, C=37, size=(7, 33, 41), out=(3, 29, 47)),
     samples.Shape("images", N=5, C=3, size=(7, 21, 25), out=(3, 43, 31)),
-    samples.Shape("blocks_of_channels", N=3, C=130, size=(5, 9, 11), out=(3, 17, 19)),
+    samples.Shape("blocks_of_channels", N=2, C=100, size=(5, 9, 11), out=(3, 17, 19)),
     samples.Shape("few_samples_many_channels", N=1, C=4099, size=(3, 5, 7), out=(1, 2, 5)),
     samples.Shape("many_samples_on_few_pixels", N=1, C=2, size=(1, 2, 3), out=(3, 96, 131)),
     samples.Shape("input_broadcast", C=5, size=(5, 17, 19), out=(3, 43, 29), N_input=1, N_grid=3),

@@ -46,6 +46,50 @@ void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
   }
 }
 
+/// Offsets of a tile's only taps in a plane, negative outside.
+template <typename Tile>
+void nearest_offsets(const Tile& tile, typename Tile::offset_t (&offset)[kTileSize]) {
+#pragma omp simd
+  for (int i = 0; i < kTileSize; ++i) {
+    const auto where = plane_offset(tile, 0, 0, 0, i);
+    offset[i] = where.offset | where.outside;
+  }
+}
+
+/// Nearest: rows are copied as they are.
+template <typename storage_t, typename Tile, typename OutRow>
+void copy_rows(const storage_t* image, const Tile& tile, int64_t begin, int64_t end,
+               const RowPrefetch& prefetch, const OutRow& out_row) {
+  alignas(64) typename Tile::offset_t offset[kTileSize];
+  nearest_offsets(tile, offset);
+  const auto copy = [&](auto channels) {
+    for (int i = 0; i < tile.count; ++i) {
+      prefetch(image + begin, tile, i);
+      storage_t* out = out_row(i) + begin;
+      const auto bytes = static_cast<size_t>(channels) * sizeof(storage_t);
+      if (offset[i] < 0) {
+        std::memset(out, 0, bytes);
+      } else {
+        std::memcpy(out, image + offset[i] + begin, bytes);
+      }
+    }
+  };
+  switch (end - begin) {  // sizes known to the compiler need no call
+    case 2:
+      return copy(std::integral_constant<int, 2>{});
+    case 3:
+      return copy(std::integral_constant<int, 3>{});
+    case 4:
+      return copy(std::integral_constant<int, 4>{});
+    case 8:
+      return copy(std::integral_constant<int, 8>{});
+    case 16:
+      return copy(std::integral_constant<int, 16>{});
+    default:
+      return copy(end - begin);
+  }
+}
+
 /// Nearest: each pixel is copied as it is, to samples side by side in the output's own type.
 template <typename storage_t, typename Tile>
 void copy_pixels(const storage_t* plane, const Tile& tile,
@@ -56,16 +100,6 @@ void copy_pixels(const storage_t* plane, const Tile& tile,
     for (int i = 0; i < tile.count; ++i) {
       out[i] = offset[i] < 0 ? storage_t(0) : plane[offset[i]];
     }
-  }
-}
-
-/// Offsets of a tile's only taps in a plane, negative outside.
-template <typename Tile>
-void nearest_offsets(const Tile& tile, typename Tile::offset_t (&offset)[kTileSize]) {
-#pragma omp simd
-  for (int i = 0; i < kTileSize; ++i) {
-    const auto where = plane_offset(tile, 0, 0, 0, i);
-    offset[i] = where.offset | where.outside;
   }
 }
 
@@ -106,9 +140,13 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
   const auto* image =
       static_cast<const storage_t*>(params.input.data) + batch * params.input.batch_stride;
   auto* output = static_cast<storage_t*>(params.output.data) + batch * params.output.batch_stride;
-  sample_rows<scalar, scalar>(image, tile, 0, tile.count, begin, end,
-                              RowPrefetch(params.geometry, end - begin, sizeof(storage_t)),
-                              [&](int i) { return output + located.at(i); });
+  const RowPrefetch prefetch(params.geometry, end - begin, sizeof(storage_t));
+  const auto out_row = [&](int i) { return output + located.at(i); };
+  if constexpr (Tile::kTaps == 1) {
+    copy_rows(image, tile, begin, end, prefetch, out_row);
+  } else {
+    sample_rows<scalar, scalar>(image, tile, 0, tile.count, begin, end, prefetch, out_row);
+  }
 }
 
 template <typename scalar, Mode kMode, typename Tile>

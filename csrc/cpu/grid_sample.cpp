@@ -78,7 +78,10 @@ struct BackwardCall {
   const Tensor& grid;
   const Geometry& geometry;
   int64_t threads = useful_threads(geometry);
-  int64_t packed = packed_channels(geometry, image_view(input, geometry), bytes_of(input));
+  // Blocks are turned back into planes: not for gradients that are channels-last.
+  int64_t packed = prefers_channels_last(input)
+                       ? 0
+                       : packed_channels(geometry, image_view(input, geometry), bytes_of(input));
   int64_t piece = piece_channels(geometry, packed);
 };
 

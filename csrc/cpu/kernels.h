@@ -160,10 +160,13 @@ inline int tile_samples(const Geometry& geometry, int64_t first) {
 }
 
 /// Channels of a piece, for images packed in blocks of `packed` channels, or not at all (0). Small
-/// pieces are more to share among threads, large ones less to add up.
+/// pieces are more to share among threads, large ones less to add up. A block is made of whole
+/// pieces, but for the last.
 inline int64_t piece_channels(const Geometry& geometry, int64_t packed) {
-  const int64_t wanted = geometry.channels >= 128 ? 64 : geometry.channels >= 64 ? 32 : 16;
-  return packed > 0 ? std::min(packed, wanted) : wanted;
+  int64_t piece = geometry.channels >= 128 ? 64 : geometry.channels >= 64 ? 32 : 16;
+  if (packed == 0 || packed == geometry.channels) return piece;
+  while (packed % piece != 0) piece /= 2;
+  return piece;
 }
 
 /// What grad_grid sums over: the channels, and for a broadcast grid the images.

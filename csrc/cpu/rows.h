@@ -66,8 +66,7 @@ GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const
         GRIDSAMPLE_UNROLL
         for (int u = 0; u < kUnits; ++u) {
           sum_y[u] = multiply_add_vector<compute_t, kLanes>(
-              weight, load_row_lanes<scalar, compute_t, kLanes, kPart>(row + u * kLanes),
-              sum_y[u]);
+              weight, load_row_lanes<scalar, compute_t, kLanes, kPart>(row + u * kLanes), sum_y[u]);
         }
       }
       const Lanes weight = broadcast<compute_t, kLanes>(tile.axis[1].weight[ky][i]);

@@ -60,8 +60,8 @@ void fill_rest(compute_t* buffer, int count, compute_t value) {
   for (int i = count; i < kTileSize; ++i) buffer[i] = value;
 }
 
-/// Asks for the tile that begins at `data`. It is used after long work on this one, too long for the
-/// hardware to look ahead.
+/// Asks for the tile that begins at `data`. It is used after long work on this one, too long for
+/// the hardware to look ahead.
 template <typename storage_t>
 GRIDSAMPLE_INLINE void prefetch_next_tile(const storage_t* data, int numbers_per_sample) {
   constexpr int kLine = 64 / sizeof(storage_t);

@@ -286,7 +286,9 @@ GRIDSAMPLE_INLINE void planes_to_rows(const typename scalar::storage_t* planes,
   Vector<compute_t, kLanes> v[kRows];
   GRIDSAMPLE_UNROLL_16
   for (int c = 0; c < kRows; ++c) {
-    v[c] = load_lanes<scalar, compute_t, kLanes>(planes + c * plane_stride);
+    const auto* plane = planes + c * plane_stride;
+    GRIDSAMPLE_PREFETCH(plane + 2 * kLanes);  // too many streams for the hardware to follow
+    v[c] = load_lanes<scalar, compute_t, kLanes>(plane);
   }
   interleave<compute_t, kLanes>(v);
   GRIDSAMPLE_UNROLL_16
@@ -333,29 +335,30 @@ GRIDSAMPLE_INLINE void rows_to_planes(const compute_t* rows, int64_t row_stride,
 }
 
 /// Calls block.template operator()<kRows>(c, p) for blocks of kRows channels by N pixels, and
-/// single(c, p) for what is left of `channels` by `pixels`.
+/// single(c, p) for what is left of `channels` by `pixels`. A few hundred pixels of some channels
+/// after the other: planes a power of two apart would push each other out of the cache.
 template <typename compute_t, typename Block, typename Single>
 GRIDSAMPLE_INLINE void for_blocks(int channels, int64_t pixels, const Block& block,
                                   const Single& single) {
   constexpr int kLanes = kFullLanes<compute_t>;
+  constexpr int64_t kRun = 256;
   const int64_t whole = pixels - pixels % kLanes;
-  for (int64_t p = 0; p < whole; p += kLanes) {
+  for (int64_t first = 0; first < whole; first += kRun) {
+    const int64_t last = std::min(first + kRun, whole);
     int c = 0;
-    for (; c + kLanes <= channels; c += kLanes) block.template operator()<kLanes>(c, p);
+    const auto blocks = [&]<int kRows>() {
+      for (int64_t p = first; p < last; p += kLanes) block.template operator()<kRows>(c, p);
+      c += kRows;
+    };
+    while (c + kLanes <= channels) blocks.template operator()<kLanes>();
     if constexpr (kLanes > 8) {
-      if (c + 8 <= channels) {
-        block.template operator()<8>(c, p);
-        c += 8;
-      }
+      if (c + 8 <= channels) blocks.template operator()<8>();
     }
     if constexpr (kLanes > 4) {
-      if (c + 4 <= channels) {
-        block.template operator()<4>(c, p);
-        c += 4;
-      }
+      if (c + 4 <= channels) blocks.template operator()<4>();
     }
     for (; c < channels; ++c) {
-      for (int l = 0; l < kLanes; ++l) single(c, p + l);
+      for (int64_t p = first; p < last; ++p) single(c, p);
     }
   }
   for (int64_t p = whole; p < pixels; ++p) {
