@@ -140,7 +140,7 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
   const auto* image =
       static_cast<const storage_t*>(params.input.data) + batch * params.input.batch_stride;
   auto* output = static_cast<storage_t*>(params.output.data) + batch * params.output.batch_stride;
-  const RowPrefetch prefetch(params.geometry, end - begin, sizeof(storage_t));
+  const RowPrefetch prefetch(params.geometry, end - begin, sizeof(storage_t), true);
   const auto out_row = [&](int i) { return output + located.at(i); };
   if constexpr (Tile::kTaps == 1) {
     copy_rows(image, tile, begin, end, prefetch, out_row);
@@ -199,7 +199,7 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
     const int64_t channel = item % blocks * width;
     const int64_t count = std::min(width, geometry.channels - channel);
     const View view = packed_view(packed, geometry, count);
-    const RowPrefetch prefetch(geometry, count, sizeof(compute_t));
+    const RowPrefetch prefetch(geometry, count, sizeof(compute_t), true);
     pack_image(params.input, geometry, batch, channel, static_cast<int>(count), packed);
     for (int64_t first = 0; first < geometry.samples; first += kTileSize) {
       fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),

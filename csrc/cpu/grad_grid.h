@@ -85,7 +85,7 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile, const Ti
   load_rows(params.grad_output, batch, channels.begin, count, located, grad_output, count);
   const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
                       batch * params.input.batch_stride + channels.begin;
-  const RowPrefetch prefetch(params.geometry, count, sizeof(*image));
+  const RowPrefetch prefetch(params.geometry, count, sizeof(*image), false);
   backward_rows<scalar, false, true>({image, nullptr, grad_output, count, count}, tile, prefetch,
                                      &sums);
 }
@@ -219,7 +219,7 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
   using compute_t = typename Tile::compute_t;
   const Geometry& geometry = params.geometry;
   const View view = packed_view(params.packed, geometry, params.channels);
-  const RowPrefetch prefetch(geometry, params.channels, sizeof(compute_t));
+  const RowPrefetch prefetch(geometry, params.channels, sizeof(compute_t), false);
   const int64_t grid_batch = params.grid.batch_stride == 0 ? 0 : params.batch;
   Tile tile;
   TileOffsets located;

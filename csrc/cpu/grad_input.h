@@ -153,7 +153,7 @@ void grad_input_rows(const GradInputParams& params, const Tile& tile, const Tile
   const View& target = params.grad_input;
   auto* image = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride;
   alignas(64) compute_t grad_output[kTileSize * kMostPieceChannels];
-  const RowPrefetch prefetch(params.geometry, end - begin, sizeof(compute_t));
+  const RowPrefetch prefetch(params.geometry, end - begin, sizeof(compute_t), false);
   for (int64_t c = begin; c < end; c += kMostPieceChannels) {
     const int count = static_cast<int>(std::min(kMostPieceChannels, end - c));
     load_rows(params.grad_output, batch, c, count, located, grad_output, count);

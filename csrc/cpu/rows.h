@@ -133,11 +133,13 @@ __attribute__((noinline)) void sample_row_at_edge(const typename scalar::storage
 /// ahead, but not to the hardware. Images that fit the second-level cache only lose by it.
 class RowPrefetch {
  public:
-  RowPrefetch(const Geometry& geometry, int64_t channels, int64_t element) {
-    int64_t bytes = channels * element;
-    for (int a = 0; a < geometry.dims; ++a) bytes *= geometry.input_size[a];
-    lines_ =
-        bytes <= kNearBytes ? 0 : static_cast<int>(std::min(channels * element / 64, kMostLines));
+  /// Rows of `channels` elements. Short ones are not worth it: below a cache line in the forward
+  /// pass, below half a line in the backward pass, where sums in memory are waited for as well.
+  RowPrefetch(const Geometry& geometry, int64_t channels, int64_t element, bool forward) {
+    const int64_t row = channels * element;
+    const bool worth = packed_elements(geometry, row) > kNearBytes &&
+                       row >= (forward ? kLineBytes : kLineBytes / 2);
+    lines_ = worth ? static_cast<int>(std::min(ceil_div(row, kLineBytes), kMostLines)) : 0;
   }
 
   /// Called at sample i, for one a few samples later.
@@ -145,13 +147,12 @@ class RowPrefetch {
   GRIDSAMPLE_INLINE void operator()(const storage_t* image, const Tile& tile, int i) const {
     const int next = i + kDistance;
     if (lines_ == 0 || next >= tile.count || tile.outside[next] < 0) return;
+    constexpr int kLine = kLineBytes / static_cast<int>(sizeof(storage_t));
     for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
       for (int ky = 0; ky < Tile::kTaps; ++ky) {
         for (int kx = 0; kx < Tile::kTaps; ++kx) {
           const auto* row = image + plane_offset(tile, kz, ky, kx, next).offset;
-          for (int line = 0; line < lines_; ++line) {
-            GRIDSAMPLE_PREFETCH(row + line * (64 / static_cast<int>(sizeof(storage_t))));
-          }
+          for (int line = 0; line < lines_; ++line) GRIDSAMPLE_PREFETCH(row + line * kLine);
         }
       }
     }
@@ -159,6 +160,7 @@ class RowPrefetch {
 
  private:
   static constexpr int64_t kNearBytes = int64_t(1) << 19;
+  static constexpr int64_t kLineBytes = 64;
   static constexpr int64_t kMostLines = 4;  // the hardware follows from there
   static constexpr int kDistance = 8;
   int lines_;

@@ -72,12 +72,12 @@ GRIDSAMPLE_INLINE offset_t pixel_index(T position, offset_t size) {
   return static_cast<offset_t>(clamp(position, T(-2), static_cast<T>(size)));
 }
 
-/// Its offset in elements, or kOutside. By bits, like select: all ones is kOutside.
+/// The offset, or kOutside if the index is. By bits, like select: all ones is kOutside.
 template <typename offset_t>
-GRIDSAMPLE_INLINE offset_t pixel_offset(offset_t index, offset_t size, offset_t stride) {
+GRIDSAMPLE_INLINE offset_t offset_inside(offset_t offset, offset_t index, offset_t size) {
   using unsigned_t = std::make_unsigned_t<offset_t>;
   const bool outside = static_cast<unsigned_t>(index) >= static_cast<unsigned_t>(size);
-  return (index * stride) | (offset_t(0) - static_cast<offset_t>(outside));
+  return offset | (offset_t(0) - static_cast<offset_t>(outside));
 }
 
 /// The offsets of an axis' taps.
@@ -86,12 +86,14 @@ GRIDSAMPLE_INLINE void tap_offsets(const AxisTaps<T, kTaps>& taps, offset_t size
                                    offset_t (&offset)[kTaps]) {
   if constexpr (kMode == Mode::kBilinear) {
     const offset_t index = pixel_index(taps.position[0], size);
-    offset[0] = pixel_offset(index, size, stride);
-    offset[1] = pixel_offset(offset_t(index + 1), size, stride);
+    const offset_t first = index * stride;
+    offset[0] = offset_inside(first, index, size);
+    offset[1] = offset_inside(offset_t(first + stride), offset_t(index + 1), size);
   } else {
     GRIDSAMPLE_UNROLL
     for (int k = 0; k < kTaps; ++k) {
-      offset[k] = pixel_offset(pixel_index(taps.position[k], size), size, stride);
+      const offset_t index = pixel_index(taps.position[k], size);
+      offset[k] = offset_inside(offset_t(index * stride), index, size);
     }
   }
 }
