@@ -101,13 +101,20 @@ def verify(case: Case, results: list[Tensor], input: Tensor, grid: Tensor, grad:
 
 
 def interleaved(calls: dict[str, Call], seconds: float, least: int = 5) -> dict[str, Timing]:
-    """Seconds of each call, median and spread, taking turns for about ``seconds`` in all."""
+    """Seconds of each call, median and spread, taking turns for about ``seconds`` in all.
+
+    At least ``least`` rounds, but three are enough of calls that take many times ``seconds``.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
-    end = time.perf_counter() + seconds
+    begin = time.perf_counter()
     rounds = 0
-    while rounds < least or time.perf_counter() < end:
+    while True:
+        passed = time.perf_counter() - begin
+        enough = rounds >= least and passed >= seconds
+        if enough or (rounds >= 3 and passed >= 10 * seconds):
+            break
         rounds += 1
         for name, call in calls.items():
             start = time.perf_counter()

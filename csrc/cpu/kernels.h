@@ -137,7 +137,6 @@ struct KernelTable {
 };
 
 /// With fewer channels than this, channels-last images are read with lanes over samples too.
-/// (Writing grad_input has no vector form over samples: there rows of two channels already pay.)
 constexpr int64_t kRowLanes = 2;
 
 struct Range {
