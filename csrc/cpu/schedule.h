@@ -91,7 +91,7 @@ inline int64_t packed_channels(const Geometry& geometry, const View& input, int6
 /// Whether blocks of channels keep enough of the threads busy. If not, threads share the samples:
 /// that costs more in all, much more where images are not packed then, but less time.
 inline bool worth_sharing_blocks(int64_t blocks, int64_t threads, bool packed) {
-  return packed ? blocks * 3 > threads : blocks * 4 >= threads * 3;
+  return packed ? blocks * 2 > threads : blocks * 4 >= threads * 3;
 }
 
 /// How the two gradients are computed in one walk over the samples.
@@ -110,7 +110,8 @@ inline BackwardSplit split_backward(const Geometry& geometry, int64_t input_batc
   const int64_t pieces = ceil_div(geometry.channels, piece);
   const int64_t partial_bytes = pieces * geometry.batch * tile_count(geometry) * kTileSize *
                                 geometry.dims * (geometry.compute_in_double ? 8 : 4);
-  const bool may_split = !wants_grid || (pieces <= kMostChunks && partial_bytes <= budget);
+  const bool may_split =
+      !wants_grid || (pieces <= kMostChunks && partial_bytes <= budget * threads);
   BackwardSplit split;
   const int64_t wanted = may_split ? std::min(units, ceil_div(threads, input_batch)) : 1;
   split.group_channels = ceil_div(units, wanted) * unit;
