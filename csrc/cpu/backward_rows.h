@@ -4,6 +4,7 @@
 // of a tile reads each tap's row of the input for grad_grid and adds to its row of grad_input.
 
 #include "rows.h"
+#include "tap_sums.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -121,8 +122,7 @@ GRIDSAMPLE_INLINE void backward_sample(
   for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
     GRIDSAMPLE_KEEP_LOOP
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
-      compute_t weight_yz = tile.axis[1].weight[ky][i];
-      if constexpr (Tile::kDims == 3) weight_yz = tile.axis[2].weight[kz][i] * weight_yz;
+      const auto weight_yz = row_weight(tile, kz, ky, i);
       GRIDSAMPLE_UNROLL
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
         const auto offset = plane_offset(tile, kz, ky, kx, i).offset;
@@ -146,8 +146,7 @@ __attribute__((noinline)) void backward_sample_at_edge(
   for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
     GRIDSAMPLE_KEEP_LOOP
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
-      compute_t weight_yz = tile.axis[1].weight[ky][i];
-      if constexpr (Tile::kDims == 3) weight_yz = tile.axis[2].weight[kz][i] * weight_yz;
+      const auto weight_yz = row_weight(tile, kz, ky, i);
       GRIDSAMPLE_KEEP_LOOP
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
         const auto where = plane_offset(tile, kz, ky, kx, i);
@@ -196,39 +195,20 @@ GRIDSAMPLE_INLINE void contract_products(const Tile& tile, int i,
                                          AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
   using Lanes = Vector<compute_t, kLanes>;
-  const auto add = [](const compute_t* factor, const Lanes& value, Lanes& sum) {
-    sum =
-        multiply_add_vector<compute_t, kLanes>(load_vector<compute_t, kLanes>(factor), value, sum);
-  };
-  Lanes dx{}, dy{}, dz{};
+  alignas(64) compute_t product[kTapsPerSample<Tile>][kLanes];
   GRIDSAMPLE_KEEP_LOOP
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-    Lanes plane_dx{}, plane_dy{}, plane_sum{};
-    GRIDSAMPLE_KEEP_LOOP
-    for (int ky = 0; ky < Tile::kTaps; ++ky) {
-      Lanes row_dx{}, row_sum{};
-      GRIDSAMPLE_KEEP_LOOP
-      for (int kx = 0; kx < Tile::kTaps; ++kx) {
-        const Lanes value = sum_lanes(products[(kz * Tile::kTaps + ky) * Tile::kTaps + kx]);
-        add(&tile.axis[0].derivative[kx][i], value, row_dx);
-        add(&tile.axis[0].weight[kx][i], value, row_sum);
-      }
-      add(&tile.axis[1].weight[ky][i], row_dx, plane_dx);
-      add(&tile.axis[1].derivative[ky][i], row_sum, plane_dy);
-      add(&tile.axis[1].weight[ky][i], row_sum, plane_sum);
-    }
-    if constexpr (Tile::kDims == 3) {
-      add(&tile.axis[2].weight[kz][i], plane_dx, dx);
-      add(&tile.axis[2].weight[kz][i], plane_dy, dy);
-      add(&tile.axis[2].derivative[kz][i], plane_sum, dz);
-    } else {
-      dx = plane_dx;
-      dy = plane_dy;
-    }
+  for (int t = 0; t < kTapsPerSample<Tile>; ++t) {
+    store_vector<compute_t, kLanes>(product[t], sum_lanes(products[t]));
   }
-  store_vector<compute_t, kLanes>(&sums[0][i], dx);
-  store_vector<compute_t, kLanes>(&sums[1][i], dy);
-  if constexpr (Tile::kDims == 3) store_vector<compute_t, kLanes>(&sums[2][i], dz);
+  const auto row = [&](int kz, int ky, Lanes(&values)[Tile::kTaps]) {
+    for (int kx = 0; kx < Tile::kTaps; ++kx) {
+      values[kx] =
+          load_vector<compute_t, kLanes>(product[(kz * Tile::kTaps + ky) * Tile::kTaps + kx]);
+    }
+  };
+  Lanes d[Tile::kDims];
+  differentiate<kLanes>(tile, i, row, d);
+  for (int a = 0; a < Tile::kDims; ++a) store_vector<compute_t, kLanes>(&sums[a][i], d[a]);
 }
 
 template <typename scalar, int kLanes, bool kInput, bool kGrid, typename Tile>

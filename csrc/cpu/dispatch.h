@@ -60,6 +60,15 @@ GRIDSAMPLE_INLINE void dispatch_compute(const Geometry& geometry, const F& funct
   }
 }
 
+/// dispatch_tile with the geometry's compute type.
+template <bool kDerivatives, typename F>
+GRIDSAMPLE_INLINE void dispatch_compute_tile(const Geometry& geometry, const View& image,
+                                             const F& function) {
+  dispatch_compute(geometry, [&]<typename compute_t>() {
+    dispatch_tile<kDerivatives, compute_t>(geometry, image, function);
+  });
+}
+
 /// Calls function.template operator()<scalar, compute_t>() for the image's type: float64 images are
 /// computed in float64, the others in float32 unless the geometry says otherwise.
 template <typename F>

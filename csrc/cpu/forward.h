@@ -3,6 +3,7 @@
 #include "dispatch.h"
 #include "pack.h"
 #include "rows.h"
+#include "tap_sums.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -13,36 +14,11 @@ void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
                   typename Tile::compute_t* out) {
   using compute_t = typename Tile::compute_t;
   using Pixels = PlanePixels<scalar, Tile>;
-  using Lanes = typename Pixels::Lanes;
   constexpr int kLanes = Pixels::kLanes;
-  const auto add = [](const compute_t* weight, const Lanes& value, Lanes& sum) {
-    sum =
-        multiply_add_vector<compute_t, kLanes>(load_vector<compute_t, kLanes>(weight), value, sum);
-  };
   for (int i = 0; i < tile.count; i += kLanes) {
     Pixels::prefetch(plane, tile, i + 4 * kLanes);
     const Pixels pixels(plane, tile, layout, i);
-    Lanes sum{};
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-      Lanes sum_z{};
-      GRIDSAMPLE_UNROLL
-      for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        Lanes pixel[Tile::kTaps];
-        pixels(kz, ky, pixel);
-        Lanes sum_y{};
-        GRIDSAMPLE_UNROLL
-        for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          add(&tile.axis[0].weight[kx][i], pixel[kx], sum_y);
-        }
-        add(&tile.axis[1].weight[ky][i], sum_y, sum_z);
-      }
-      if constexpr (Tile::kDims == 3) {
-        add(&tile.axis[2].weight[kz][i], sum_z, sum);
-      } else {
-        sum = sum_z;
-      }
-    }
-    store_vector<compute_t, kLanes>(out + i, sum);
+    store_vector<compute_t, kLanes>(out + i, interpolate<kLanes>(tile, i, pixels));
   }
 }
 
@@ -140,7 +116,7 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
   const auto* image =
       static_cast<const storage_t*>(params.input.data) + batch * params.input.batch_stride;
   auto* output = static_cast<storage_t*>(params.output.data) + batch * params.output.batch_stride;
-  const RowPrefetch prefetch(params.geometry, end - begin, sizeof(storage_t), true);
+  const RowPrefetch prefetch(params.geometry, end - begin, sizeof(storage_t), Pass::kForward);
   const auto out_row = [&](int i) { return output + located.at(i); };
   if constexpr (Tile::kTaps == 1) {
     copy_rows(image, tile, begin, end, prefetch, out_row);
@@ -154,7 +130,7 @@ void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
   const bool rows = params.input.channel_stride == 1 && params.output.channel_stride == 1 &&
-                    geometry.channels >= kRowLanes;
+                    geometry.channels >= kLeastRowChannels;
   Tile tile;
   TileOffsets located;
   int64_t planned = -1;
@@ -199,7 +175,7 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
     const int64_t channel = item % blocks * width;
     const int64_t count = std::min(width, geometry.channels - channel);
     const View view = packed_view(packed, geometry, count);
-    const RowPrefetch prefetch(geometry, count, sizeof(compute_t), true);
+    const RowPrefetch prefetch(geometry, count, sizeof(compute_t), Pass::kForward);
     pack_image(params.input, geometry, batch, channel, static_cast<int>(count), packed);
     for (int64_t first = 0; first < geometry.samples; first += kTileSize) {
       fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),

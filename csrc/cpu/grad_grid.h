@@ -15,39 +15,11 @@ void differentiate_plane(const typename scalar::storage_t* plane, const Tile& ti
   using Pixels = PlanePixels<scalar, Tile>;
   using Lanes = typename Pixels::Lanes;
   constexpr int kLanes = Pixels::kLanes;
-  const auto add = [](const compute_t* factor, const Lanes& value, Lanes& sum) {
-    sum =
-        multiply_add_vector<compute_t, kLanes>(load_vector<compute_t, kLanes>(factor), value, sum);
-  };
   for (int i = 0; i < tile.count; i += kLanes) {
     Pixels::prefetch(plane, tile, i + 4 * kLanes);
     const Pixels pixels(plane, tile, layout, i);
-    Lanes d[3] = {};
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-      Lanes plane_dx{}, plane_dy{}, plane_sum{};
-      GRIDSAMPLE_UNROLL
-      for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        Lanes pixel[Tile::kTaps];
-        pixels(kz, ky, pixel);
-        Lanes row_dx{}, row_sum{};
-        GRIDSAMPLE_UNROLL
-        for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          add(&tile.axis[0].derivative[kx][i], pixel[kx], row_dx);
-          add(&tile.axis[0].weight[kx][i], pixel[kx], row_sum);
-        }
-        add(&tile.axis[1].weight[ky][i], row_dx, plane_dx);
-        add(&tile.axis[1].derivative[ky][i], row_sum, plane_dy);
-        add(&tile.axis[1].weight[ky][i], row_sum, plane_sum);
-      }
-      if constexpr (Tile::kDims == 3) {
-        add(&tile.axis[2].weight[kz][i], plane_dx, d[0]);
-        add(&tile.axis[2].weight[kz][i], plane_dy, d[1]);
-        add(&tile.axis[2].derivative[kz][i], plane_sum, d[2]);
-      } else {
-        d[0] = plane_dx;
-        d[1] = plane_dy;
-      }
-    }
+    Lanes d[Tile::kDims];
+    differentiate<kLanes>(tile, i, pixels, d);
     const Lanes grad = load_vector<compute_t, kLanes>(grad_output + i);
     GRIDSAMPLE_UNROLL
     for (int a = 0; a < Tile::kDims; ++a) {
@@ -85,7 +57,7 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile, const Ti
   load_rows(params.grad_output, batch, channels.begin, count, located, grad_output, count);
   const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
                       batch * params.input.batch_stride + channels.begin;
-  const RowPrefetch prefetch(params.geometry, count, sizeof(*image), false);
+  const RowPrefetch prefetch(params.geometry, count, sizeof(*image), Pass::kBackward);
   backward_rows<scalar, false, true>({image, nullptr, grad_output, count, count}, tile, prefetch,
                                      &sums);
 }
@@ -145,7 +117,7 @@ void sum_chunk(const GradGridParams& params, const Tile& tile, const TileOffsets
   for (int64_t piece = pieces.begin; piece < pieces.end; ++piece) {
     const int64_t batch = params.grid_batch == 1 ? piece / pieces_per_image(params) : grid_batch;
     const Range channels = channels_of_piece(params, piece);
-    if (params.input.channel_stride == 1 && params.geometry.channels >= kRowLanes) {
+    if (params.input.channel_stride == 1 && params.geometry.channels >= kLeastRowChannels) {
       alignas(64) AxisSums<Tile> of_piece;
       differentiate_rows<scalar>(params, tile, located, batch, channels, of_piece);
       add_sums<Tile>(sums, of_piece);
@@ -219,7 +191,7 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
   using compute_t = typename Tile::compute_t;
   const Geometry& geometry = params.geometry;
   const View view = packed_view(params.packed, geometry, params.channels);
-  const RowPrefetch prefetch(geometry, params.channels, sizeof(compute_t), false);
+  const RowPrefetch prefetch(geometry, params.channels, sizeof(compute_t), Pass::kBackward);
   const int64_t grid_batch = params.grid.batch_stride == 0 ? 0 : params.batch;
   Tile tile;
   TileOffsets located;
@@ -275,14 +247,11 @@ void grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
 }
 
 void finish_grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
-  const auto run = [&]<Mode kMode, typename Tile>() {
-    if constexpr (kMode != Mode::kNearest) finish_grad_grid_items<kMode, Tile>(params, begin, end);
-  };
-  if (params.geometry.compute_in_double) {
-    dispatch_tile<true, double>(params.geometry, params.input, run);
-  } else {
-    dispatch_tile<true, float>(params.geometry, params.input, run);
-  }
+  dispatch_compute_tile<true>(params.geometry, params.input, [&]<Mode kMode, typename Tile>() {
+    if constexpr (kMode != Mode::kNearest) {
+      finish_grad_grid_items<kMode, Tile>(params, begin, end);
+    }
+  });
 }
 
 GRIDSAMPLE_NAMESPACE_END

@@ -19,8 +19,7 @@ void scatter_planes(typename Tile::compute_t* planes, int64_t plane_stride, cons
     for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
       GRIDSAMPLE_UNROLL
       for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        compute_t weight_yz = tile.axis[1].weight[ky][i];
-        if constexpr (Tile::kDims == 3) weight_yz = tile.axis[2].weight[kz][i] * weight_yz;
+        const auto weight_yz = row_weight(tile, kz, ky, i);
         GRIDSAMPLE_UNROLL
         for (int kx = 0; kx < Tile::kTaps; ++kx) {
           const auto where = plane_offset(tile, kz, ky, kx, i);
@@ -52,8 +51,7 @@ struct FlatTaps {
 #pragma omp simd
           for (int i = 0; i < kTileSize; ++i) {
             const auto where = plane_offset(tile, kz, ky, kx, i);
-            auto weight_yz = tile.axis[1].weight[ky][i];
-            if constexpr (Tile::kDims == 3) weight_yz = tile.axis[2].weight[kz][i] * weight_yz;
+            const auto weight_yz = row_weight(tile, kz, ky, i);
             offset[t][i] = where.offset | where.outside;
             weight[t][i] = weight_yz * tile.axis[0].weight[kx][i];
           }
@@ -153,7 +151,7 @@ void grad_input_rows(const GradInputParams& params, const Tile& tile, const Tile
   const View& target = params.grad_input;
   auto* image = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride;
   alignas(64) compute_t grad_output[kTileSize * kMostPieceChannels];
-  const RowPrefetch prefetch(params.geometry, end - begin, sizeof(compute_t), false);
+  const RowPrefetch prefetch(params.geometry, end - begin, sizeof(compute_t), Pass::kBackward);
   for (int64_t c = begin; c < end; c += kMostPieceChannels) {
     const int count = static_cast<int>(std::min(kMostPieceChannels, end - c));
     load_rows(params.grad_output, batch, c, count, located, grad_output, count);
@@ -187,9 +185,9 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
         const int count = tile_samples(geometry, first);
         bool crosses = false;  // the slab's ends
         if (params.slabs > 1) {
-          const auto& range = params.ranges[batch * tiles + t];
-          if (range[0] >= slab.end || range[1] < slab.begin) continue;
-          crosses = range[0] < slab.begin || range[1] >= slab.end;
+          const TapRange& range = params.ranges[batch * tiles + t];
+          if (range.first >= slab.end || range.last < slab.begin) continue;
+          crosses = range.first < slab.begin || range.last >= slab.end;
         }
         fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.grad_input);
         if (crosses) restrict_taps(tile, params.slab_axis, slab.begin, slab.end, slab_stride);
@@ -226,31 +224,20 @@ void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end
     fill_axis_taps<kMode>(tile, geometry, params.slab_axis, values[params.slab_axis],
                           params.grad_input);
     const TapRange range = tap_range(tile.axis[params.slab_axis], count);
-    params.ranges[item][0] = range.low / stride;
-    params.ranges[item][1] = range.high < 0 ? -1 : range.high / stride;
+    params.ranges[item] = {range.first / stride, range.last < 0 ? -1 : range.last / stride};
   }
 }
 
 void slab_ranges(const GradInputParams& params, int64_t begin, int64_t end) {
-  const auto run = [&]<Mode kMode, typename Tile>() {
-    slab_ranges_items<kMode, Tile>(params, begin, end);
-  };
-  if (params.grad_input.dtype == DType::kDouble) {
-    dispatch_tile<false, double>(params.geometry, params.grad_input, run);
-  } else {
-    dispatch_tile<false, float>(params.geometry, params.grad_input, run);
-  }
+  dispatch_compute_tile<false>(
+      params.geometry, params.grad_input,
+      [&]<Mode kMode, typename Tile>() { slab_ranges_items<kMode, Tile>(params, begin, end); });
 }
 
 void grad_input(const GradInputParams& params, int64_t begin, int64_t end) {
-  const auto run = [&]<Mode kMode, typename Tile>() {
-    grad_input_items<kMode, Tile>(params, begin, end);
-  };
-  if (params.grad_input.dtype == DType::kDouble) {
-    dispatch_tile<false, double>(params.geometry, params.grad_input, run);
-  } else {
-    dispatch_tile<false, float>(params.geometry, params.grad_input, run);
-  }
+  dispatch_compute_tile<false>(
+      params.geometry, params.grad_input,
+      [&]<Mode kMode, typename Tile>() { grad_input_items<kMode, Tile>(params, begin, end); });
 }
 
 GRIDSAMPLE_NAMESPACE_END

@@ -3,7 +3,6 @@
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <new>
 #include <tuple>
@@ -147,7 +146,8 @@ bool compute_together(const BackwardCall& call, Tensor grad_input, Tensor grad_g
   if (call.packed == 0) {
     const View& rows = grad_input.defined() ? params.grad_input : params.input;
     if (params.input.channel_stride != 1 || rows.channel_stride != 1 ||
-        geometry.channels < kRowLanes || !same_spatial_strides(params.input, rows, geometry) ||
+        geometry.channels < kLeastRowChannels ||
+        !same_spatial_strides(params.input, rows, geometry) ||
         !has_narrow_offsets(geometry, params.input)) {
       return false;
     }
@@ -196,11 +196,11 @@ void compute_grad_input(const BackwardCall& call, Tensor grad_input) {
   params.slabs = split.slabs;
   params.slab_axis = split.slab_axis;
   const KernelTable& kernels = kernels_for(geometry, params.grad_input);
-  std::vector<std::array<int64_t, 2>> ranges;
+  std::vector<TapRange> ranges;
   if (params.slabs > 1) {
     const int64_t tiles = geometry.batch * tile_count(geometry);
     ranges.resize(static_cast<size_t>(tiles));
-    params.ranges = reinterpret_cast<int64_t (*)[2]>(ranges.data());
+    params.ranges = ranges.data();
     run_items(tiles, call.threads, [&](int64_t, int64_t begin, int64_t end) {
       kernels.slab_ranges(params, begin, end);
     });

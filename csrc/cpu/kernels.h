@@ -32,9 +32,15 @@ inline int64_t packed_elements(const Geometry& geometry, int64_t width) {
   return pixels * width;
 }
 
+/// The first and the last position or offset of a tile's taps on an axis; none if first > last.
+struct TapRange {
+  int64_t first;
+  int64_t last;
+};
+
 /// Work item = (input batch, channel block, slab), the last fastest. A slab is a range of positions
-/// on slab_axis: the item reads every sample and writes only what falls into its slab, so each
-/// pixel of grad_input has one owner and receives its contributions in the order of the samples.
+/// on slab_axis: the item goes over all samples and writes only what falls into its slab, so each
+/// pixel of grad_input has one owner and receives its contributions in a fixed order.
 struct GradInputParams {
   Geometry geometry;
   View grad_output;
@@ -44,9 +50,9 @@ struct GradInputParams {
   int64_t channel_blocks;
   int64_t slabs;
   int slab_axis;
-  // With several slabs: what slab_ranges finds, for every (batch, tile): the least and the greatest
-  // position of its taps on slab_axis. Tiles that do not reach a slab are passed over.
-  int64_t (*ranges)[2] = nullptr;
+  // With several slabs: what slab_ranges finds for every (batch, tile), the positions of its taps
+  // on slab_axis. Tiles that do not reach a slab are passed over.
+  TapRange* ranges = nullptr;
 };
 
 /// grad_grid is summed over pieces of the channels of one image, then over the pieces in order. How
@@ -137,7 +143,7 @@ struct KernelTable {
 };
 
 /// With fewer channels than this, channels-last images are read with lanes over samples too.
-constexpr int64_t kRowLanes = 2;
+constexpr int64_t kLeastRowChannels = 2;
 
 struct Range {
   int64_t begin;

@@ -129,16 +129,18 @@ __attribute__((noinline)) void sample_row_at_edge(const typename scalar::storage
   store_vector<compute_t, kLanes>(sums, sum);
 }
 
+enum class Pass { kForward, kBackward };
+
 /// Asks for the rows of a sample before they are needed: where the grid leads is known a tile
 /// ahead, but not to the hardware. Images that fit the second-level cache only lose by it.
 class RowPrefetch {
  public:
   /// Rows of `channels` elements. Short ones are not worth it: below a cache line in the forward
   /// pass, below half a line in the backward pass, where sums in memory are waited for as well.
-  RowPrefetch(const Geometry& geometry, int64_t channels, int64_t element, bool forward) {
+  RowPrefetch(const Geometry& geometry, int64_t channels, int64_t element, Pass pass) {
     const int64_t row = channels * element;
     const bool worth = packed_elements(geometry, row) > kNearBytes &&
-                       row >= (forward ? kLineBytes : kLineBytes / 2);
+                       row >= (pass == Pass::kForward ? kLineBytes : kLineBytes / 2);
     lines_ = worth ? static_cast<int>(std::min(ceil_div(row, kLineBytes), kMostLines)) : 0;
   }
 

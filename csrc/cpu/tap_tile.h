@@ -174,12 +174,7 @@ void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t b
   }
 }
 
-/// The offsets between which the taps of a tile lie on one axis; none if low > high.
-struct TapRange {
-  int64_t low;
-  int64_t high;
-};
-
+/// The offsets between which the taps of a tile lie on one axis.
 template <typename AxisTile>
 TapRange tap_range(const AxisTile& axis, int count) {
   using offset_t = typename AxisTile::offset_t;
@@ -238,6 +233,16 @@ void list_active(const Tile& tile, ActiveSamples& active) {
       active.index[active.count] = static_cast<int16_t>(i);
       active.count += dead[i] >= 0;
     }
+  }
+}
+
+/// The weight that the taps of one row along x have in common.
+template <typename Tile>
+GRIDSAMPLE_INLINE typename Tile::compute_t row_weight(const Tile& tile, int kz, int ky, int i) {
+  if constexpr (Tile::kDims == 3) {
+    return tile.axis[2].weight[kz][i] * tile.axis[1].weight[ky][i];
+  } else {
+    return tile.axis[1].weight[ky][i];
   }
 }
 

@@ -72,6 +72,13 @@ GRIDSAMPLE_INLINE Vector<T, kLanes> multiply_add_vector(Vector<T, kLanes> a, Vec
 #endif
 }
 
+/// sum += factors * values, the factors from memory.
+template <int kLanes, typename T>
+GRIDSAMPLE_INLINE void add_product(const T* factors, const Vector<T, kLanes>& values,
+                                   Vector<T, kLanes>& sum) {
+  sum = multiply_add_vector<T, kLanes>(load_vector<T, kLanes>(factors), values, sum);
+}
+
 /// Elements as the compute type.
 template <typename scalar, typename compute_t, int kLanes>
 GRIDSAMPLE_INLINE Vector<compute_t, kLanes> convert_lanes(
