@@ -95,16 +95,13 @@ void add_to_grad_grid(const Geometry& geometry, const View& grad_grid, const Til
   const int64_t base = grid_batch * grad_grid.batch_stride;
   TileOffsets located;
   locate_samples(geometry, grad_grid, first_sample, tile.count, located);
-  if (!first) {
-    alignas(64) AxisSums<Tile> total;
-    load_coordinates<Tile::kDims>(grad_grid, base, located, total);
-    add_sums<Tile>(total, sums);
-    std::memcpy(sums, total, sizeof(total));
-  }
+  alignas(64) AxisSums<Tile> total = {};  // 0 + -0 is 0, here as where partial sums are added
+  if (!first) load_coordinates<Tile::kDims>(grad_grid, base, located, total);
+  add_sums<Tile>(total, sums);
   if (last) {
-    store_grad_grid(geometry, grad_grid, tile, grid_batch, first_sample, sums);
+    store_grad_grid(geometry, grad_grid, tile, grid_batch, first_sample, total);
   } else {
-    store_coordinates<Tile::kDims>(grad_grid, base, located, sums);
+    store_coordinates<Tile::kDims>(grad_grid, base, located, total);
   }
 }
 
