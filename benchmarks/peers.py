@@ -6,6 +6,8 @@ PyTorch's own give the forward pass only, and get channels-first tensors, the la
 
 from __future__ import annotations
 
+import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -18,24 +20,26 @@ from torch import Tensor
 Forward = Callable[[], Any]
 
 
-class Peer:
+class Peer(ABC):
     """One implementation. A case is prepared once, then called many times."""
 
     name = ""
+    # What has to be importable.
+    modules: tuple[str, ...] = ()
     # How far its results may be from the exact ones, relative to the largest; None: by dtype.
     tolerance: float | None = None
 
     def installed(self) -> bool:
         """Whether it can be imported."""
-        raise NotImplementedError
+        return all(importlib.util.find_spec(module) for module in self.modules)
 
+    @abstractmethod
     def supports(self, case: Case) -> bool:
         """Whether it computes this case as torch.nn.functional.grid_sample does."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self, case: Case, input: Tensor, grid: Tensor, threads: int) -> Forward:
         """The call to be timed. Its result is a tensor or an array."""
-        raise NotImplementedError
 
     @staticmethod
     def to_tensor(case: Case, result: Any) -> Tensor:
@@ -50,9 +54,6 @@ class Compiled(Peer):
     """
 
     name = "torch.compile"
-
-    def installed(self) -> bool:
-        return True
 
     def supports(self, case: Case) -> bool:
         plain = case.mode == "bilinear" and case.padding_mode == "zeros"
@@ -70,14 +71,7 @@ class OnnxRuntime(Peer):
     """The GridSample operator of opset 20 in ONNX Runtime, on the CPU."""
 
     name = "ONNX Runtime"
-
-    def installed(self) -> bool:
-        try:
-            import onnx  # noqa: F401
-            import onnxruntime  # noqa: F401
-        except ImportError:
-            return False
-        return True
+    modules = ("onnx", "onnxruntime")
 
     def supports(self, case: Case) -> bool:
         return case.dtype == torch.float32 and not (case.mode == "bicubic" and case.dims == 3)
@@ -123,13 +117,7 @@ class OpenVino(Peer):
     """GridSample-9 in OpenVINO, on the CPU."""
 
     name = "OpenVINO"
-
-    def installed(self) -> bool:
-        try:
-            import openvino  # noqa: F401
-        except ImportError:
-            return False
-        return True
+    modules = ("openvino",)
 
     def supports(self, case: Case) -> bool:
         return case.dims == 2 and case.dtype == torch.float32
@@ -161,14 +149,8 @@ class OpenCv(Peer):
     """
 
     name = "OpenCV remap"
+    modules = ("cv2",)
     tolerance = 0.1
-
-    def installed(self) -> bool:
-        try:
-            import cv2  # noqa: F401
-        except ImportError:
-            return False
-        return True
 
     def supports(self, case: Case) -> bool:
         return (
