@@ -13,7 +13,8 @@ void backward_block(const BackwardParams& params, const View& view,
   using compute_t = typename Tile::compute_t;
   const Geometry& geometry = params.geometry;
   const View& source = params.grad_output;
-  const RowPrefetch prefetch(geometry, channels, sizeof(compute_t), Pass::kBackward);
+  const RowPrefetch prefetch(geometry, std::min(channels, params.piece_channels),
+                             sizeof(compute_t), Pass::kBackward);
   const int64_t tiles = tile_count(geometry);
   const bool in_place =
       source.channel_stride == 1 &&
@@ -28,6 +29,7 @@ void backward_block(const BackwardParams& params, const View& view,
       fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
                        view);
       locate_samples(geometry, source, first, tile.count, located);
+      const TapList<Tile> taps(tile);
       for (int64_t c = 0; c < channels; c += params.piece_channels) {
         const int count = static_cast<int>(std::min(params.piece_channels, channels - c));
         PieceRows<typename scalar::storage_t, compute_t> rows{
@@ -39,8 +41,9 @@ void backward_block(const BackwardParams& params, const View& view,
         } else {
           load_rows(source, batch, channel + c, count, located, staged, count);
         }
-        backward_rows<scalar, kInput, kGrid>(rows, tile, prefetch, &sums);
+        backward_rows<scalar, kInput, kGrid>(rows, tile, taps, prefetch, &sums);
         if constexpr (kGrid) {
+          apply_slopes(tile, sums);
           const int64_t piece = (channel + c) / params.piece_channels;
           if (params.partial != nullptr) {
             std::memcpy(
@@ -48,8 +51,8 @@ void backward_block(const BackwardParams& params, const View& view,
                     ((piece * geometry.batch + batch) * tiles + t) * Tile::kDims * kTileSize,
                 sums, sizeof(sums));
           } else {
-            add_to_grad_grid(geometry, params.grad_grid, tile, batch, first, piece == 0,
-                             channel + c + count == geometry.channels, sums);
+            add_to_grad_grid(geometry, params.grad_grid, batch, first, tile.count, piece == 0,
+                             sums);
           }
         }
       }
@@ -57,8 +60,9 @@ void backward_block(const BackwardParams& params, const View& view,
   }
 }
 
-/// A block whose channels are planes in memory. The input is packed into the scratch; grad_input is
-/// summed as rows in its own memory, then turned into planes by way of the scratch.
+/// A block whose channels are planes in memory. grad_input is summed as rows in the scratch, then
+/// turned into planes where it belongs; until then the input is packed there. If grad_input is not
+/// wanted, the input is packed into the scratch.
 template <Mode kMode, bool kInput, bool kGrid, typename Tile>
 void backward_packed_block(const BackwardParams& params, int64_t worker, int64_t input_batch,
                            int64_t channel, int64_t channels, int64_t batch_begin,
@@ -67,25 +71,25 @@ void backward_packed_block(const BackwardParams& params, int64_t worker, int64_t
   using scalar = ScalarOf<compute_t>;
   const Geometry& geometry = params.geometry;
   const int64_t plane = packed_elements(geometry, 1);
-  auto* packed = static_cast<compute_t*>(params.scratch) +
-                 worker * packed_elements(geometry, params.packed_channels);
-  compute_t* grad_image = nullptr;
-  const auto bytes = static_cast<size_t>(plane * channels) * sizeof(compute_t);
+  auto* scratch = static_cast<compute_t*>(params.scratch) +
+                  worker * packed_elements(geometry, params.packed_channels);
+  compute_t* planes = nullptr;
+  compute_t* packed = scratch;
   if constexpr (kInput) {
-    grad_image = static_cast<compute_t*>(params.grad_input.data) +
-                 input_batch * params.grad_input.batch_stride + channel * plane;
-    std::memset(grad_image, 0, bytes);
+    planes = static_cast<compute_t*>(params.grad_input.data) +
+             input_batch * params.grad_input.batch_stride + channel * plane;
+    packed = planes;
+    std::memset(scratch, 0, static_cast<size_t>(plane * channels) * sizeof(compute_t));
   }
   if constexpr (kGrid) {
     pack_image(params.input, geometry, input_batch, channel, static_cast<int>(channels), packed);
   }
   backward_block<scalar, kMode, kInput, kGrid, Tile>(
-      params, packed_view(packed, geometry, channels), packed, grad_image, channel, channels,
+      params, packed_view(packed, geometry, channels), packed, scratch, channel, channels,
       batch_begin, batch_end);
   if constexpr (kInput) {
-    transpose_to_planes<scalar>(grad_image, channels, static_cast<int>(channels), plane, packed,
+    transpose_to_planes<scalar>(scratch, channels, static_cast<int>(channels), plane, planes,
                                 plane);
-    std::memcpy(grad_image, packed, bytes);
   }
 }
 

@@ -4,15 +4,13 @@
 // of a tile reads each tap's row of the input for grad_grid and adds to its row of grad_input.
 
 #include "rows.h"
+#include "tap_list.h"
 #include "tap_sums.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 template <typename Tile>
 using AxisSums = typename Tile::compute_t[Tile::kDims][kTileSize];
-
-template <typename Tile>
-constexpr int kTapsPerSample = Tile::kTapsZ * Tile::kTaps * Tile::kTaps;
 
 /// Rows of the channels of one piece: `channels` of them, in the input (storage type), in
 /// grad_input (compute type) and of the tile's samples in grad_output, `grad_stride` apart.
@@ -34,9 +32,8 @@ using TapProducts = typename Tile::compute_t[kTapsPerSample<Tile>][kLanes][kLane
 /// (kInput).
 template <typename scalar, int kLanes, bool kInput, bool kGrid, typename compute_t>
 GRIDSAMPLE_INLINE void backward_lanes(const typename scalar::storage_t* row, compute_t* grad_row,
-                                      const compute_t* grad_output, compute_t weight,
+                                      const Vector<compute_t, kLanes>& grad, compute_t weight,
                                       Vector<compute_t, kLanes>& sum) {
-  const auto grad = load_vector<compute_t, kLanes>(grad_output);
   if constexpr (kGrid) {
     sum = multiply_add_vector<compute_t, kLanes>(grad, load_lanes<scalar, compute_t, kLanes>(row),
                                                  sum);
@@ -51,15 +48,16 @@ GRIDSAMPLE_INLINE void backward_lanes(const typename scalar::storage_t* row, com
 
 /// The channels that do not fill a vector; their products go to the first lanes.
 template <typename scalar, int kLanes, bool kInput, bool kGrid, typename compute_t>
-GRIDSAMPLE_INLINE void backward_rest(const typename scalar::storage_t* row, compute_t* grad_row,
-                                     const compute_t* grad_output, int channels, compute_t weight,
-                                     compute_t* product) {
+__attribute__((noinline)) void backward_rest(const typename scalar::storage_t* row,
+                                             compute_t* grad_row, const compute_t* grad_output,
+                                             int channels, compute_t weight, compute_t* product) {
   Vector<compute_t, 4> sum{};
   if constexpr (kGrid) sum = load_vector<compute_t, 4>(product);
   int c = 0;
   if constexpr (kLanes > 4) {
     for (; c + 4 <= channels; c += 4) {
-      backward_lanes<scalar, 4, kInput, kGrid>(row + c, grad_row + c, grad_output + c, weight, sum);
+      backward_lanes<scalar, 4, kInput, kGrid>(
+          row + c, grad_row + c, load_vector<compute_t, 4>(grad_output + c), weight, sum);
     }
   }
   dispatch_part(channels - c, [&]<int kPart>() {
@@ -78,132 +76,96 @@ GRIDSAMPLE_INLINE void backward_rest(const typename scalar::storage_t* row, comp
   if constexpr (kGrid) store_vector<compute_t, 4>(product, sum);
 }
 
-template <typename scalar, int kLanes, bool kInput, bool kGrid, typename compute_t>
-__attribute__((noinline)) void backward_rest_apart(const typename scalar::storage_t* row,
-                                                   compute_t* grad_row,
-                                                   const compute_t* grad_output, int channels,
-                                                   compute_t weight, compute_t* product) {
-  backward_rest<scalar, kLanes, kInput, kGrid>(row, grad_row, grad_output, channels, weight,
-                                               product);
-}
-
-/// One tap of one sample. `product` gets the sum over channels, lane by lane.
-template <typename scalar, int kLanes, bool kInput, bool kGrid, typename compute_t>
-GRIDSAMPLE_INLINE void backward_tap(const typename scalar::storage_t* row, compute_t* grad_row,
-                                    const compute_t* grad_output, int channels, compute_t weight,
-                                    compute_t* product) {
-  Vector<compute_t, kLanes> sum{};
-  int c = 0;
-  for (; c + kLanes <= channels; c += kLanes) {
-    backward_lanes<scalar, kLanes, kInput, kGrid>(row + c, grad_row + c, grad_output + c, weight,
-                                                  sum);
-  }
-  if constexpr (kGrid) store_vector<compute_t, kLanes>(product, sum);
-  if (c < channels) {
-    // Only rows of a few channels are made of nothing else.
-    if constexpr (kLanes == 4) {
-      backward_rest<scalar, kLanes, kInput, kGrid>(row + c, grad_row + c, grad_output + c,
-                                                   channels - c, weight, product);
-    } else {
-      backward_rest_apart<scalar, kLanes, kInput, kGrid>(row + c, grad_row + c, grad_output + c,
-                                                         channels - c, weight, product);
-    }
-  }
-}
-
-/// All taps of sample i, which is number s of its group. None of them is outside.
-template <typename scalar, int kLanes, bool kInput, bool kGrid, typename Tile>
+/// All taps of sample i, which is number s of its group: products[t][s] gets the sum over channels,
+/// lane by lane. The rows have kUnits vectors of channels; 0: any number.
+template <typename scalar, int kLanes, int kUnits, bool kInput, bool kGrid, typename Tile>
 GRIDSAMPLE_INLINE void backward_sample(
-    const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows, const Tile& tile,
-    int i, int s, TapProducts<Tile, kLanes>& products) {
+    const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
+    const TapList<Tile>& taps, int i, int s, TapProducts<Tile, kLanes>& products) {
   using compute_t = typename Tile::compute_t;
+  using Lanes = Vector<compute_t, kLanes>;
   const compute_t* grad_output = rows.grad_output + i * rows.grad_stride;
+  Lanes grad[std::max(kUnits, 1)];
+  GRIDSAMPLE_UNROLL_16
+  for (int u = 0; u < kUnits; ++u) {
+    grad[u] = load_vector<compute_t, kLanes>(grad_output + u * kLanes);
+  }
   GRIDSAMPLE_KEEP_LOOP
   for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
     GRIDSAMPLE_KEEP_LOOP
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
-      const auto weight_yz = row_weight(tile, kz, ky, i);
       GRIDSAMPLE_UNROLL
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
-        const auto offset = plane_offset(tile, kz, ky, kx, i).offset;
-        const int t = (kz * Tile::kTaps + ky) * Tile::kTaps + kx;
-        backward_tap<scalar, kLanes, kInput, kGrid>(
-            rows.image + offset, rows.grad_image + offset, grad_output, rows.channels,
-            weight_yz * tile.axis[0].weight[kx][i], products[t][s]);
-      }
-    }
-  }
-}
-
-/// The same for a sample at the image's edge: taps outside are passed over.
-template <typename scalar, int kLanes, bool kInput, bool kGrid, typename Tile>
-__attribute__((noinline)) void backward_sample_at_edge(
-    const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows, const Tile& tile,
-    int i, int s, TapProducts<Tile, kLanes>& products) {
-  using compute_t = typename Tile::compute_t;
-  const compute_t* grad_output = rows.grad_output + i * rows.grad_stride;
-  GRIDSAMPLE_KEEP_LOOP
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-    GRIDSAMPLE_KEEP_LOOP
-    for (int ky = 0; ky < Tile::kTaps; ++ky) {
-      const auto weight_yz = row_weight(tile, kz, ky, i);
-      GRIDSAMPLE_KEEP_LOOP
-      for (int kx = 0; kx < Tile::kTaps; ++kx) {
-        const auto where = plane_offset(tile, kz, ky, kx, i);
-        compute_t* product = products[(kz * Tile::kTaps + ky) * Tile::kTaps + kx][s];
-        if (where.outside) {
-          if constexpr (kGrid) {
-            store_vector<compute_t, kLanes>(product, Vector<compute_t, kLanes>{});
+        const auto offset = taps.offset(kz, ky, kx, i);
+        compute_t* product = products[tap_number<Tile>(kz, ky, kx)][s];
+        Lanes sum{};
+        if (offset >= 0) {
+          const auto* row = rows.image + offset;
+          auto* grad_row = rows.grad_image + offset;
+          const compute_t weight = taps.weight(kz, ky, kx, i);
+          if constexpr (kUnits > 0) {
+            GRIDSAMPLE_UNROLL_16
+            for (int u = 0; u < kUnits; ++u) {
+              backward_lanes<scalar, kLanes, kInput, kGrid>(row + u * kLanes, grad_row + u * kLanes,
+                                                            grad[u], weight, sum);
+            }
+          } else {
+            int c = 0;
+            for (; c + kLanes <= rows.channels; c += kLanes) {
+              backward_lanes<scalar, kLanes, kInput, kGrid>(
+                  row + c, grad_row + c, load_vector<compute_t, kLanes>(grad_output + c), weight,
+                  sum);
+            }
+            if (c < rows.channels) {
+              if constexpr (kGrid) store_vector<compute_t, kLanes>(product, sum);
+              backward_rest<scalar, kLanes, kInput, kGrid>(row + c, grad_row + c, grad_output + c,
+                                                           rows.channels - c, weight, product);
+              continue;
+            }
           }
-          continue;
         }
-        backward_tap<scalar, kLanes, kInput, kGrid>(
-            rows.image + where.offset, rows.grad_image + where.offset, grad_output, rows.channels,
-            weight_yz * tile.axis[0].weight[kx][i], product);
+        if constexpr (kGrid) store_vector<compute_t, kLanes>(product, sum);
       }
     }
   }
 }
 
-/// The sum over the lanes of each of kLanes vectors, as one vector, always in the same order: lanes
-/// half a vector apart, then a quarter, ...
+/// The sum over the lanes of each of kLanes vectors, as one vector, always in the same order: first
+/// within blocks of 16 bytes, where shuffles are cheap, then over the blocks.
 template <typename T, int kLanes>
 GRIDSAMPLE_INLINE Vector<T, kLanes> sum_lanes(const T (&rows)[kLanes][kLanes]) {
-  if constexpr (kLanes == 1) {
-    return load_vector<T, 1>(rows[0]);
-  } else {
-    Vector<T, kLanes> v[kLanes];
+  constexpr std::make_index_sequence<kLanes> kAll{};
+  constexpr int kBlock = std::min(kLanes, 16 / static_cast<int>(sizeof(T)));
+  Vector<T, kLanes> v[kLanes];
+  GRIDSAMPLE_UNROLL_16
+  for (int r = 0; r < kLanes; ++r) v[r] = load_vector<T, kLanes>(rows[r]);
+  if constexpr (kBlock >= 2) {
     GRIDSAMPLE_UNROLL_16
-    for (int r = 0; r < kLanes; ++r) v[r] = load_vector<T, kLanes>(rows[r]);
-    GRIDSAMPLE_UNROLL_16
-    for (int half = kLanes / 2; half > 0; half /= 2) {
-      GRIDSAMPLE_UNROLL_16
-      for (int r = 0; r < half; ++r) {
-        Vector<T, kLanes> low, high;
-        zip(v[r], v[r + half], low, high, std::make_index_sequence<kLanes>{});
-        v[r] = low + high;
-      }
-    }
-    return v[0];
+    for (int r = 0; r < kLanes / 2; ++r) v[r] = add_halves<kBlock, 1>(v[2 * r], v[2 * r + 1], kAll);
   }
+  if constexpr (kBlock >= 4) {
+    GRIDSAMPLE_UNROLL_16
+    for (int r = 0; r < kLanes / 4; ++r) v[r] = add_halves<kBlock, 2>(v[2 * r], v[2 * r + 1], kAll);
+  }
+  static_assert(kBlock <= 4);
+  GRIDSAMPLE_UNROLL_16
+  for (int left = kLanes / kBlock; left > 1; left /= 2) {
+    GRIDSAMPLE_UNROLL_16
+    for (int r = 0; r < left / 2; ++r) v[r] = add_blocks<kBlock>(v[2 * r], v[2 * r + 1], kAll);
+  }
+  return v[0];
 }
 
 /// sums[a] = sum over taps of w'_a prod_(b != a) w_b * product, for the kLanes samples from i on.
 template <int kLanes, typename Tile>
-GRIDSAMPLE_INLINE void contract_products(const Tile& tile, int i,
-                                         const TapProducts<Tile, kLanes>& products,
-                                         AxisSums<Tile>& sums) {
+GRIDSAMPLE_INLINE void contract_products(
+    const Tile& tile, int i, const typename Tile::compute_t (&product)[kTapsPerSample<Tile>][kLanes],
+    AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
   using Lanes = Vector<compute_t, kLanes>;
-  alignas(64) compute_t product[kTapsPerSample<Tile>][kLanes];
-  GRIDSAMPLE_KEEP_LOOP
-  for (int t = 0; t < kTapsPerSample<Tile>; ++t) {
-    store_vector<compute_t, kLanes>(product[t], sum_lanes(products[t]));
-  }
   const auto row = [&](int kz, int ky, Lanes(&values)[Tile::kTaps]) {
     for (int kx = 0; kx < Tile::kTaps; ++kx) {
-      values[kx] =
-          load_vector<compute_t, kLanes>(product[(kz * Tile::kTaps + ky) * Tile::kTaps + kx]);
+      values[kx] = load_vector<compute_t, kLanes>(product[tap_number<Tile>(kz, ky, kx)]);
     }
   };
   Lanes d[Tile::kDims];
@@ -211,37 +173,163 @@ GRIDSAMPLE_INLINE void contract_products(const Tile& tile, int i,
   for (int a = 0; a < Tile::kDims; ++a) store_vector<compute_t, kLanes>(&sums[a][i], d[a]);
 }
 
-template <typename scalar, int kLanes, bool kInput, bool kGrid, typename Tile>
-void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
-                   const Tile& tile, const RowPrefetch& prefetch, AxisSums<Tile>* sums) {
+template <bool kInput, bool kGrid, typename Rows, typename Tile>
+GRIDSAMPLE_INLINE void prefetch_rows(const RowPrefetch& prefetch, const Rows& rows,
+                                     const Tile& tile, int i) {
+  if constexpr (kGrid && kInput) {
+    prefetch(tile, i, rows.image, rows.grad_image);
+  } else if constexpr (kGrid) {
+    prefetch(tile, i, rows.image);
+  } else {
+    prefetch(tile, i, rows.grad_image);
+  }
+}
+
+/// Samples [first, last) of a tile, lanes over the channels of one sample.
+template <typename scalar, int kLanes, int kUnits, bool kInput, bool kGrid, typename Tile>
+void backward_samples(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
+                      const Tile& tile, const TapList<Tile>& taps, int first, int last,
+                      const RowPrefetch& prefetch, AxisSums<Tile>* sums) {
   using compute_t = typename Tile::compute_t;
   // Rows with gaps between them are not what the hardware looks ahead for.
   constexpr int kAhead = 16;
   constexpr int kLine = 64 / static_cast<int>(sizeof(compute_t));
   alignas(64) TapProducts<Tile, kLanes> products;
-  for (int group = 0; group < tile.count; group += kLanes) {
-    const int last = std::min(group + kLanes, tile.count);
-    for (int i = group; i < last; ++i) {
-      if constexpr (kGrid) prefetch(rows.image, tile, i);
-      if constexpr (kInput) prefetch(rows.grad_image, tile, i);
-      for (int c = 0; c < rows.channels; c += kLine) {
-        GRIDSAMPLE_PREFETCH(rows.grad_output + (i + kAhead) * rows.grad_stride + c);
-      }
-      if (tile.outside[i] >= 0) {
-        backward_sample<scalar, kLanes, kInput, kGrid>(rows, tile, i, i - group, products);
+  for (int group = first; group < last; group += kLanes) {
+    const int end = std::min(group + kLanes, last);
+    for (int i = group; i < end; ++i) {
+      prefetch_rows<kInput, kGrid>(prefetch, rows, tile, i);
+      const compute_t* ahead = rows.grad_output + (i + kAhead) * rows.grad_stride;
+      if constexpr (kUnits > 0) {
+        GRIDSAMPLE_UNROLL_16
+        for (int c = 0; c < kUnits * kLanes; c += kLine) GRIDSAMPLE_PREFETCH(ahead + c);
       } else {
-        backward_sample_at_edge<scalar, kLanes, kInput, kGrid>(rows, tile, i, i - group, products);
+        for (int c = 0; c < rows.channels; c += kLine) GRIDSAMPLE_PREFETCH(ahead + c);
       }
+      backward_sample<scalar, kLanes, kUnits, kInput, kGrid>(rows, taps, i, i - group, products);
     }
     if constexpr (kGrid) {
-      for (int s = last - group; s < kLanes; ++s) {
+      for (int s = end - group; s < kLanes; ++s) {
         for (auto& product : products) {
           store_vector<compute_t, kLanes>(product[s], Vector<compute_t, kLanes>{});
         }
       }
-      contract_products<kLanes>(tile, group, products, *sums);
+      alignas(64) compute_t product[kTapsPerSample<Tile>][kLanes];
+      GRIDSAMPLE_KEEP_LOOP
+      for (int t = 0; t < kTapsPerSample<Tile>; ++t) {
+        store_vector<compute_t, kLanes>(product[t], sum_lanes(products[t]));
+      }
+      contract_products<kLanes>(tile, group, product, *sums);
     }
   }
+}
+
+/// kCount rows, at from(first), from(first + 1), ..., side by side in one vector.
+template <typename scalar, typename compute_t, int kLanes, int kPart, int kCount, typename From>
+GRIDSAMPLE_INLINE Vector<compute_t, kLanes * kCount> load_side_by_side(const From& from,
+                                                                       int first = 0) {
+  if constexpr (kCount == 1) {
+    return load_row_lanes<scalar, compute_t, kLanes, kPart>(from(first));
+  } else {
+    constexpr int kHalf = kCount / 2;
+    return join(load_side_by_side<scalar, compute_t, kLanes, kPart, kHalf>(from, first),
+                load_side_by_side<scalar, compute_t, kLanes, kPart, kHalf>(from, first + kHalf));
+  }
+}
+
+/// Rows of kPart or kWidth channels, a fraction of a vector: a vector holds those of several
+/// samples. For whole vectors of samples from the tile's first on; returns where they end.
+template <typename scalar, int kWidth, int kPart, bool kInput, bool kGrid, typename Tile>
+int backward_narrow(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
+                    const Tile& tile, const TapList<Tile>& taps, const RowPrefetch& prefetch,
+                    AxisSums<Tile>* sums) {
+  using compute_t = typename Tile::compute_t;
+  using offset_t = typename Tile::offset_t;
+  constexpr int kLanes = kFullLanes<compute_t>;
+  constexpr int kPer = kLanes / kWidth;  // samples in a vector
+  constexpr int kAhead = 64;
+  constexpr int kLine = 64 / static_cast<int>(sizeof(compute_t));
+  using Lanes = Vector<compute_t, kLanes>;
+  using Mask = Vector<std::conditional_t<sizeof(compute_t) == 4, int32_t, int64_t>, kLanes>;
+  int group = 0;
+  for (; group + kLanes <= tile.count; group += kLanes) {
+    const compute_t* grad_output = rows.grad_output + group * rows.grad_stride;
+    for (int i = group; i < group + kLanes; ++i) {
+      prefetch_rows<kInput, kGrid>(prefetch, rows, tile, i);
+    }
+    for (int c = 0; c < kLanes * kWidth; c += kLine) {
+      GRIDSAMPLE_PREFETCH(grad_output + kAhead * rows.grad_stride + c);
+    }
+    if constexpr (kGrid) {
+      Lanes grad[kWidth];
+      GRIDSAMPLE_UNROLL_16
+      for (int v = 0; v < kWidth; ++v) {
+        grad[v] = load_side_by_side<ScalarOf<compute_t>, compute_t, kWidth, kPart, kPer>(
+            [&](int s) { return grad_output + (v * kPer + s) * rows.grad_stride; });
+      }
+      alignas(64) compute_t product[kTapsPerSample<Tile>][kLanes];
+      GRIDSAMPLE_KEEP_LOOP
+      for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+        GRIDSAMPLE_KEEP_LOOP
+        for (int ky = 0; ky < Tile::kTaps; ++ky) {
+          GRIDSAMPLE_KEEP_LOOP
+          for (int kx = 0; kx < Tile::kTaps; ++kx) {
+            const auto offsets = taps.template offsets<kLanes>(kz, ky, kx, group);
+            const auto outside = offsets < 0;
+            alignas(64) offset_t offset[kLanes];
+            store_vector<offset_t, kLanes>(offset, offsets & ~outside);
+            Lanes sum[kWidth];
+            GRIDSAMPLE_UNROLL_16
+            for (int v = 0; v < kWidth; ++v) {
+              const auto row = [&](int s) { return rows.image + offset[v * kPer + s]; };
+              sum[v] = grad[v] * load_side_by_side<scalar, compute_t, kWidth, kPart, kPer>(row);
+            }
+            GRIDSAMPLE_UNROLL_16
+            for (int left = kWidth; left > 1; left /= 2) {
+              GRIDSAMPLE_UNROLL_16
+              for (int v = 0; v < left / 2; ++v) {
+                Lanes even, odd;
+                unzip(sum[2 * v], sum[2 * v + 1], even, odd, std::make_index_sequence<kLanes>{});
+                sum[v] = even + odd;
+              }
+            }
+            store_vector<compute_t, kLanes>(
+                product[tap_number<Tile>(kz, ky, kx)],
+                __builtin_convertvector(outside, Mask) ? Lanes{} : sum[0]);
+          }
+        }
+      }
+      contract_products<kLanes>(tile, group, product, *sums);
+    }
+    if constexpr (kInput) {
+      using scalar_of = ScalarOf<compute_t>;
+      for (int i = group; i < group + kLanes; ++i) {
+        const auto grad = load_row_lanes<scalar_of, compute_t, kWidth, kPart>(
+            rows.grad_output + i * rows.grad_stride);
+        GRIDSAMPLE_KEEP_LOOP
+        for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+          GRIDSAMPLE_KEEP_LOOP
+          for (int ky = 0; ky < Tile::kTaps; ++ky) {
+            GRIDSAMPLE_UNROLL
+            for (int kx = 0; kx < Tile::kTaps; ++kx) {
+              const auto offset = taps.offset(kz, ky, kx, i);
+              if (offset < 0) continue;
+              auto* row = rows.grad_image + offset;
+              const auto pixel = multiply_add_vector<compute_t, kWidth>(
+                  grad, broadcast<compute_t, kWidth>(taps.weight(kz, ky, kx, i)),
+                  load_row_lanes<scalar_of, compute_t, kWidth, kPart>(row));
+              if constexpr (kPart > 0) {
+                store_first_lanes<scalar_of, compute_t, kPart>(row, pixel);
+              } else {
+                store_vector<compute_t, kWidth>(row, pixel);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  return group;
 }
 
 /// grad_image += weight * grad_output (kInput), sums = sum over taps and the piece's channels of
@@ -249,19 +337,40 @@ void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::co
 /// lanes depends on the number of channels alone, and with it the order of every sum.
 template <typename scalar, bool kInput, bool kGrid, typename Tile>
 void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
-                   const Tile& tile, const RowPrefetch& prefetch, AxisSums<Tile>* sums) {
-  constexpr int kFull = std::max(4, kFullLanes<typename Tile::compute_t>);
-  if constexpr (kFull > 8) {
-    if (rows.channels >= 8 && rows.channels < kFull) {
-      return backward_rows<scalar, 8, kInput, kGrid>(rows, tile, prefetch, sums);
+                   const Tile& tile, const TapList<Tile>& taps, const RowPrefetch& prefetch,
+                   AxisSums<Tile>* sums) {
+  using compute_t = typename Tile::compute_t;
+  constexpr int kFull = std::max(4, kFullLanes<compute_t>);
+  const auto run = [&]<int kLanes, int kUnits>(int first = 0) {
+    backward_samples<scalar, kLanes, kUnits, kInput, kGrid>(rows, tile, taps, first, tile.count,
+                                                            prefetch, sums);
+  };
+  const auto run_narrow = [&]<int kWidth, int kPart>() {
+    const int done =
+        backward_narrow<scalar, kWidth, kPart, kInput, kGrid>(rows, tile, taps, prefetch, sums);
+    run.template operator()<kWidth, 0>(done);
+  };
+  const int channels = rows.channels;
+  if constexpr (std::is_same_v<compute_t, float>) {  // the usual case is worth more code
+    if constexpr (kFull > 8) {
+      if (channels == 8) return run_narrow.template operator()<8, 0>();
     }
+    if constexpr (kFull > 4) {
+      if (channels == 4) return run_narrow.template operator()<4, 0>();
+      if (channels == 3) return run_narrow.template operator()<4, 3>();
+      if (channels == 2) return run_narrow.template operator()<4, 2>();
+    }
+    if (channels == kFull) return run.template operator()<kFull, 1>();
+    if (channels == 2 * kFull) return run.template operator()<kFull, 2>();
+    if (channels == 4 * kFull) return run.template operator()<kFull, 4>();
+  }
+  if constexpr (kFull > 8) {
+    if (channels >= 8 && channels < kFull) return run.template operator()<8, 0>();
   }
   if constexpr (kFull > 4) {
-    if (rows.channels < kFull) {
-      return backward_rows<scalar, 4, kInput, kGrid>(rows, tile, prefetch, sums);
-    }
+    if (channels < kFull) return run.template operator()<4, 0>();
   }
-  backward_rows<scalar, kFull, kInput, kGrid>(rows, tile, prefetch, sums);
+  run.template operator()<kFull, 0>();
 }
 
 GRIDSAMPLE_NAMESPACE_END

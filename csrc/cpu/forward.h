@@ -40,7 +40,7 @@ void copy_rows(const storage_t* image, const Tile& tile, int64_t begin, int64_t 
   nearest_offsets(tile, offset);
   const auto copy = [&](auto channels) {
     for (int i = 0; i < tile.count; ++i) {
-      prefetch(image + begin, tile, i);
+      prefetch(tile, i, image + begin);
       storage_t* out = out_row(i) + begin;
       const auto bytes = static_cast<size_t>(channels) * sizeof(storage_t);
       if (offset[i] < 0) {

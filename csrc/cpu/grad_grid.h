@@ -58,16 +58,14 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile, const Ti
   const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
                       batch * params.input.batch_stride + channels.begin;
   const RowPrefetch prefetch(params.geometry, count, sizeof(*image), Pass::kBackward);
-  backward_rows<scalar, false, true>({image, nullptr, grad_output, count, count}, tile, prefetch,
-                                     &sums);
+  backward_rows<scalar, false, true>({image, nullptr, grad_output, count, count}, tile, TapList<Tile>(tile),
+                                     prefetch, &sums);
 }
 
-/// grad_grid = slope * sum, and exactly 0 where the slope is 0.
+/// sums *= slope, and exactly 0 where the slope is 0: from derivatives by coordinates to those by
+/// grid values. Done before sums are added to those of other channels, so adding needs no taps.
 template <typename Tile>
-void store_grad_grid(const Geometry& geometry, const View& grad_grid, const Tile& tile,
-                     int64_t grid_batch, int64_t first, AxisSums<Tile>& sums) {
-  TileOffsets located;
-  locate_samples(geometry, grad_grid, first, tile.count, located);
+void apply_slopes(const Tile& tile, AxisSums<Tile>& sums) {
   for (int a = 0; a < Tile::kDims; ++a) {
 #pragma omp simd
     for (int i = 0; i < kTileSize; ++i) {
@@ -75,37 +73,42 @@ void store_grad_grid(const Geometry& geometry, const View& grad_grid, const Tile
       sums[a][i] = slope == 0 ? slope : slope * sums[a][i];
     }
   }
-  store_coordinates<Tile::kDims>(grad_grid, grid_batch * grad_grid.batch_stride, located, sums);
 }
 
-template <typename Tile>
-void add_sums(AxisSums<Tile>& total, const typename Tile::compute_t (*sums)[kTileSize]) {
-  for (int a = 0; a < Tile::kDims; ++a) {
+template <typename T, int kDims>
+void add_sums(T (&total)[kDims][kTileSize], const T (*sums)[kTileSize]) {
+  for (int a = 0; a < kDims; ++a) {
 #pragma omp simd
     for (int i = 0; i < kTileSize; ++i) total[a][i] += sums[a][i];
   }
 }
 
-/// Adds the sums of one piece to those of the pieces before it, which stand in grad_grid itself, of
-/// the compute type. The last piece completes it.
-template <typename Tile>
-void add_to_grad_grid(const Geometry& geometry, const View& grad_grid, const Tile& tile,
-                      int64_t grid_batch, int64_t first_sample, bool first, bool last,
-                      AxisSums<Tile>& sums) {
-  const int64_t base = grid_batch * grad_grid.batch_stride;
+/// grad_grid of the samples [first, first + count), in its own type.
+template <typename T, int kDims>
+void store_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
+                     int64_t first, int count, const T (&sums)[kDims][kTileSize]) {
   TileOffsets located;
-  locate_samples(geometry, grad_grid, first_sample, tile.count, located);
-  alignas(64) AxisSums<Tile> total = {};  // 0 + -0 is 0, here as where partial sums are added
-  if (!first) load_coordinates<Tile::kDims>(grad_grid, base, located, total);
-  add_sums<Tile>(total, sums);
-  if (last) {
-    store_grad_grid(geometry, grad_grid, tile, grid_batch, first_sample, total);
-  } else {
-    store_coordinates<Tile::kDims>(grad_grid, base, located, total);
-  }
+  locate_samples(geometry, grad_grid, first, count, located);
+  store_coordinates<kDims>(grad_grid, grid_batch * grad_grid.batch_stride, located, sums);
 }
 
-/// The sums of one chunk for one tile.
+/// Adds the sums of one piece to those of the pieces before it, which stand in grad_grid itself, of
+/// the compute type.
+template <typename T, int kDims>
+void add_to_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
+                      int64_t first, int count, bool is_first_piece,
+                      const T (&sums)[kDims][kTileSize]) {
+  alignas(64) T total[kDims][kTileSize] = {};  // 0 + -0 is 0, here as where partial sums are added
+  if (!is_first_piece) {
+    TileOffsets located;
+    locate_samples(geometry, grad_grid, first, count, located);
+    load_coordinates<kDims>(grad_grid, grid_batch * grad_grid.batch_stride, located, total);
+  }
+  add_sums(total, sums);
+  store_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
+}
+
+/// The gradient of one tile, summed over one chunk.
 template <typename scalar, typename Tile>
 void sum_chunk(const GradGridParams& params, const Tile& tile, const TileOffsets& located,
                int64_t grid_batch, int64_t chunk, AxisSums<Tile>& sums) {
@@ -117,11 +120,12 @@ void sum_chunk(const GradGridParams& params, const Tile& tile, const TileOffsets
     if (params.input.channel_stride == 1 && params.geometry.channels >= kLeastRowChannels) {
       alignas(64) AxisSums<Tile> of_piece;
       differentiate_rows<scalar>(params, tile, located, batch, channels, of_piece);
-      add_sums<Tile>(sums, of_piece);
+      add_sums(sums, of_piece);
     } else {
       differentiate_planes<scalar>(params, tile, located, batch, channels, sums);
     }
   }
+  apply_slopes(tile, sums);
 }
 
 template <typename scalar, Mode kMode, typename Tile>
@@ -151,34 +155,30 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
                       (chunk * params.grid_batch * tiles + which) * Tile::kDims * kTileSize,
                   sums, sizeof(sums));
     } else {
-      alignas(64) AxisSums<Tile> total;
-      sum_chunk<scalar>(params, tile, located, grid_batch, 0, total);
-      for (int64_t chunk = 1; chunk < chunks; ++chunk) {
+      alignas(64) AxisSums<Tile> total = {};
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
         sum_chunk<scalar>(params, tile, located, grid_batch, chunk, sums);
-        add_sums<Tile>(total, sums);
+        add_sums(total, sums);
       }
-      store_grad_grid(geometry, params.grad_grid, tile, grid_batch, first, total);
+      store_grad_grid(geometry, params.grad_grid, grid_batch, first, count, total);
     }
   }
 }
 
-template <Mode kMode, typename Tile>
+template <int kDims, typename compute_t>
 void finish_grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
-  using compute_t = typename Tile::compute_t;
+  using Sums = compute_t[kDims][kTileSize];
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
-  Tile tile;
+  const auto* partial = static_cast<const Sums*>(params.partial);
   for (int64_t which = begin; which < end; ++which) {
     const int64_t first = which % tiles * kTileSize;
-    const int count = tile_samples(geometry, first);
-    fill_taps<kMode>(tile, geometry, params.grid, which / tiles, first, count, params.input);
-    alignas(64) AxisSums<Tile> total = {};
+    alignas(64) Sums total = {};
     for (int64_t chunk = 0; chunk < params.chunk_groups; ++chunk) {
-      const auto* sums = static_cast<const compute_t*>(params.partial) +
-                         (chunk * params.grid_batch * tiles + which) * Tile::kDims * kTileSize;
-      add_sums<Tile>(total, reinterpret_cast<const compute_t(*)[kTileSize]>(sums));
+      add_sums(total, partial[chunk * params.grid_batch * tiles + which]);
     }
-    store_grad_grid(geometry, params.grad_grid, tile, which / tiles, first, total);
+    store_grad_grid(geometry, params.grad_grid, which / tiles, first, tile_samples(geometry, first),
+                    total);
   }
 }
 
@@ -188,7 +188,8 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
   using compute_t = typename Tile::compute_t;
   const Geometry& geometry = params.geometry;
   const View view = packed_view(params.packed, geometry, params.channels);
-  const RowPrefetch prefetch(geometry, params.channels, sizeof(compute_t), Pass::kBackward);
+  const RowPrefetch prefetch(geometry, std::min(params.channels, params.piece_channels),
+                             sizeof(compute_t), Pass::kBackward);
   const int64_t grid_batch = params.grid.batch_stride == 0 ? 0 : params.batch;
   Tile tile;
   TileOffsets located;
@@ -199,15 +200,17 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
     fill_taps<kMode>(tile, geometry, params.grid, grid_batch, first, tile_samples(geometry, first),
                      view);
     locate_samples(geometry, params.grad_output, first, tile.count, located);
+    const TapList<Tile> taps(tile);
     for (int64_t c = 0; c < params.channels; c += params.piece_channels) {
       const int count = static_cast<int>(std::min(params.piece_channels, params.channels - c));
       load_rows(params.grad_output, params.batch, params.channel + c, count, located, grad_output,
                 count);
       backward_rows<ScalarOf<compute_t>, false, true>(
           {static_cast<const compute_t*>(params.packed) + c, nullptr, grad_output, count, count},
-          tile, prefetch, &sums);
-      add_to_grad_grid(geometry, params.grad_grid, tile, grid_batch, first, params.first && c == 0,
-                       params.last && c + params.piece_channels >= params.channels, sums);
+          tile, taps, prefetch, &sums);
+      apply_slopes(tile, sums);
+      add_to_grad_grid(geometry, params.grad_grid, grid_batch, first, tile.count,
+                       params.first && c == 0, sums);
     }
   }
 }
@@ -244,9 +247,11 @@ void grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
 }
 
 void finish_grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
-  dispatch_compute_tile<true>(params.geometry, params.input, [&]<Mode kMode, typename Tile>() {
-    if constexpr (kMode != Mode::kNearest) {
-      finish_grad_grid_items<kMode, Tile>(params, begin, end);
+  dispatch_compute(params.geometry, [&]<typename compute_t>() {
+    if (params.geometry.dims == 2) {
+      finish_grad_grid_items<2, compute_t>(params, begin, end);
+    } else {
+      finish_grad_grid_items<3, compute_t>(params, begin, end);
     }
   });
 }

@@ -36,43 +36,24 @@ void scatter_planes(typename Tile::compute_t* planes, int64_t plane_stride, cons
   }
 }
 
-/// Offsets and weights of all taps of a tile of few taps, lanes over samples.
-template <typename Tile>
-struct FlatTaps {
-  static constexpr int kCount = kTapsPerSample<Tile>;
-  alignas(64) typename Tile::offset_t offset[kCount][kTileSize];
-  alignas(64) typename Tile::compute_t weight[kCount][kTileSize];
-
-  explicit FlatTaps(const Tile& tile) {
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-      for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          const int t = (kz * Tile::kTaps + ky) * Tile::kTaps + kx;
-#pragma omp simd
-          for (int i = 0; i < kTileSize; ++i) {
-            const auto where = plane_offset(tile, kz, ky, kx, i);
-            const auto weight_yz = row_weight(tile, kz, ky, i);
-            offset[t][i] = where.offset | where.outside;
-            weight[t][i] = weight_yz * tile.axis[0].weight[kx][i];
-          }
-        }
-      }
-    }
-  }
-};
-
 /// plane[tap] += grad_output * weight.
 template <bool kInside, typename Tile>
-void scatter_plane(typename Tile::compute_t* plane, const FlatTaps<Tile>& taps,
+void scatter_plane(typename Tile::compute_t* plane, const TapList<Tile>& taps,
                    const ActiveSamples& active, const typename Tile::compute_t* grad_output) {
   for (int s = 0; s < active.count; ++s) {
     const int i = active.index[s];
     const auto grad = grad_output[i];
-    GRIDSAMPLE_UNROLL_16
-    for (int t = 0; t < FlatTaps<Tile>::kCount; ++t) {
-      const auto offset = taps.offset[t][i];
-      if (!kInside && offset < 0) continue;
-      plane[offset] = multiply_add(grad, taps.weight[t][i], plane[offset]);
+    GRIDSAMPLE_UNROLL
+    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+      GRIDSAMPLE_UNROLL
+      for (int ky = 0; ky < Tile::kTaps; ++ky) {
+        GRIDSAMPLE_UNROLL
+        for (int kx = 0; kx < Tile::kTaps; ++kx) {
+          const auto offset = taps.offset(kz, ky, kx, i);
+          if (!kInside && offset < 0) continue;
+          plane[offset] = multiply_add(grad, taps.weight(kz, ky, kx, i), plane[offset]);
+        }
+      }
     }
   }
 }
@@ -85,7 +66,7 @@ void scatter_few(const GradInputParams& params, const Tile& tile, const ActiveSa
   using compute_t = typename Tile::compute_t;
   const View& source = params.grad_output;
   const View& target = params.grad_input;
-  const FlatTaps<Tile> taps(tile);
+  const TapList<Tile> taps(tile);
   alignas(64) compute_t grad_output[kTileSize];
   for (int64_t c = begin; c < end; ++c) {
     load_samples(source, batch * source.batch_stride + c * source.channel_stride, located,
@@ -151,12 +132,14 @@ void grad_input_rows(const GradInputParams& params, const Tile& tile, const Tile
   const View& target = params.grad_input;
   auto* image = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride;
   alignas(64) compute_t grad_output[kTileSize * kMostPieceChannels];
-  const RowPrefetch prefetch(params.geometry, end - begin, sizeof(compute_t), Pass::kBackward);
+  const RowPrefetch prefetch(params.geometry, std::min(kMostPieceChannels, end - begin),
+                             sizeof(compute_t), Pass::kBackward);
+  const TapList<Tile> taps(tile);
   for (int64_t c = begin; c < end; c += kMostPieceChannels) {
     const int count = static_cast<int>(std::min(kMostPieceChannels, end - c));
     load_rows(params.grad_output, batch, c, count, located, grad_output, count);
     backward_rows<ScalarOf<compute_t>, true, false>({nullptr, image + c, grad_output, count, count},
-                                                    tile, prefetch, nullptr);
+                                                    tile, taps, prefetch, nullptr);
   }
 }
 

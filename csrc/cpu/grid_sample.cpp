@@ -248,8 +248,6 @@ void compute_grad_grid_packed(const BackwardCall& call, const Tensor& grad_grid)
       params.channel = c;
       params.channels = std::min(call.packed, geometry.channels - c);
       params.first = c == 0 && (batch == 0 || !grid_is_broadcast);
-      params.last = c + params.channels == geometry.channels &&
-                    (batch + 1 == geometry.batch || !grid_is_broadcast);
       run_items(params.parts, call.threads, [&](int64_t, int64_t begin, int64_t end) {
         active_kernels().pack(params, begin, end);
       });

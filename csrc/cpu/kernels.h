@@ -95,7 +95,6 @@ struct PackedBlockParams {
   int64_t parts;
   void* packed;
   bool first;  // of the blocks that are summed
-  bool last;
 };
 
 /// Both gradients at once, where channels are innermost in memory or blocks of them are packed.

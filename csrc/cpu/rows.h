@@ -35,7 +35,7 @@ GRIDSAMPLE_INLINE void for_channel_vectors(int64_t begin, int64_t end, const F& 
   dispatch_part(end - c, [&]<int kPart>() { function.template operator()<4, 1, kPart>(c); });
 }
 
-/// A vector of a row: all lanes, or the first kPart of four.
+/// A vector of a row: all lanes, or (kPart > 0) the first kPart of four.
 template <typename scalar, typename compute_t, int kLanes, int kPart>
 GRIDSAMPLE_INLINE Vector<compute_t, kLanes> load_row_lanes(const typename scalar::storage_t* row) {
   if constexpr (kPart > 0) {
@@ -141,29 +141,51 @@ class RowPrefetch {
     const int64_t row = channels * element;
     const bool worth = packed_elements(geometry, row) > kNearBytes &&
                        row >= (pass == Pass::kForward ? kLineBytes : kLineBytes / 2);
-    lines_ = worth ? static_cast<int>(std::min(ceil_div(row, kLineBytes), kMostLines)) : 0;
+    lines_ = worth ? static_cast<int>(std::min<int64_t>(ceil_div(row, kLineBytes), kMostLines)) : 0;
   }
 
-  /// Called at sample i, for one a few samples later.
-  template <typename storage_t, typename Tile>
-  GRIDSAMPLE_INLINE void operator()(const storage_t* image, const Tile& tile, int i) const {
+  /// Called at sample i, for one a few samples later. The same rows of every image.
+  template <typename Tile, typename... Images>
+  GRIDSAMPLE_INLINE void operator()(const Tile& tile, int i, const Images*... images) const {
     const int next = i + kDistance;
     if (lines_ == 0 || next >= tile.count || tile.outside[next] < 0) return;
-    constexpr int kLine = kLineBytes / static_cast<int>(sizeof(storage_t));
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-      for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          const auto* row = image + plane_offset(tile, kz, ky, kx, next).offset;
-          for (int line = 0; line < lines_; ++line) GRIDSAMPLE_PREFETCH(row + line * kLine);
-        }
-      }
+    switch (lines_) {
+      case 1:
+        return ask<1>(tile, next, images...);
+      case 2:
+        return ask<2>(tile, next, images...);
+      case 3:
+        return ask<3>(tile, next, images...);
+      default:
+        return ask<kMostLines>(tile, next, images...);
     }
   }
 
  private:
+  template <int kLines, typename Tile, typename... Images>
+  static GRIDSAMPLE_INLINE void ask(const Tile& tile, int i, const Images*... images) {
+    GRIDSAMPLE_KEEP_LOOP
+    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+      GRIDSAMPLE_KEEP_LOOP
+      for (int ky = 0; ky < Tile::kTaps; ++ky) {
+        GRIDSAMPLE_UNROLL
+        for (int kx = 0; kx < Tile::kTaps; ++kx) {
+          const auto offset = plane_offset(tile, kz, ky, kx, i).offset;
+          (ask_row<kLines>(images + offset), ...);
+        }
+      }
+    }
+  }
+  template <int kLines, typename storage_t>
+  static GRIDSAMPLE_INLINE void ask_row(const storage_t* row) {
+    constexpr int kLine = kLineBytes / static_cast<int>(sizeof(storage_t));
+    GRIDSAMPLE_UNROLL
+    for (int line = 0; line < kLines; ++line) GRIDSAMPLE_PREFETCH(row + line * kLine);
+  }
+
   static constexpr int64_t kNearBytes = int64_t(1) << 19;
   static constexpr int64_t kLineBytes = 64;
-  static constexpr int64_t kMostLines = 4;  // the hardware follows from there
+  static constexpr int kMostLines = 4;  // the hardware follows from there
   static constexpr int kDistance = 8;
   int lines_;
 };
@@ -175,7 +197,7 @@ GRIDSAMPLE_INLINE void sample_rows(const typename scalar::storage_t* image, cons
                                    const RowPrefetch& prefetch, const OutRow& out_row) {
   using compute_t = typename Tile::compute_t;
   for (int i = first; i < last; ++i) {
-    prefetch(image + begin, tile, i);
+    prefetch(tile, i, image + begin);
     const bool inside = tile.outside[i] >= 0;
     auto* out = out_row(i);
     for_channel_vectors<compute_t>(begin, end, [&]<int kLanes, int kUnits, int kPart>(int64_t c) {

@@ -188,6 +188,31 @@ GRIDSAMPLE_INLINE void unzip(V low, V high, V& even, V& odd, std::index_sequence
   odd = __builtin_shufflevector(low, high, static_cast<int>(2 * I + 1)...);
 }
 
+/// Of vectors that are blocks of kBlock lanes, each made of groups of kGroup: where a and b have the
+/// groups a0 a1 ..., b0 b1 ... in a block, the sums of their halves, in turn: a0 + ah, b0 + bh, ...
+template <int kBlock, int kGroup, typename V, size_t... I>
+GRIDSAMPLE_INLINE V add_halves(V a, V b, std::index_sequence<I...>) {
+  constexpr int kLanes = static_cast<int>(sizeof...(I));
+  const auto source = [](int lane, int half) {
+    const int block = lane / kBlock * kBlock;
+    const int group = lane % kBlock / kGroup;
+    const int from = half * (kBlock / 2) + group / 2 * kGroup + lane % kGroup;
+    return block + from + group % 2 * kLanes;
+  };
+  return __builtin_shufflevector(a, b, source(static_cast<int>(I), 0)...) +
+         __builtin_shufflevector(a, b, source(static_cast<int>(I), 1)...);
+}
+
+/// The even blocks of a and then b, plus the odd ones.
+template <int kBlock, typename V, size_t... I>
+GRIDSAMPLE_INLINE V add_blocks(V a, V b, std::index_sequence<I...>) {
+  const auto source = [](int lane, int odd) {
+    return (lane / kBlock * 2 + odd) * kBlock + lane % kBlock;
+  };
+  return __builtin_shufflevector(a, b, source(static_cast<int>(I), 0)...) +
+         __builtin_shufflevector(a, b, source(static_cast<int>(I), 1)...);
+}
+
 /// One vector of twice the lanes.
 template <typename V, size_t... I>
 GRIDSAMPLE_INLINE auto join(V low, V high, std::index_sequence<I...>) {
