@@ -17,10 +17,10 @@ void backward_block(const BackwardParams& params, const View& view,
                              sizeof(compute_t), Pass::kBackward);
   const int64_t tiles = tile_count(geometry);
   const bool in_place =
-      source.channel_stride == 1 &&
-      source.dtype == (std::is_same_v<compute_t, double> ? DType::kDouble : DType::kFloat);
+      source.channel_stride == 1 && source.dtype == kDTypeOf<compute_t>;
   Tile tile;
   TileOffsets located;
+  ActiveSamples active;
   alignas(64) AxisSums<Tile> sums;
   alignas(64) compute_t staged[kTileSize * kMostPieceChannels];
   for (int64_t batch = batch_begin; batch < batch_end; ++batch) {
@@ -30,6 +30,7 @@ void backward_block(const BackwardParams& params, const View& view,
                        view);
       locate_samples(geometry, source, first, tile.count, located);
       const TapList<Tile> taps(tile);
+      if constexpr (!kGrid) list_active<1>(tile, active);
       for (int64_t c = 0; c < channels; c += params.piece_channels) {
         const int count = static_cast<int>(std::min(params.piece_channels, channels - c));
         PieceRows<typename scalar::storage_t, compute_t> rows{
@@ -41,8 +42,10 @@ void backward_block(const BackwardParams& params, const View& view,
         } else {
           load_rows(source, batch, channel + c, count, located, staged, count);
         }
-        backward_rows<scalar, kInput, kGrid>(rows, tile, taps, prefetch, &sums);
-        if constexpr (kGrid) {
+        if constexpr (!kGrid) {
+          scatter_rows(rows, tile, taps, active, prefetch);
+        } else {
+          backward_rows<scalar, kInput>(rows, tile, taps, prefetch, sums);
           apply_slopes(tile, sums);
           const int64_t piece = (channel + c) / params.piece_channels;
           if (params.partial != nullptr) {
@@ -119,6 +122,8 @@ void backward_items(const BackwardParams& params, int64_t worker, int64_t begin,
       if constexpr (kInput) {
         grad_image = static_cast<compute_t*>(params.grad_input.data) +
                      input_batch * params.grad_input.batch_stride + channel;
+        zero_part<compute_t>(params.grad_input, geometry, input_batch, {channel, channel_end}, 0,
+                             {0, geometry.input_size[0]});
       }
       backward_block<scalar, kMode, kInput, kGrid, Tile>(params, params.input, image, grad_image,
                                                          channel, channel_end - channel,

@@ -81,7 +81,8 @@ __attribute__((noinline)) void backward_rest(const typename scalar::storage_t* r
 template <typename scalar, int kLanes, int kUnits, bool kInput, bool kGrid, typename Tile>
 GRIDSAMPLE_INLINE void backward_sample(
     const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
-    const TapList<Tile>& taps, int i, int s, TapProducts<Tile, kLanes>& products) {
+    const TapList<Tile>& taps, int i, int s,
+    std::type_identity_t<TapProducts<Tile, kLanes>>* products) {
   using compute_t = typename Tile::compute_t;
   using Lanes = Vector<compute_t, kLanes>;
   const compute_t* grad_output = rows.grad_output + i * rows.grad_stride;
@@ -97,7 +98,8 @@ GRIDSAMPLE_INLINE void backward_sample(
       GRIDSAMPLE_UNROLL
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
         const auto offset = taps.offset(kz, ky, kx, i);
-        compute_t* product = products[tap_number<Tile>(kz, ky, kx)][s];
+        compute_t* product = nullptr;
+        if constexpr (kGrid) product = (*products)[tap_number<Tile>(kz, ky, kx)][s];
         Lanes sum{};
         if (offset >= 0) {
           const auto* row = rows.image + offset;
@@ -173,9 +175,11 @@ GRIDSAMPLE_INLINE void contract_products(
   for (int a = 0; a < Tile::kDims; ++a) store_vector<compute_t, kLanes>(&sums[a][i], d[a]);
 }
 
-template <bool kInput, bool kGrid, typename Rows, typename Tile>
-GRIDSAMPLE_INLINE void prefetch_rows(const RowPrefetch& prefetch, const Rows& rows,
-                                     const Tile& tile, int i) {
+/// Asks for what samples a little later need: the rows under sample i's followers, and theirs of
+/// grad_output, which may have gaps between them that the hardware does not look across.
+template <int kLanes, int kUnits, bool kInput, bool kGrid, typename Rows, typename Tile>
+GRIDSAMPLE_INLINE void prefetch_sample(const RowPrefetch& prefetch, const Rows& rows,
+                                       const Tile& tile, int i) {
   if constexpr (kGrid && kInput) {
     prefetch(tile, i, rows.image, rows.grad_image);
   } else if constexpr (kGrid) {
@@ -183,44 +187,41 @@ GRIDSAMPLE_INLINE void prefetch_rows(const RowPrefetch& prefetch, const Rows& ro
   } else {
     prefetch(tile, i, rows.grad_image);
   }
+  constexpr int kAhead = 16;
+  constexpr int kLine = 64 / static_cast<int>(sizeof(typename Tile::compute_t));
+  const auto* ahead = rows.grad_output + (i + kAhead) * rows.grad_stride;
+  if constexpr (kUnits > 0) {
+    GRIDSAMPLE_UNROLL_16
+    for (int c = 0; c < kUnits * kLanes; c += kLine) GRIDSAMPLE_PREFETCH(ahead + c);
+  } else {
+    for (int c = 0; c < rows.channels; c += kLine) GRIDSAMPLE_PREFETCH(ahead + c);
+  }
 }
 
-/// Samples [first, last) of a tile, lanes over the channels of one sample.
-template <typename scalar, int kLanes, int kUnits, bool kInput, bool kGrid, typename Tile>
-void backward_samples(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
-                      const Tile& tile, const TapList<Tile>& taps, int first, int last,
-                      const RowPrefetch& prefetch, AxisSums<Tile>* sums) {
+/// Samples [first, tile.count), lanes over the channels of one sample.
+template <typename scalar, int kLanes, int kUnits, bool kInput, typename Tile>
+void backward_wide(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
+                   const Tile& tile, const TapList<Tile>& taps, int first,
+                   const RowPrefetch& prefetch, AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
-  // Rows with gaps between them are not what the hardware looks ahead for.
-  constexpr int kAhead = 16;
-  constexpr int kLine = 64 / static_cast<int>(sizeof(compute_t));
   alignas(64) TapProducts<Tile, kLanes> products;
-  for (int group = first; group < last; group += kLanes) {
-    const int end = std::min(group + kLanes, last);
+  for (int group = first; group < tile.count; group += kLanes) {
+    const int end = std::min(group + kLanes, tile.count);
     for (int i = group; i < end; ++i) {
-      prefetch_rows<kInput, kGrid>(prefetch, rows, tile, i);
-      const compute_t* ahead = rows.grad_output + (i + kAhead) * rows.grad_stride;
-      if constexpr (kUnits > 0) {
-        GRIDSAMPLE_UNROLL_16
-        for (int c = 0; c < kUnits * kLanes; c += kLine) GRIDSAMPLE_PREFETCH(ahead + c);
-      } else {
-        for (int c = 0; c < rows.channels; c += kLine) GRIDSAMPLE_PREFETCH(ahead + c);
-      }
-      backward_sample<scalar, kLanes, kUnits, kInput, kGrid>(rows, taps, i, i - group, products);
+      prefetch_sample<kLanes, kUnits, kInput, true>(prefetch, rows, tile, i);
+      backward_sample<scalar, kLanes, kUnits, kInput, true>(rows, taps, i, i - group, &products);
     }
-    if constexpr (kGrid) {
-      for (int s = end - group; s < kLanes; ++s) {
-        for (auto& product : products) {
-          store_vector<compute_t, kLanes>(product[s], Vector<compute_t, kLanes>{});
-        }
+    for (int s = end - group; s < kLanes; ++s) {
+      for (auto& product : products) {
+        store_vector<compute_t, kLanes>(product[s], Vector<compute_t, kLanes>{});
       }
-      alignas(64) compute_t product[kTapsPerSample<Tile>][kLanes];
-      GRIDSAMPLE_KEEP_LOOP
-      for (int t = 0; t < kTapsPerSample<Tile>; ++t) {
-        store_vector<compute_t, kLanes>(product[t], sum_lanes(products[t]));
-      }
-      contract_products<kLanes>(tile, group, product, *sums);
     }
+    alignas(64) compute_t product[kTapsPerSample<Tile>][kLanes];
+    GRIDSAMPLE_KEEP_LOOP
+    for (int t = 0; t < kTapsPerSample<Tile>; ++t) {
+      store_vector<compute_t, kLanes>(product[t], sum_lanes(products[t]));
+    }
+    contract_products<kLanes>(tile, group, product, sums);
   }
 }
 
@@ -237,140 +238,164 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes * kCount> load_side_by_side(const Fro
   }
 }
 
+/// grad_image += weight * grad_output for one sample of kPart or kWidth channels.
+template <int kWidth, int kPart, typename Rows, typename Tile>
+GRIDSAMPLE_INLINE void scatter_narrow(const Rows& rows, const TapList<Tile>& taps, int i) {
+  using compute_t = typename Tile::compute_t;
+  using scalar = ScalarOf<compute_t>;
+  const auto grad = load_row_lanes<scalar, compute_t, kWidth, kPart>(rows.grad_output +
+                                                                     i * rows.grad_stride);
+  GRIDSAMPLE_KEEP_LOOP
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    GRIDSAMPLE_KEEP_LOOP
+    for (int ky = 0; ky < Tile::kTaps; ++ky) {
+      GRIDSAMPLE_UNROLL
+      for (int kx = 0; kx < Tile::kTaps; ++kx) {
+        const auto offset = taps.offset(kz, ky, kx, i);
+        if (offset < 0) continue;
+        compute_t* row = rows.grad_image + offset;
+        const auto pixel = multiply_add_vector<compute_t, kWidth>(
+            grad, broadcast<compute_t, kWidth>(taps.weight(kz, ky, kx, i)),
+            load_row_lanes<scalar, compute_t, kWidth, kPart>(row));
+        if constexpr (kPart > 0) {
+          store_first_lanes<scalar, compute_t, kPart>(row, pixel);
+        } else {
+          store_vector<compute_t, kWidth>(row, pixel);
+        }
+      }
+    }
+  }
+}
+
 /// Rows of kPart or kWidth channels, a fraction of a vector: a vector holds those of several
 /// samples. For whole vectors of samples from the tile's first on; returns where they end.
-template <typename scalar, int kWidth, int kPart, bool kInput, bool kGrid, typename Tile>
+template <typename scalar, int kWidth, int kPart, bool kInput, typename Tile>
 int backward_narrow(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
                     const Tile& tile, const TapList<Tile>& taps, const RowPrefetch& prefetch,
-                    AxisSums<Tile>* sums) {
+                    AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
   using offset_t = typename Tile::offset_t;
   constexpr int kLanes = kFullLanes<compute_t>;
   constexpr int kPer = kLanes / kWidth;  // samples in a vector
-  constexpr int kAhead = 64;
-  constexpr int kLine = 64 / static_cast<int>(sizeof(compute_t));
   using Lanes = Vector<compute_t, kLanes>;
   using Mask = Vector<std::conditional_t<sizeof(compute_t) == 4, int32_t, int64_t>, kLanes>;
   int group = 0;
   for (; group + kLanes <= tile.count; group += kLanes) {
     const compute_t* grad_output = rows.grad_output + group * rows.grad_stride;
     for (int i = group; i < group + kLanes; ++i) {
-      prefetch_rows<kInput, kGrid>(prefetch, rows, tile, i);
+      prefetch_sample<kWidth, 1, kInput, true>(prefetch, rows, tile, i);
     }
-    for (int c = 0; c < kLanes * kWidth; c += kLine) {
-      GRIDSAMPLE_PREFETCH(grad_output + kAhead * rows.grad_stride + c);
+    Lanes grad[kWidth];
+    GRIDSAMPLE_UNROLL_16
+    for (int v = 0; v < kWidth; ++v) {
+      grad[v] = load_side_by_side<ScalarOf<compute_t>, compute_t, kWidth, kPart, kPer>(
+          [&](int s) { return grad_output + (v * kPer + s) * rows.grad_stride; });
     }
-    if constexpr (kGrid) {
-      Lanes grad[kWidth];
-      GRIDSAMPLE_UNROLL_16
-      for (int v = 0; v < kWidth; ++v) {
-        grad[v] = load_side_by_side<ScalarOf<compute_t>, compute_t, kWidth, kPart, kPer>(
-            [&](int s) { return grad_output + (v * kPer + s) * rows.grad_stride; });
-      }
-      alignas(64) compute_t product[kTapsPerSample<Tile>][kLanes];
+    alignas(64) compute_t product[kTapsPerSample<Tile>][kLanes];
+    GRIDSAMPLE_KEEP_LOOP
+    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
       GRIDSAMPLE_KEEP_LOOP
-      for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+      for (int ky = 0; ky < Tile::kTaps; ++ky) {
         GRIDSAMPLE_KEEP_LOOP
-        for (int ky = 0; ky < Tile::kTaps; ++ky) {
-          GRIDSAMPLE_KEEP_LOOP
-          for (int kx = 0; kx < Tile::kTaps; ++kx) {
-            const auto offsets = taps.template offsets<kLanes>(kz, ky, kx, group);
-            const auto outside = offsets < 0;
-            alignas(64) offset_t offset[kLanes];
-            store_vector<offset_t, kLanes>(offset, offsets & ~outside);
-            Lanes sum[kWidth];
-            GRIDSAMPLE_UNROLL_16
-            for (int v = 0; v < kWidth; ++v) {
-              const auto row = [&](int s) { return rows.image + offset[v * kPer + s]; };
-              sum[v] = grad[v] * load_side_by_side<scalar, compute_t, kWidth, kPart, kPer>(row);
-            }
-            GRIDSAMPLE_UNROLL_16
-            for (int left = kWidth; left > 1; left /= 2) {
-              GRIDSAMPLE_UNROLL_16
-              for (int v = 0; v < left / 2; ++v) {
-                Lanes even, odd;
-                unzip(sum[2 * v], sum[2 * v + 1], even, odd, std::make_index_sequence<kLanes>{});
-                sum[v] = even + odd;
-              }
-            }
-            store_vector<compute_t, kLanes>(
-                product[tap_number<Tile>(kz, ky, kx)],
-                __builtin_convertvector(outside, Mask) ? Lanes{} : sum[0]);
+        for (int kx = 0; kx < Tile::kTaps; ++kx) {
+          const auto offsets = taps.template offsets<kLanes>(kz, ky, kx, group);
+          const auto outside = offsets < 0;
+          alignas(64) offset_t offset[kLanes];
+          store_vector<offset_t, kLanes>(offset, offsets & ~outside);
+          Lanes sum[kWidth];
+          GRIDSAMPLE_UNROLL_16
+          for (int v = 0; v < kWidth; ++v) {
+            const auto row = [&](int s) { return rows.image + offset[v * kPer + s]; };
+            sum[v] = grad[v] * load_side_by_side<scalar, compute_t, kWidth, kPart, kPer>(row);
           }
+          GRIDSAMPLE_UNROLL_16
+          for (int left = kWidth; left > 1; left /= 2) {
+            GRIDSAMPLE_UNROLL_16
+            for (int v = 0; v < left / 2; ++v) {
+              Lanes even, odd;
+              unzip(sum[2 * v], sum[2 * v + 1], even, odd, std::make_index_sequence<kLanes>{});
+              sum[v] = even + odd;
+            }
+          }
+          store_vector<compute_t, kLanes>(
+              product[tap_number<Tile>(kz, ky, kx)],
+              __builtin_convertvector(outside, Mask) ? Lanes{} : sum[0]);
         }
       }
-      contract_products<kLanes>(tile, group, product, *sums);
     }
+    contract_products<kLanes>(tile, group, product, sums);
     if constexpr (kInput) {
-      using scalar_of = ScalarOf<compute_t>;
-      for (int i = group; i < group + kLanes; ++i) {
-        const auto grad = load_row_lanes<scalar_of, compute_t, kWidth, kPart>(
-            rows.grad_output + i * rows.grad_stride);
-        GRIDSAMPLE_KEEP_LOOP
-        for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-          GRIDSAMPLE_KEEP_LOOP
-          for (int ky = 0; ky < Tile::kTaps; ++ky) {
-            GRIDSAMPLE_UNROLL
-            for (int kx = 0; kx < Tile::kTaps; ++kx) {
-              const auto offset = taps.offset(kz, ky, kx, i);
-              if (offset < 0) continue;
-              auto* row = rows.grad_image + offset;
-              const auto pixel = multiply_add_vector<compute_t, kWidth>(
-                  grad, broadcast<compute_t, kWidth>(taps.weight(kz, ky, kx, i)),
-                  load_row_lanes<scalar_of, compute_t, kWidth, kPart>(row));
-              if constexpr (kPart > 0) {
-                store_first_lanes<scalar_of, compute_t, kPart>(row, pixel);
-              } else {
-                store_vector<compute_t, kWidth>(row, pixel);
-              }
-            }
-          }
-        }
-      }
+      for (int i = group; i < group + kLanes; ++i) scatter_narrow<kWidth, kPart>(rows, taps, i);
     }
   }
   return group;
 }
 
-/// grad_image += weight * grad_output (kInput), sums = sum over taps and the piece's channels of
-/// w'_a prod_(b != a) w_b * pixel * grad_output (kGrid), for the samples of a tile. The number of
-/// lanes depends on the number of channels alone, and with it the order of every sum.
-template <typename scalar, bool kInput, bool kGrid, typename Tile>
-void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
-                   const Tile& tile, const TapList<Tile>& taps, const RowPrefetch& prefetch,
-                   AxisSums<Tile>* sums) {
-  using compute_t = typename Tile::compute_t;
+/// Calls narrow.template operator()<kWidth, kPart>() or wide.template operator()<kLanes, kUnits>()
+/// for rows of `channels`. This alone decides the order of the sums over channels.
+template <typename compute_t, typename Narrow, typename Wide>
+GRIDSAMPLE_INLINE void dispatch_channels(int channels, const Narrow& narrow, const Wide& wide) {
   constexpr int kFull = std::max(4, kFullLanes<compute_t>);
-  const auto run = [&]<int kLanes, int kUnits>(int first = 0) {
-    backward_samples<scalar, kLanes, kUnits, kInput, kGrid>(rows, tile, taps, first, tile.count,
-                                                            prefetch, sums);
-  };
-  const auto run_narrow = [&]<int kWidth, int kPart>() {
-    const int done =
-        backward_narrow<scalar, kWidth, kPart, kInput, kGrid>(rows, tile, taps, prefetch, sums);
-    run.template operator()<kWidth, 0>(done);
-  };
-  const int channels = rows.channels;
   if constexpr (std::is_same_v<compute_t, float>) {  // the usual case is worth more code
     if constexpr (kFull > 8) {
-      if (channels == 8) return run_narrow.template operator()<8, 0>();
+      if (channels == 8) return narrow.template operator()<8, 0>();
     }
     if constexpr (kFull > 4) {
-      if (channels == 4) return run_narrow.template operator()<4, 0>();
-      if (channels == 3) return run_narrow.template operator()<4, 3>();
-      if (channels == 2) return run_narrow.template operator()<4, 2>();
+      if (channels == 4) return narrow.template operator()<4, 0>();
+      if (channels == 3) return narrow.template operator()<4, 3>();
+      if (channels == 2) return narrow.template operator()<4, 2>();
     }
-    if (channels == kFull) return run.template operator()<kFull, 1>();
-    if (channels == 2 * kFull) return run.template operator()<kFull, 2>();
-    if (channels == 4 * kFull) return run.template operator()<kFull, 4>();
+    if (channels == kFull) return wide.template operator()<kFull, 1>();
+    if (channels == 2 * kFull) return wide.template operator()<kFull, 2>();
+    if (channels == 4 * kFull) return wide.template operator()<kFull, 4>();
   }
   if constexpr (kFull > 8) {
-    if (channels >= 8 && channels < kFull) return run.template operator()<8, 0>();
+    if (channels >= 8 && channels < kFull) return wide.template operator()<8, 0>();
   }
   if constexpr (kFull > 4) {
-    if (channels < kFull) return run.template operator()<4, 0>();
+    if (channels < kFull) return wide.template operator()<4, 0>();
   }
-  run.template operator()<kFull, 0>();
+  wide.template operator()<kFull, 0>();
+}
+
+/// sums = sum over taps and the piece's channels of w'_a prod_(b != a) w_b * pixel * grad_output,
+/// and (kInput) grad_image += weight * grad_output, for the samples of a tile.
+template <typename scalar, bool kInput, typename Tile>
+void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
+                   const Tile& tile, const TapList<Tile>& taps, const RowPrefetch& prefetch,
+                   AxisSums<Tile>& sums) {
+  const auto narrow = [&]<int kWidth, int kPart>() {
+    const int done =
+        backward_narrow<scalar, kWidth, kPart, kInput>(rows, tile, taps, prefetch, sums);
+    backward_wide<scalar, kWidth, 0, kInput>(rows, tile, taps, done, prefetch, sums);
+  };
+  const auto wide = [&]<int kLanes, int kUnits>() {
+    backward_wide<scalar, kLanes, kUnits, kInput>(rows, tile, taps, 0, prefetch, sums);
+  };
+  dispatch_channels<typename Tile::compute_t>(rows.channels, narrow, wide);
+}
+
+/// grad_image += weight * grad_output alone, for the samples that have a tap inside.
+template <typename Tile>
+void scatter_rows(const PieceRows<typename Tile::compute_t, typename Tile::compute_t>& rows,
+                  const Tile& tile, const TapList<Tile>& taps, const ActiveSamples& active,
+                  const RowPrefetch& prefetch) {
+  using compute_t = typename Tile::compute_t;
+  const auto narrow = [&]<int kWidth, int kPart>() {
+    for (int s = 0; s < active.count; ++s) {
+      const int i = active.index[s];
+      prefetch_sample<kWidth, 1, true, false>(prefetch, rows, tile, i);
+      scatter_narrow<kWidth, kPart>(rows, taps, i);
+    }
+  };
+  const auto wide = [&]<int kLanes, int kUnits>() {
+    for (int s = 0; s < active.count; ++s) {
+      const int i = active.index[s];
+      prefetch_sample<kLanes, kUnits, true, false>(prefetch, rows, tile, i);
+      backward_sample<ScalarOf<compute_t>, kLanes, kUnits, true, false>(rows, taps, i, 0, nullptr);
+    }
+  };
+  dispatch_channels<compute_t>(rows.channels, narrow, wide);
 }
 
 GRIDSAMPLE_NAMESPACE_END

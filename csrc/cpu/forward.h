@@ -24,7 +24,7 @@ void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
 
 /// Offsets of a tile's only taps in a plane, negative outside.
 template <typename Tile>
-void nearest_offsets(const Tile& tile, typename Tile::offset_t (&offset)[kTileSize]) {
+void nearest_offsets(const Tile& tile, typename Tile::offset_t* offset) {
 #pragma omp simd
   for (int i = 0; i < kTileSize; ++i) {
     const auto where = plane_offset(tile, 0, 0, 0, i);
@@ -66,19 +66,6 @@ void copy_rows(const storage_t* image, const Tile& tile, int64_t begin, int64_t 
   }
 }
 
-/// Nearest: each pixel is copied as it is, to samples side by side in the output's own type.
-template <typename storage_t, typename Tile>
-void copy_pixels(const storage_t* plane, const Tile& tile,
-                 const typename Tile::offset_t (&offset)[kTileSize], storage_t* out) {
-  if (tile.inside) {
-    for (int i = 0; i < tile.count; ++i) out[i] = plane[offset[i]];
-  } else {
-    for (int i = 0; i < tile.count; ++i) {
-      out[i] = offset[i] < 0 ? storage_t(0) : plane[offset[i]];
-    }
-  }
-}
-
 /// Channels [begin, end) of a tile, lanes over samples.
 template <typename scalar, typename Tile>
 void forward_planes(const ForwardParams& params, const Tile& tile, const TileOffsets& located,
@@ -87,19 +74,6 @@ void forward_planes(const ForwardParams& params, const Tile& tile, const TileOff
   const View& output = params.output;
   const auto* image =
       static_cast<const typename scalar::storage_t*>(input.data) + batch * input.batch_stride;
-  if constexpr (Tile::kTaps == 1) {
-    if (located.even && located.step == 1) {
-      alignas(64) typename Tile::offset_t offset[kTileSize];
-      nearest_offsets(tile, offset);
-      auto* out = static_cast<typename scalar::storage_t*>(output.data) +
-                  batch * output.batch_stride + located.first;
-      for (int64_t c = begin; c < end; ++c) {
-        copy_pixels(image + c * input.channel_stride, tile, offset,
-                    out + c * output.channel_stride);
-      }
-      return;
-    }
-  }
   const typename PlanePixels<scalar, Tile>::Layout layout(tile, input.stride[0]);
   alignas(64) typename Tile::compute_t out[kTileSize];
   for (int64_t c = begin; c < end; ++c) {
@@ -125,12 +99,79 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
   }
 }
 
+/// Nearest, from planes: each pixel is copied as it is.
+template <typename scalar, Mode kMode, typename Tile>
+void forward_nearest_items(const ForwardParams& params, int64_t begin, int64_t end) {
+  using storage_t = typename scalar::storage_t;
+  const Geometry& geometry = params.geometry;
+  const View& input = params.input;
+  const View& output = params.output;
+  const int64_t tiles = tile_count(geometry);
+  const int64_t runs = ceil_div(tiles, params.run_tiles);
+  Tile tile;
+  TileOffsets located;
+  alignas(64) typename Tile::offset_t offset[kNearestRun * kTileSize];
+  int64_t planned = -1;
+  bool inside = true;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t run = item / params.channel_blocks;
+    const int64_t batch = run / runs;
+    const int64_t first_tile = run % runs * params.run_tiles;
+    const int64_t last_tile = std::min(first_tile + params.run_tiles, tiles);
+    const int64_t first = first_tile * kTileSize;
+    const auto count =
+        static_cast<int>(std::min(last_tile * kTileSize, geometry.samples) - first);
+    if (run != planned) {
+      inside = true;
+      for (int64_t t = first_tile; t < last_tile; ++t) {
+        const int64_t from = t * kTileSize;
+        fill_taps<kMode>(tile, geometry, params.grid, batch, from, tile_samples(geometry, from),
+                         input);
+        nearest_offsets(tile, offset + (from - first));
+        inside = inside && tile.inside;
+      }
+      planned = run;
+    }
+    const auto* image = static_cast<const storage_t*>(input.data) + batch * input.batch_stride;
+    auto* out = static_cast<storage_t*>(output.data) + batch * output.batch_stride;
+    const Range channels =
+        block_range(geometry.channels, params.channel_blocks, item % params.channel_blocks);
+    const auto pixel = [&](const storage_t* plane, int i) {
+      return offset[i] < 0 ? storage_t(0) : plane[offset[i]];
+    };
+    locate_samples(geometry, output, first, std::min(count, kTileSize), located);
+    if (located.even && located.step == 1) {
+      for (int64_t c = channels.begin; c < channels.end; ++c) {
+        const auto* plane = image + c * input.channel_stride;
+        auto* to = out + c * output.channel_stride + located.first;
+        if (inside) {
+          for (int i = 0; i < count; ++i) to[i] = plane[offset[i]];
+        } else {
+          for (int i = 0; i < count; ++i) to[i] = pixel(plane, i);
+        }
+      }
+      continue;
+    }
+    for (int begun = 0; begun < count; begun += kTileSize) {
+      locate_samples(geometry, output, first + begun, std::min(count - begun, kTileSize), located);
+      for (int64_t c = channels.begin; c < channels.end; ++c) {
+        for (int i = 0; i < located.count; ++i) {
+          out[c * output.channel_stride + located.at(i)] =
+              pixel(image + c * input.channel_stride, begun + i);
+        }
+      }
+    }
+  }
+}
+
 template <typename scalar, Mode kMode, typename Tile>
 void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
-  const bool rows = params.input.channel_stride == 1 && params.output.channel_stride == 1 &&
-                    geometry.channels >= kLeastRowChannels;
+  const bool rows = reads_rows(params);
+  if constexpr (kMode == Mode::kNearest) {
+    if (!rows) return forward_nearest_items<scalar, kMode, Tile>(params, begin, end);
+  }
   Tile tile;
   TileOffsets located;
   int64_t planned = -1;
@@ -148,7 +189,7 @@ void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
     const Range channels = block_range(geometry.channels, params.channel_blocks, block);
     if (rows) {
       forward_rows<scalar>(params, tile, located, batch, channels.begin, channels.end);
-    } else {
+    } else if constexpr (kMode != Mode::kNearest) {
       forward_planes<scalar>(params, tile, located, batch, channels.begin, channels.end);
     }
   }

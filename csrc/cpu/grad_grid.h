@@ -58,8 +58,8 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile, const Ti
   const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
                       batch * params.input.batch_stride + channels.begin;
   const RowPrefetch prefetch(params.geometry, count, sizeof(*image), Pass::kBackward);
-  backward_rows<scalar, false, true>({image, nullptr, grad_output, count, count}, tile, TapList<Tile>(tile),
-                                     prefetch, &sums);
+  backward_rows<scalar, false>({image, nullptr, grad_output, count, count}, tile,
+                               TapList<Tile>(tile), prefetch, sums);
 }
 
 /// sums *= slope, and exactly 0 where the slope is 0: from derivatives by coordinates to those by
@@ -205,9 +205,9 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
       const int count = static_cast<int>(std::min(params.piece_channels, params.channels - c));
       load_rows(params.grad_output, params.batch, params.channel + c, count, located, grad_output,
                 count);
-      backward_rows<ScalarOf<compute_t>, false, true>(
+      backward_rows<ScalarOf<compute_t>, false>(
           {static_cast<const compute_t*>(params.packed) + c, nullptr, grad_output, count, count},
-          tile, taps, prefetch, &sums);
+          tile, taps, prefetch, sums);
       apply_slopes(tile, sums);
       add_to_grad_grid(geometry, params.grad_grid, grid_batch, first, tile.count,
                        params.first && c == 0, sums);

@@ -36,13 +36,31 @@ void scatter_planes(typename Tile::compute_t* planes, int64_t plane_stride, cons
   }
 }
 
+/// Asks for the pixels of a plane that a sample will add to.
+template <typename Tile>
+GRIDSAMPLE_INLINE void prefetch_taps(const typename Tile::compute_t* plane,
+                                     const TapList<Tile>& taps, int i) {
+  GRIDSAMPLE_UNROLL
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    GRIDSAMPLE_UNROLL
+    for (int ky = 0; ky < Tile::kTaps; ++ky) {
+      GRIDSAMPLE_PREFETCH(plane + taps.offset(kz, ky, 0, i));
+    }
+  }
+}
+
 /// plane[tap] += grad_output * weight.
 template <bool kInside, typename Tile>
 void scatter_plane(typename Tile::compute_t* plane, const TapList<Tile>& taps,
                    const ActiveSamples& active, const typename Tile::compute_t* grad_output) {
+  constexpr int kAhead = 48;
+  for (int s = 0; s < std::min(kAhead, active.count); ++s) {
+    prefetch_taps(plane, taps, active.index[s]);
+  }
   for (int s = 0; s < active.count; ++s) {
     const int i = active.index[s];
     const auto grad = grad_output[i];
+    if (s + kAhead < active.count) prefetch_taps(plane, taps, active.index[s + kAhead]);
     GRIDSAMPLE_UNROLL
     for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
       GRIDSAMPLE_UNROLL
@@ -126,8 +144,9 @@ void grad_input_planes(const GradInputParams& params, const Tile& tile, const Ac
 
 /// Channels [begin, end) of a tile into rows: channels are innermost in grad_input.
 template <typename Tile>
-void grad_input_rows(const GradInputParams& params, const Tile& tile, const TileOffsets& located,
-                     int64_t batch, int64_t input_batch, int64_t begin, int64_t end) {
+void grad_input_rows(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
+                     const TileOffsets& located, int64_t batch, int64_t input_batch, int64_t begin,
+                     int64_t end) {
   using compute_t = typename Tile::compute_t;
   const View& target = params.grad_input;
   auto* image = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride;
@@ -138,17 +157,125 @@ void grad_input_rows(const GradInputParams& params, const Tile& tile, const Tile
   for (int64_t c = begin; c < end; c += kMostPieceChannels) {
     const int count = static_cast<int>(std::min(kMostPieceChannels, end - c));
     load_rows(params.grad_output, batch, c, count, located, grad_output, count);
-    backward_rows<ScalarOf<compute_t>, true, false>({nullptr, image + c, grad_output, count, count},
-                                                    tile, taps, prefetch, nullptr);
+    scatter_rows({nullptr, image + c, grad_output, count, count}, tile, taps, active, prefetch);
+  }
+}
+
+/// The taps of a tile inside a slab. False if there are none for sure.
+template <Mode kMode, typename Tile>
+bool plan_in_slab(const GradInputParams& params, Range slab, int64_t batch, int64_t t, Tile& tile) {
+  const Geometry& geometry = params.geometry;
+  const int64_t first = t * kTileSize;
+  bool crosses = false;  // the slab's ends
+  if (params.slabs > 1) {
+    const TapRange& range = params.ranges[batch * tile_count(geometry) + t];
+    if (range.first >= slab.end || range.last < slab.begin) return false;
+    crosses = range.first < slab.begin || range.last >= slab.end;
+  }
+  fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
+                   params.grad_input);
+  if (crosses) {
+    restrict_taps(tile, params.slab_axis, slab.begin, slab.end,
+                  params.grad_input.stride[params.slab_axis]);
+  }
+  return true;
+}
+
+/// Nearest: the samples of a run of tiles that have a pixel, and where it is.
+template <typename Tile>
+struct PixelList {
+  int count = 0;
+  typename Tile::offset_t offset[kNearestRun * kTileSize];
+  int32_t sample[kNearestRun * kTileSize];  // counted from the run's first
+
+  void append(const Tile& tile, int first) {
+    if (tile.inside) {
+#pragma omp simd
+      for (int i = 0; i < tile.count; ++i) {
+        offset[count + i] = plane_offset(tile, 0, 0, 0, i).offset;
+        sample[count + i] = first + i;
+      }
+      count += tile.count;
+      return;
+    }
+    for (int i = 0; i < tile.count; ++i) {
+      const auto where = plane_offset(tile, 0, 0, 0, i);
+      offset[count] = where.offset;
+      sample[count] = first + i;
+      count += where.outside == 0;
+    }
+  }
+};
+
+/// planes[c][pixel] += grad_output[c], for kGroup channels at once.
+template <int kGroup, typename Tile>
+void add_to_pixels(typename Tile::compute_t* planes, int64_t plane_stride,
+                   const PixelList<Tile>& list,
+                   const typename Tile::compute_t* const (&grad_output)[kGroup]) {
+  constexpr int kAhead = 32;
+  for (int s = 0; s < list.count; ++s) {
+    const auto offset = list.offset[s];
+    const auto ahead = list.offset[std::min(s + kAhead, list.count - 1)];
+    const auto i = list.sample[s];
+    GRIDSAMPLE_UNROLL
+    for (int c = 0; c < kGroup; ++c) {
+      GRIDSAMPLE_PREFETCH(planes + c * plane_stride + ahead);
+      planes[c * plane_stride + offset] += grad_output[c][i];
+    }
+  }
+}
+
+/// Nearest, into planes: a run of tiles at a time, to stay in one plane for longer.
+template <Mode kMode, typename Tile>
+void grad_input_nearest(const GradInputParams& params, Range slab, int64_t batch,
+                        int64_t input_batch, Range channels) {
+  using compute_t = typename Tile::compute_t;
+  const Geometry& geometry = params.geometry;
+  const View& source = params.grad_output;
+  const View& target = params.grad_input;
+  const int64_t tiles = tile_count(geometry);
+  Tile tile;
+  TileOffsets located;
+  PixelList<Tile> list;
+  alignas(64) compute_t staged[4][kNearestRun * kTileSize];
+  for (int64_t t = 0; t < tiles; t += kNearestRun) {
+    const int64_t t_end = std::min(t + kNearestRun, tiles);
+    list.count = 0;
+    for (int64_t next = t; next < t_end; ++next) {
+      if (plan_in_slab<kMode>(params, slab, batch, next, tile)) {
+        list.append(tile, static_cast<int>(next - t) * kTileSize);
+      }
+    }
+    if (list.count == 0) continue;
+    const auto load_channel = [&](int64_t c, compute_t* buffer) -> const compute_t* {
+      const int64_t base = batch * source.batch_stride + c * source.channel_stride;
+      for (int64_t next = t; next < t_end; ++next) {
+        const int64_t first = next * kTileSize;
+        locate_samples(geometry, source, first, tile_samples(geometry, first), located);
+        if (source.dtype == kDTypeOf<compute_t> && located.even && located.step == 1) {
+          return static_cast<const compute_t*>(source.data) + base + located.first;
+        }
+        load_samples(source, base, located, buffer + (next - t) * kTileSize);
+      }
+      return buffer;
+    };
+    const auto add = [&]<int kGroup>(int64_t c) {
+      const compute_t* grad_output[kGroup];
+      for (int g = 0; g < kGroup; ++g) grad_output[g] = load_channel(c + g, staged[g]);
+      add_to_pixels(static_cast<compute_t*>(target.data) + input_batch * target.batch_stride +
+                        c * target.channel_stride,
+                    target.channel_stride, list, grad_output);
+    };
+    int64_t c = channels.begin;
+    for (; c + 4 <= channels.end; c += 4) add.template operator()<4>(c);
+    for (; c < channels.end; ++c) add.template operator()<1>(c);
   }
 }
 
 template <Mode kMode, typename Tile>
 void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
-  const int64_t tiles = tile_count(geometry);
   const bool rows = params.grad_input.channel_stride == 1 && geometry.channels > 1;
-  const int64_t slab_stride = params.grad_input.stride[params.slab_axis];
   Tile tile;
   TileOffsets located;
   ActiveSamples active;
@@ -156,34 +283,33 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
     const int64_t input_batch = item / params.slabs / params.channel_blocks;
     const Range channels = block_range(geometry.channels, params.channel_blocks,
                                        item / params.slabs % params.channel_blocks);
-    const Range slab =
-        block_range(geometry.input_size[params.slab_axis], params.slabs, item % params.slabs);
-    // A broadcast input gathers the gradients of every image of the batch.
+    const Range slab = block_range(geometry.input_size[params.slab_axis], params.slabs,
+                                   item % params.slabs);
     const bool broadcast = params.input_batch == 1;
     const int64_t batch_begin = broadcast ? 0 : input_batch;
     const int64_t batch_end = broadcast ? geometry.batch : input_batch + 1;
+    zero_part<typename Tile::compute_t>(params.grad_input, geometry, input_batch, channels,
+                                        params.slab_axis, slab);
     for (int64_t batch = batch_begin; batch < batch_end; ++batch) {
-      for (int64_t t = 0; t < tiles; ++t) {
-        const int64_t first = t * kTileSize;
-        const int count = tile_samples(geometry, first);
-        bool crosses = false;  // the slab's ends
-        if (params.slabs > 1) {
-          const TapRange& range = params.ranges[batch * tiles + t];
-          if (range.first >= slab.end || range.last < slab.begin) continue;
-          crosses = range.first < slab.begin || range.last >= slab.end;
+      if constexpr (kMode == Mode::kNearest) {
+        if (!rows) {
+          grad_input_nearest<kMode, Tile>(params, slab, batch, input_batch, channels);
+          continue;
         }
-        fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.grad_input);
-        if (crosses) restrict_taps(tile, params.slab_axis, slab.begin, slab.end, slab_stride);
-        locate_samples(geometry, params.grad_output, first, count, located);
-        if (rows) {
-          grad_input_rows(params, tile, located, batch, input_batch, channels.begin, channels.end);
+      }
+      for (int64_t t = 0; t < tile_count(geometry); ++t) {
+        if (!plan_in_slab<kMode>(params, slab, batch, t, tile)) continue;
+        locate_samples(geometry, params.grad_output, t * kTileSize, tile.count, located);
+        // Four channels at once are strands enough, and rows take the samples in order.
+        if (geometry.channels < 4 && !rows) {
+          list_active<8>(tile, active);
         } else {
-          // Four channels at once are strands enough, and rows take the samples in order.
-          if (geometry.channels < 4) {
-            list_active<8>(tile, active);
-          } else {
-            list_active<1>(tile, active);
-          }
+          list_active<1>(tile, active);
+        }
+        if (rows) {
+          grad_input_rows(params, tile, active, located, batch, input_batch, channels.begin,
+                          channels.end);
+        } else {
           grad_input_planes(params, tile, active, located, batch, input_batch, channels.begin,
                             channels.end);
         }

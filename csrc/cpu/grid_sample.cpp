@@ -62,8 +62,10 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
       return output;
     }
   }
-  params.channel_blocks = forward_channel_blocks(geometry, threads);
-  const int64_t items = geometry.batch * tile_count(geometry) * params.channel_blocks;
+  params.run_tiles = forward_run_tiles(geometry, threads, reads_rows(params));
+  const int64_t runs = geometry.batch * ceil_div(tile_count(geometry), params.run_tiles);
+  params.channel_blocks = forward_channel_blocks(geometry, runs, threads);
+  const int64_t items = runs * params.channel_blocks;
   const KernelTable& kernels = kernels_for(geometry, params.input);
   run_items(items, threads,
             [&](int64_t, int64_t begin, int64_t end) { kernels.forward(params, begin, end); });
@@ -167,7 +169,6 @@ bool compute_together(const BackwardCall& call, Tensor grad_input, Tensor grad_g
   const int64_t pieces = ceil_div(geometry.channels, call.piece);
   const Scratch partial = partial_sums(geometry, split_sums ? pieces : 0, geometry.batch);
   params.partial = split_sums ? partial.data() : nullptr;
-  if (grad_input.defined() && call.packed == 0) torch::stable::zero_(grad_input);
   run_items(items, workers, [&](int64_t worker, int64_t begin, int64_t end) {
     active_kernels().backward(params, worker, begin, end);
   });
@@ -183,7 +184,6 @@ bool compute_together(const BackwardCall& call, Tensor grad_input, Tensor grad_g
 /// Threads share the channels and parts of the image.
 void compute_grad_input(const BackwardCall& call, Tensor grad_input) {
   const Geometry& geometry = call.geometry;
-  torch::stable::zero_(grad_input);
   GradInputParams params;
   params.geometry = geometry;
   params.grad_output = image_view(call.grad_output, geometry);

@@ -13,14 +13,19 @@ namespace gridsample_ext {
 /// so that a sample is always computed by the same instructions. See cpu/tap_tile.h.
 constexpr int kTileSize = 256;
 
-/// Work item = (batch, tile, channel block), the last fastest; of forward_packed (batch, block of
-/// packed_channels).
+/// Tiles that nearest takes together where channels are planes: so little is done for a sample that
+/// it pays to stay in one plane for longer.
+constexpr int kNearestRun = 16;
+
+/// Work item = (batch, run of tiles, channel block), the last fastest; of forward_packed (batch,
+/// block of packed_channels).
 struct ForwardParams {
   Geometry geometry;
   View input;
   View grid;
   View output;
   int64_t channel_blocks;
+  int64_t run_tiles;  // at most kNearestRun
   int64_t packed_channels;
   void* scratch;  // packed_elements of the compute type for each worker
 };
@@ -45,7 +50,7 @@ struct GradInputParams {
   Geometry geometry;
   View grad_output;
   View grid;
-  View grad_input;  // in the compute type, zeroed
+  View grad_input;  // in the compute type; each item zeros its part
   int64_t input_batch;
   int64_t channel_blocks;
   int64_t slabs;
@@ -104,7 +109,7 @@ struct BackwardParams {
   View grad_output;
   View input;
   View grid;
-  View grad_input;  // in the compute type, zeroed unless blocks are packed; no data: not wanted
+  View grad_input;  // in the compute type; no data: not wanted
   View grad_grid;   // in the compute type; no data: not wanted
   int64_t input_batch;
   int64_t groups;
@@ -143,6 +148,12 @@ struct KernelTable {
 
 /// With fewer channels than this, channels-last images are read with lanes over samples too.
 constexpr int64_t kLeastRowChannels = 2;
+
+/// Whether lanes go over channels in the forward pass.
+inline bool reads_rows(const ForwardParams& params) {
+  return params.input.channel_stride == 1 && params.output.channel_stride == 1 &&
+         params.geometry.channels >= kLeastRowChannels;
+}
 
 struct Range {
   int64_t begin;

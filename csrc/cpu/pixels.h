@@ -64,6 +64,10 @@ class PlanePixels {
   class Layout {
    public:
     explicit Layout(const Tile& tile, int64_t x_stride) {
+      if (kTaps <= 2 && tile.inside && (x_stride == 1 || kTaps == 1)) {
+        std::fill(std::begin(regular_), std::end(regular_), true);
+        return;
+      }
       for (int group = 0; group < kTileSize / kLanes; ++group) {
         offset_t irregular = kTuples && (x_stride == 1 || kTaps == 1) ? 0 : -1;
         for (int l = 0; l < kLanes; ++l) {

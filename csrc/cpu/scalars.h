@@ -85,7 +85,9 @@ struct Scalar<DType::kBFloat16> {
 
 /// A compute type as an element type.
 template <typename compute_t>
-using ScalarOf = Scalar<std::is_same_v<compute_t, double> ? DType::kDouble : DType::kFloat>;
+constexpr DType kDTypeOf = std::is_same_v<compute_t, double> ? DType::kDouble : DType::kFloat;
+template <typename compute_t>
+using ScalarOf = Scalar<kDTypeOf<compute_t>>;
 
 /// Calls function.template operator()<Scalar<...>>() for the type named at run time.
 template <typename F>

@@ -54,12 +54,22 @@ void run_items(int64_t items, int64_t workers, const F& f) {
   });
 }
 
-/// Enough items for all threads, and few enough that each shares a tile's taps among many channels:
-/// with four items a thread or more, the threads' shares differ by a quarter at most.
-inline int64_t forward_channel_blocks(const Geometry& geometry, int64_t threads) {
+/// With this many items the threads' shares differ by a quarter at most.
+inline int64_t enough_items(int64_t threads) { return threads * 4; }
+
+/// Tiles taken together: nearest from planes, as far as that leaves items enough for all threads.
+inline int64_t forward_run_tiles(const Geometry& geometry, int64_t threads, bool rows) {
+  if (geometry.mode != Mode::kNearest || rows) return 1;
+  const int64_t tiles = tile_count(geometry);
+  return std::clamp<int64_t>(geometry.batch * tiles / enough_items(threads), 1,
+                             std::min<int64_t>(kNearestRun, tiles));
+}
+
+/// Enough items for all threads, and few enough that each shares the taps of a run of tiles among
+/// many channels.
+inline int64_t forward_channel_blocks(const Geometry& geometry, int64_t runs, int64_t threads) {
   constexpr int64_t kLeastChannels = 16;
-  const int64_t items = geometry.batch * tile_count(geometry);
-  return std::clamp<int64_t>(ceil_div(threads * 4, items), 1,
+  return std::clamp<int64_t>(ceil_div(enough_items(threads), runs), 1,
                              ceil_div(geometry.channels, kLeastChannels));
 }
 

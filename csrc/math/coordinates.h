@@ -31,13 +31,15 @@ struct Axis {
   T extent;
   T shift;
   T last;  // S - 1, or the largest T below it
+  T end;   // S, rounded
 };
 
 template <typename T>
 GRIDSAMPLE_INLINE Axis<T> make_axis(int64_t size, bool align_corners) {
   T last = static_cast<T>(size - 1);
   if (static_cast<int64_t>(last) > size - 1) last = std::nextafter(last, T(0));
-  return {static_cast<T>(align_corners ? size - 1 : size), align_corners ? T(0) : T(1), last};
+  return {static_cast<T>(align_corners ? size - 1 : size), align_corners ? T(0) : T(1), last,
+          static_cast<T>(size)};
 }
 
 template <typename T>
@@ -72,15 +74,22 @@ GRIDSAMPLE_INLINE T clamp(T value, T low, T high) {
   return select(value < high, value, high);
 }
 
-/// NaN is read as -1 and infinity as the largest finite value, both with slope 0. The result is
-/// finite: (x + 1) * extent may overflow, and is clamped again.
+/// NaN is read as -1, with slope 0; infinity has slope 0 as well. The result may be infinite, also
+/// because (x + 1) * extent may overflow, but not NaN: infinity * 0, where there is one pixel, gives
+/// that pixel, like -1.
 template <typename T>
 GRIDSAMPLE_INLINE Coordinate<T> unnormalize(T x, const Axis<T>& axis) {
-  constexpr T kLargest = std::numeric_limits<T>::max();
   const bool finite = x - x == T(0);
-  const T safe = select(x == x, clamp(x, -kLargest, kLargest), T(-1));
-  const T value = ((safe + T(1)) * axis.extent - axis.shift) * T(0.5);
-  return {clamp(value, -kLargest, kLargest), select(finite, axis.extent * T(0.5), T(0))};
+  const T value = ((x + T(1)) * axis.extent - axis.shift) * T(0.5);
+  return {select(value == value, value, axis.shift * T(-0.5)),
+          select(finite, axis.extent * T(0.5), T(0))};
+}
+
+/// Infinity as the largest finite value.
+template <typename T>
+GRIDSAMPLE_INLINE T finite(T value) {
+  constexpr T kLargest = std::numeric_limits<T>::max();
+  return clamp(value, -kLargest, kLargest);
 }
 
 /// Below this distance from the fold the quick reflection is exact: see reflect.
@@ -128,15 +137,16 @@ GRIDSAMPLE_INLINE Coordinate<T> clamp_to_image(Coordinate<T> x, const Axis<T>& a
   return {clamp(x.value, T(0), axis.last), select(inside, x.slope, T(0))};
 }
 
-/// The padding rule applied to a coordinate. kFar: see reflect.
+/// The padding rule applied to a coordinate. The result is in [-2, S], so that it can be turned into
+/// an integer, and where it was clamped, it and the next pixel are outside. kFar: see reflect.
 template <Padding kPadding, bool kFar, typename T>
 GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
   if constexpr (kPadding == Padding::kBorder) return clamp_to_image(x, axis);
   if constexpr (kPadding == Padding::kReflection) {
-    const Coordinate<T> folded = reflect<kFar>(x.value, axis);
+    const Coordinate<T> folded = reflect<kFar>(finite(x.value), axis);
     return clamp_to_image(Coordinate<T>{folded.value, folded.slope * x.slope}, axis);
   }
-  return x;
+  return {clamp(x.value, T(-2), axis.end), x.slope};
 }
 
 GRIDSAMPLE_NAMESPACE_END

@@ -23,7 +23,7 @@ constexpr int kTapsPerAxis = kMode == Mode::kNearest    ? 1
 
 template <typename T, int kTaps>
 struct AxisTaps {
-  T position[kTaps];  // whole pixels, outside the image too when padding with zeros
+  T position[kTaps];  // whole pixels in [-2, S + 1], outside the image too when padding with zeros
   T weight[kTaps];
   T derivative[kTaps];
   T slope;
@@ -35,8 +35,9 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
   const Coordinate<T> raw = unnormalize(grid_value, axis);
   if constexpr (kMode == Mode::kBicubic) {
     // Padding moves each whole-pixel tap, not the coordinate: the slope is the scale alone.
-    const T floor = std::floor(raw.value);
-    cubic_weights(raw.value - floor, taps.weight, taps.derivative);
+    const T value = finite(raw.value);
+    const T floor = std::floor(value);
+    cubic_weights(value - floor, taps.weight, taps.derivative);
     GRIDSAMPLE_UNROLL
     for (int k = 0; k < 4; ++k) {
       taps.position[k] = pad<kPadding, kFar>(Coordinate<T>{floor + T(k - 1), T(0)}, axis).value;
@@ -64,14 +65,6 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
 /// so the sign of the bitwise OR of the offsets along all axes tells whether any is outside.
 constexpr int kOutside = -1;
 
-/// A whole-pixel position as an integer. It is clamped while it is still a floating-point number,
-/// so the conversion is defined, and to a range whose ends, and the pixel after the lower one, are
-/// outside; size + 1 must fit offset_t.
-template <typename offset_t, typename T>
-GRIDSAMPLE_INLINE offset_t pixel_index(T position, offset_t size) {
-  return static_cast<offset_t>(clamp(position, T(-2), static_cast<T>(size)));
-}
-
 /// The offset, or kOutside if the index is. By bits, like select: all ones is kOutside.
 template <typename offset_t>
 GRIDSAMPLE_INLINE offset_t offset_inside(offset_t offset, offset_t index, offset_t size) {
@@ -80,19 +73,19 @@ GRIDSAMPLE_INLINE offset_t offset_inside(offset_t offset, offset_t index, offset
   return offset | (offset_t(0) - static_cast<offset_t>(outside));
 }
 
-/// The offsets of an axis' taps.
+/// The offsets of an axis' taps; size + 1 must fit offset_t.
 template <Mode kMode, typename offset_t, typename T, int kTaps>
 GRIDSAMPLE_INLINE void tap_offsets(const AxisTaps<T, kTaps>& taps, offset_t size, offset_t stride,
                                    offset_t (&offset)[kTaps]) {
   if constexpr (kMode == Mode::kBilinear) {
-    const offset_t index = pixel_index(taps.position[0], size);
+    const auto index = static_cast<offset_t>(taps.position[0]);
     const offset_t first = index * stride;
     offset[0] = offset_inside(first, index, size);
     offset[1] = offset_inside(offset_t(first + stride), offset_t(index + 1), size);
   } else {
     GRIDSAMPLE_UNROLL
     for (int k = 0; k < kTaps; ++k) {
-      const offset_t index = pixel_index(taps.position[k], size);
+      const auto index = static_cast<offset_t>(taps.position[k]);
       offset[k] = offset_inside(offset_t(index * stride), index, size);
     }
   }
