@@ -13,11 +13,10 @@ void backward_block(const BackwardParams& params, const View& view,
   using compute_t = typename Tile::compute_t;
   const Geometry& geometry = params.geometry;
   const View& source = params.grad_output;
-  const RowPrefetch prefetch(geometry, std::min(channels, params.piece_channels),
-                             sizeof(compute_t), Pass::kBackward);
+  const RowPrefetch prefetch(geometry, std::min(channels, params.piece_channels), sizeof(compute_t),
+                             Pass::kBackward);
   const int64_t tiles = tile_count(geometry);
-  const bool in_place =
-      source.channel_stride == 1 && source.dtype == kDTypeOf<compute_t>;
+  const bool in_place = source.channel_stride == 1 && source.dtype == kDTypeOf<compute_t>;
   Tile tile;
   TileOffsets located;
   ActiveSamples active;

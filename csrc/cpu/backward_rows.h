@@ -4,7 +4,6 @@
 // of a tile reads each tap's row of the input for grad_grid and adds to its row of grad_input.
 
 #include "rows.h"
-#include "tap_list.h"
 #include "tap_sums.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
@@ -161,8 +160,8 @@ GRIDSAMPLE_INLINE Vector<T, kLanes> sum_lanes(const T (&rows)[kLanes][kLanes]) {
 /// sums[a] = sum over taps of w'_a prod_(b != a) w_b * product, for the kLanes samples from i on.
 template <int kLanes, typename Tile>
 GRIDSAMPLE_INLINE void contract_products(
-    const Tile& tile, int i, const typename Tile::compute_t (&product)[kTapsPerSample<Tile>][kLanes],
-    AxisSums<Tile>& sums) {
+    const Tile& tile, int i,
+    const typename Tile::compute_t (&product)[kTapsPerSample<Tile>][kLanes], AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
   using Lanes = Vector<compute_t, kLanes>;
   const auto row = [&](int kz, int ky, Lanes(&values)[Tile::kTaps]) {
@@ -225,26 +224,13 @@ void backward_wide(const PieceRows<typename scalar::storage_t, typename Tile::co
   }
 }
 
-/// kCount rows, at from(first), from(first + 1), ..., side by side in one vector.
-template <typename scalar, typename compute_t, int kLanes, int kPart, int kCount, typename From>
-GRIDSAMPLE_INLINE Vector<compute_t, kLanes * kCount> load_side_by_side(const From& from,
-                                                                       int first = 0) {
-  if constexpr (kCount == 1) {
-    return load_row_lanes<scalar, compute_t, kLanes, kPart>(from(first));
-  } else {
-    constexpr int kHalf = kCount / 2;
-    return join(load_side_by_side<scalar, compute_t, kLanes, kPart, kHalf>(from, first),
-                load_side_by_side<scalar, compute_t, kLanes, kPart, kHalf>(from, first + kHalf));
-  }
-}
-
 /// grad_image += weight * grad_output for one sample of kPart or kWidth channels.
 template <int kWidth, int kPart, typename Rows, typename Tile>
 GRIDSAMPLE_INLINE void scatter_narrow(const Rows& rows, const TapList<Tile>& taps, int i) {
   using compute_t = typename Tile::compute_t;
   using scalar = ScalarOf<compute_t>;
-  const auto grad = load_row_lanes<scalar, compute_t, kWidth, kPart>(rows.grad_output +
-                                                                     i * rows.grad_stride);
+  const auto grad =
+      load_row_lanes<scalar, compute_t, kWidth, kPart>(rows.grad_output + i * rows.grad_stride);
   GRIDSAMPLE_KEEP_LOOP
   for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
     GRIDSAMPLE_KEEP_LOOP

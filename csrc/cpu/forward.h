@@ -95,7 +95,9 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
   if constexpr (Tile::kTaps == 1) {
     copy_rows(image, tile, begin, end, prefetch, out_row);
   } else {
-    sample_rows<scalar, scalar>(image, tile, 0, tile.count, begin, end, prefetch, out_row);
+    with_taps_for(tile, end - begin, [&](const auto& taps) {
+      sample_rows<scalar, scalar>(image, tile, taps, 0, tile.count, begin, end, prefetch, out_row);
+    });
   }
 }
 
@@ -119,8 +121,7 @@ void forward_nearest_items(const ForwardParams& params, int64_t begin, int64_t e
     const int64_t first_tile = run % runs * params.run_tiles;
     const int64_t last_tile = std::min(first_tile + params.run_tiles, tiles);
     const int64_t first = first_tile * kTileSize;
-    const auto count =
-        static_cast<int>(std::min(last_tile * kTileSize, geometry.samples) - first);
+    const auto count = static_cast<int>(std::min(last_tile * kTileSize, geometry.samples) - first);
     if (run != planned) {
       inside = true;
       for (int64_t t = first_tile; t < last_tile; ++t) {
@@ -222,17 +223,19 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
       fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
                        view);
       locate_samples(geometry, params.output, first, tile.count, located);
-      for (int group = 0; group < tile.count; group += kGroup) {
-        const int last = std::min(group + kGroup, tile.count);
-        for (int64_t c = 0; c < count; c += kMostStaged) {
-          const int64_t staged_channels = std::min(kMostStaged, count - c);
-          sample_rows<scalar, scalar>(
-              packed + c, tile, group, last, 0, staged_channels, prefetch,
-              [&](int i) { return staged + (i - group) * staged_channels; });
-          store_rows(params.output, batch, channel + c, static_cast<int>(staged_channels), located,
-                     group, last, staged, staged_channels);
+      with_taps_for(tile, count, [&](const auto& taps) {
+        for (int group = 0; group < tile.count; group += kGroup) {
+          const int last = std::min(group + kGroup, tile.count);
+          for (int64_t c = 0; c < count; c += kMostStaged) {
+            const int64_t staged_channels = std::min(kMostStaged, count - c);
+            sample_rows<scalar, scalar>(
+                packed + c, tile, taps, group, last, 0, staged_channels, prefetch,
+                [&](int i) { return staged + (i - group) * staged_channels; });
+            store_rows(params.output, batch, channel + c, static_cast<int>(staged_channels),
+                       located, group, last, staged, staged_channels);
+          }
         }
-      }
+      });
     }
   }
 }

@@ -283,8 +283,8 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
     const int64_t input_batch = item / params.slabs / params.channel_blocks;
     const Range channels = block_range(geometry.channels, params.channel_blocks,
                                        item / params.slabs % params.channel_blocks);
-    const Range slab = block_range(geometry.input_size[params.slab_axis], params.slabs,
-                                   item % params.slabs);
+    const Range slab =
+        block_range(geometry.input_size[params.slab_axis], params.slabs, item % params.slabs);
     const bool broadcast = params.input_batch == 1;
     const int64_t batch_begin = broadcast ? 0 : input_batch;
     const int64_t batch_end = broadcast ? geometry.batch : input_batch + 1;

@@ -69,8 +69,8 @@ void pack_image(const View& image, const Geometry& geometry, int64_t batch, int6
   });
 }
 
-/// Zeros the part of a grad_input, whose memory is dense, that a work item owns: some channels of an
-/// image, at the positions `slab` of an axis. By the owner, whose cache then has it.
+/// Zeros the part of a grad_input, whose memory is dense, that a work item owns: some channels of
+/// an image, at the positions `slab` of an axis. By the owner, whose cache then has it.
 template <typename compute_t>
 void zero_part(const View& view, const Geometry& geometry, int64_t batch, Range channels, int axis,
                Range slab) {

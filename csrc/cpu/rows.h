@@ -5,8 +5,7 @@
 // Sums are nested as they are where lanes go over samples (cpu/forward.h), x within y within z, so
 // both ways give the same bits.
 
-#include "tap_tile.h"
-#include "vectors.h"
+#include "tap_list.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -190,37 +189,183 @@ class RowPrefetch {
   int lines_;
 };
 
+/// kCount rows, at from(first), from(first + 1), ..., side by side in one vector.
+template <typename scalar, typename compute_t, int kLanes, int kPart, int kCount, typename From>
+GRIDSAMPLE_INLINE Vector<compute_t, kLanes * kCount> load_side_by_side(const From& from,
+                                                                       int first = 0) {
+  if constexpr (kCount == 1) {
+    return load_row_lanes<scalar, compute_t, kLanes, kPart>(from(first));
+  } else {
+    constexpr int kHalf = kCount / 2;
+    return join(load_side_by_side<scalar, compute_t, kLanes, kPart, kHalf>(from, first),
+                load_side_by_side<scalar, compute_t, kLanes, kPart, kHalf>(from, first + kHalf));
+  }
+}
+
+/// A vector of samples from `first` on, all inside, of rows of kPart or kWidth channels, a fraction
+/// of a vector: a vector holds the rows of several samples.
+template <typename scalar, typename out_scalar, int kWidth, int kPart, typename Tile,
+          typename OutRow>
+GRIDSAMPLE_INLINE void sample_narrow(const typename scalar::storage_t* image, const Tile& tile,
+                                     const TapOffsets<Tile>& taps, int first,
+                                     const OutRow& out_row) {
+  using compute_t = typename Tile::compute_t;
+  constexpr int kLanes = kFullLanes<compute_t>;
+  constexpr int kPer = kLanes / kWidth;
+  using Lanes = Vector<compute_t, kLanes>;
+  GRIDSAMPLE_KEEP_LOOP
+  for (int i = 0; i < kLanes; i += kPer) {
+    const auto add = [&](const compute_t* weight, const Lanes& value, Lanes& sum) {
+      const auto weights = load_vector<compute_t, kLanes>(weight + first);
+      sum = multiply_add_vector<compute_t, kLanes>(
+          repeat_lanes<kWidth, compute_t, kLanes>(weights, i), value, sum);
+    };
+    Lanes sum{};
+    GRIDSAMPLE_UNROLL
+    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+      Lanes sum_z{};
+      GRIDSAMPLE_UNROLL
+      for (int ky = 0; ky < Tile::kTaps; ++ky) {
+        Lanes sum_y{};
+        GRIDSAMPLE_UNROLL
+        for (int kx = 0; kx < Tile::kTaps; ++kx) {
+          const auto row = [&](int s) { return image + taps.offset(kz, ky, kx, first + i + s); };
+          add(tile.axis[0].weight[kx],
+              load_side_by_side<scalar, compute_t, kWidth, kPart, kPer>(row), sum_y);
+        }
+        add(tile.axis[1].weight[ky], sum_y, sum_z);
+      }
+      if constexpr (Tile::kDims == 3) {
+        add(tile.axis[2].weight[kz], sum_z, sum);
+      } else {
+        sum = sum_z;
+      }
+    }
+    auto* out = out_row(first + i);
+    if (kPart == 0 && out_row(first + i + kPer - 1) == out + (kPer - 1) * kWidth) {
+      store_lanes<out_scalar, compute_t, kLanes>(out, sum);
+    } else {
+      alignas(64) compute_t lanes[kLanes];
+      store_vector<compute_t, kLanes>(lanes, sum);
+      GRIDSAMPLE_UNROLL
+      for (int s = 0; s < kPer; ++s) {
+        const auto value = load_vector<compute_t, kWidth>(lanes + s * kWidth);
+        if constexpr (kPart > 0) {
+          store_first_lanes<out_scalar, compute_t, kPart>(out_row(first + i + s), value);
+        } else {
+          store_lanes<out_scalar, compute_t, kWidth>(out_row(first + i + s), value);
+        }
+      }
+    }
+  }
+}
+
+/// Channels [begin, end) of one sample.
+template <typename scalar, typename out_scalar, typename Tile>
+GRIDSAMPLE_INLINE void sample_wide(const typename scalar::storage_t* image, const Tile& tile, int i,
+                                   int64_t begin, int64_t end,
+                                   typename out_scalar::storage_t* out) {
+  using compute_t = typename Tile::compute_t;
+  const bool inside = tile.outside[i] >= 0;
+  for_channel_vectors<compute_t>(begin, end, [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
+    const auto store = [&](int u, const Vector<compute_t, kLanes>& sum) {
+      if constexpr (kPart > 0) {
+        store_first_lanes<out_scalar, compute_t, kPart>(out + c, sum);
+      } else {
+        store_lanes<out_scalar, compute_t, kLanes>(out + c + u * kLanes, sum);
+      }
+    };
+    if (inside) {
+      Vector<compute_t, kLanes> sum[kUnits];
+      sample_row<scalar, kLanes, kUnits, kPart>(image + c, tile, i, sum);
+      GRIDSAMPLE_UNROLL
+      for (int u = 0; u < kUnits; ++u) store(u, sum[u]);
+    } else {
+      alignas(64) compute_t sums[kLanes];
+      GRIDSAMPLE_KEEP_LOOP
+      for (int u = 0; u < kUnits; ++u) {
+        sample_row_at_edge<scalar, kLanes, kPart>(image + c + u * kLanes, tile, i, sums);
+        store(u, load_vector<compute_t, kLanes>(sums));
+      }
+    }
+  });
+}
+
 /// Channels [begin, end) of samples [first, last) of a tile, written to out_row(i) + channel.
 template <typename scalar, typename out_scalar, typename Tile, typename OutRow>
-GRIDSAMPLE_INLINE void sample_rows(const typename scalar::storage_t* image, const Tile& tile,
-                                   int first, int last, int64_t begin, int64_t end,
-                                   const RowPrefetch& prefetch, const OutRow& out_row) {
-  using compute_t = typename Tile::compute_t;
+GRIDSAMPLE_INLINE void sample_wide_rows(const typename scalar::storage_t* image, const Tile& tile,
+                                        int first, int last, int64_t begin, int64_t end,
+                                        const RowPrefetch& prefetch, const OutRow& out_row) {
   for (int i = first; i < last; ++i) {
     prefetch(tile, i, image + begin);
-    const bool inside = tile.outside[i] >= 0;
-    auto* out = out_row(i);
-    for_channel_vectors<compute_t>(begin, end, [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
-      Vector<compute_t, kLanes> sum[kUnits];
-      if (inside) {
-        sample_row<scalar, kLanes, kUnits, kPart>(image + c, tile, i, sum);
-      } else {
-        alignas(64) compute_t sums[kLanes];
-        for (int u = 0; u < kUnits; ++u) {
-          sample_row_at_edge<scalar, kLanes, kPart>(image + c + u * kLanes, tile, i, sums);
-          sum[u] = load_vector<compute_t, kLanes>(sums);
-        }
-      }
-      GRIDSAMPLE_UNROLL
-      for (int u = 0; u < kUnits; ++u) {
-        if constexpr (kPart > 0) {
-          store_first_lanes<out_scalar, compute_t, kPart>(out + c, sum[u]);
-        } else {
-          store_lanes<out_scalar, compute_t, kLanes>(out + c + u * kLanes, sum[u]);
-        }
-      }
-    });
+    sample_wide<scalar, out_scalar>(image, tile, i, begin, end, out_row(i));
   }
+}
+
+template <typename scalar, typename out_scalar, typename Tile, typename OutRow>
+__attribute__((noinline)) void sample_wide_rows_apart(const typename scalar::storage_t* image,
+                                                      const Tile& tile, int first, int last,
+                                                      int64_t begin, int64_t end,
+                                                      const RowPrefetch& prefetch,
+                                                      const OutRow& out_row) {
+  sample_wide_rows<scalar, out_scalar>(image, tile, first, last, begin, end, prefetch, out_row);
+}
+
+/// The same for rows of three or four channels.
+template <typename scalar, typename out_scalar, int kPart, typename Tile, typename OutRow>
+GRIDSAMPLE_INLINE void sample_narrow_rows(const typename scalar::storage_t* image, const Tile& tile,
+                                          const TapOffsets<Tile>& taps, int first, int last,
+                                          int64_t begin, int64_t end, const RowPrefetch& prefetch,
+                                          const OutRow& out_row) {
+  constexpr int kLanes = kFullLanes<typename Tile::compute_t>;
+  int i = first;
+  for (; i + kLanes <= last; i += kLanes) {
+    typename Tile::offset_t outside = 0;
+    for (int l = 0; l < kLanes; ++l) outside |= tile.outside[i + l];
+    if (outside < 0) {
+      sample_wide_rows_apart<scalar, out_scalar>(image, tile, i, i + kLanes, begin, end, prefetch,
+                                                 out_row);
+    } else {
+      for (int l = 0; l < kLanes; ++l) prefetch(tile, i + l, image + begin);
+      sample_narrow<scalar, out_scalar, 4, kPart>(
+          image + begin, tile, taps, i, [&](int sample) { return out_row(sample) + begin; });
+    }
+  }
+  if (i < last) {
+    sample_wide_rows_apart<scalar, out_scalar>(image, tile, i, last, begin, end, prefetch, out_row);
+  }
+}
+
+/// The same for rows of any length. `taps` is TapOffsets if it is three or four: see with_taps_for.
+template <typename scalar, typename out_scalar, typename Tile, typename Taps, typename OutRow>
+GRIDSAMPLE_INLINE void sample_rows(const typename scalar::storage_t* image, const Tile& tile,
+                                   const Taps& taps, int first, int last, int64_t begin,
+                                   int64_t end, const RowPrefetch& prefetch,
+                                   const OutRow& out_row) {
+  if constexpr (std::is_same_v<Taps, TapOffsets<Tile>>) {
+    if (end - begin == 3) {
+      return sample_narrow_rows<scalar, out_scalar, 3>(image, tile, taps, first, last, begin, end,
+                                                       prefetch, out_row);
+    }
+    sample_narrow_rows<scalar, out_scalar, 0>(image, tile, taps, first, last, begin, end, prefetch,
+                                              out_row);
+  } else {
+    sample_wide_rows<scalar, out_scalar>(image, tile, first, last, begin, end, prefetch, out_row);
+  }
+}
+
+/// Whether rows of three or four channels are worth code of their own.
+template <typename Tile>
+constexpr bool kNarrowRows = kFullLanes<typename Tile::compute_t> > 8 &&
+                             std::is_same_v<typename Tile::compute_t, float>&& Tile::kTaps == 2;
+
+/// Calls function(taps) with what sample_rows needs for rows of so many channels.
+template <typename Tile, typename F>
+GRIDSAMPLE_INLINE void with_taps_for(const Tile& tile, int64_t channels, const F& function) {
+  if constexpr (kNarrowRows<Tile>) {
+    if (channels == 3 || channels == 4) return function(TapOffsets<Tile>(tile));
+  }
+  function(nullptr);
 }
 
 GRIDSAMPLE_NAMESPACE_END

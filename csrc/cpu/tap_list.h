@@ -44,23 +44,20 @@ class TapList {
   const Tile& tile_;
 };
 
+/// Offsets alone of few taps.
 template <typename Tile>
-class TapList<Tile, true> {
+class TapOffsets {
  public:
-  using compute_t = typename Tile::compute_t;
   using offset_t = typename Tile::offset_t;
 
-  explicit TapList(const Tile& tile) {
+  explicit TapOffsets(const Tile& tile) {
     const TapList<Tile, false> taps(tile);
     for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
       for (int ky = 0; ky < Tile::kTaps; ++ky) {
         for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          const int t = tap_number<Tile>(kz, ky, kx);
+          offset_t* to = offset_[tap_number<Tile>(kz, ky, kx)];
 #pragma omp simd
-          for (int i = 0; i < kTileSize; ++i) {
-            offset_[t][i] = taps.offset(kz, ky, kx, i);
-            weight_[t][i] = taps.weight(kz, ky, kx, i);
-          }
+          for (int i = 0; i < kTileSize; ++i) to[i] = taps.offset(kz, ky, kx, i);
         }
       }
     }
@@ -72,12 +69,33 @@ class TapList<Tile, true> {
   GRIDSAMPLE_INLINE Vector<offset_t, kLanes> offsets(int kz, int ky, int kx, int i) const {
     return load_vector<offset_t, kLanes>(&offset_[tap_number<Tile>(kz, ky, kx)][i]);
   }
+
+ private:
+  alignas(64) offset_t offset_[kTapsPerSample<Tile>][kTileSize];
+};
+
+template <typename Tile>
+class TapList<Tile, true> : public TapOffsets<Tile> {
+ public:
+  using compute_t = typename Tile::compute_t;
+
+  explicit TapList(const Tile& tile) : TapOffsets<Tile>(tile) {
+    const TapList<Tile, false> taps(tile);
+    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+      for (int ky = 0; ky < Tile::kTaps; ++ky) {
+        for (int kx = 0; kx < Tile::kTaps; ++kx) {
+          compute_t* to = weight_[tap_number<Tile>(kz, ky, kx)];
+#pragma omp simd
+          for (int i = 0; i < kTileSize; ++i) to[i] = taps.weight(kz, ky, kx, i);
+        }
+      }
+    }
+  }
   GRIDSAMPLE_INLINE compute_t weight(int kz, int ky, int kx, int i) const {
     return weight_[tap_number<Tile>(kz, ky, kx)][i];
   }
 
  private:
-  alignas(64) offset_t offset_[kTapsPerSample<Tile>][kTileSize];
   alignas(64) compute_t weight_[kTapsPerSample<Tile>][kTileSize];
 };
 

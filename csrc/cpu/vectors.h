@@ -40,9 +40,10 @@ GRIDSAMPLE_INLINE void store_vector(T* to, const V& vector) {
   std::memcpy(to, &vector, sizeof(vector));
 }
 
+/// The same value in every lane.
 template <typename T, int kLanes>
 GRIDSAMPLE_INLINE Vector<T, kLanes> broadcast(T value) {
-  return Vector<T, kLanes>{} + value;
+  return value - Vector<T, kLanes>{};  // x - 0 is x, so nothing is computed; -0 + 0 is not -0
 }
 
 /// a * b + c, in one rounding where the instruction set has it, like multiply_add.
@@ -188,8 +189,9 @@ GRIDSAMPLE_INLINE void unzip(V low, V high, V& even, V& odd, std::index_sequence
   odd = __builtin_shufflevector(low, high, static_cast<int>(2 * I + 1)...);
 }
 
-/// Of vectors that are blocks of kBlock lanes, each made of groups of kGroup: where a and b have the
-/// groups a0 a1 ..., b0 b1 ... in a block, the sums of their halves, in turn: a0 + ah, b0 + bh, ...
+/// Of vectors that are blocks of kBlock lanes, each made of groups of kGroup: where a and b have
+/// the groups a0 a1 ..., b0 b1 ... in a block, the sums of their halves, in turn: a0 + ah, b0 + bh,
+/// ...
 template <int kBlock, int kGroup, typename V, size_t... I>
 GRIDSAMPLE_INLINE V add_halves(V a, V b, std::index_sequence<I...>) {
   constexpr int kLanes = static_cast<int>(sizeof...(I));
@@ -211,6 +213,15 @@ GRIDSAMPLE_INLINE V add_blocks(V a, V b, std::index_sequence<I...>) {
   };
   return __builtin_shufflevector(a, b, source(static_cast<int>(I), 0)...) +
          __builtin_shufflevector(a, b, source(static_cast<int>(I), 1)...);
+}
+
+/// kTimes copies of each of the lanes from `first` on, side by side, as many as fit.
+template <int kTimes, typename T, int kLanes>
+GRIDSAMPLE_INLINE Vector<T, kLanes> repeat_lanes(const Vector<T, kLanes>& v, int first) {
+  using Index = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>, kLanes>;
+  Index index;
+  for (int l = 0; l < kLanes; ++l) index[l] = l / kTimes;
+  return __builtin_shuffle(v, index + first);
 }
 
 /// One vector of twice the lanes.

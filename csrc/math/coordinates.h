@@ -75,8 +75,8 @@ GRIDSAMPLE_INLINE T clamp(T value, T low, T high) {
 }
 
 /// NaN is read as -1, with slope 0; infinity has slope 0 as well. The result may be infinite, also
-/// because (x + 1) * extent may overflow, but not NaN: infinity * 0, where there is one pixel, gives
-/// that pixel, like -1.
+/// because (x + 1) * extent may overflow, but not NaN: infinity * 0, where there is one pixel,
+/// gives that pixel, like -1.
 template <typename T>
 GRIDSAMPLE_INLINE Coordinate<T> unnormalize(T x, const Axis<T>& axis) {
   const bool finite = x - x == T(0);
@@ -137,8 +137,8 @@ GRIDSAMPLE_INLINE Coordinate<T> clamp_to_image(Coordinate<T> x, const Axis<T>& a
   return {clamp(x.value, T(0), axis.last), select(inside, x.slope, T(0))};
 }
 
-/// The padding rule applied to a coordinate. The result is in [-2, S], so that it can be turned into
-/// an integer, and where it was clamped, it and the next pixel are outside. kFar: see reflect.
+/// The padding rule applied to a coordinate. The result is in [-2, S], so that it can be turned
+/// into an integer, and where it was clamped, it and the next pixel are outside. kFar: see reflect.
 template <Padding kPadding, bool kFar, typename T>
 GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
   if constexpr (kPadding == Padding::kBorder) return clamp_to_image(x, axis);
