@@ -47,10 +47,11 @@ void backward_block(const BackwardParams& params, const View& view,
           backward_rows<scalar, kInput>(rows, tile, taps, prefetch, sums);
           apply_slopes(tile, sums);
           const int64_t piece = (channel + c) / params.piece_channels;
-          if (params.partial != nullptr) {
+          const int64_t of_others = piece - params.group_channels / params.piece_channels;
+          if (of_others >= 0) {
             std::memcpy(
                 static_cast<compute_t*>(params.partial) +
-                    ((piece * geometry.batch + batch) * tiles + t) * Tile::kDims * kTileSize,
+                    ((of_others * geometry.batch + batch) * tiles + t) * Tile::kDims * kTileSize,
                 sums, sizeof(sums));
           } else {
             add_to_grad_grid(geometry, params.grad_grid, batch, first, tile.count, piece == 0,

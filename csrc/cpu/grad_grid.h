@@ -92,6 +92,14 @@ void store_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t gr
   store_coordinates<kDims>(grad_grid, grid_batch * grad_grid.batch_stride, located, sums);
 }
 
+template <typename T, int kDims>
+void load_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
+                    int64_t first, int count, T (&sums)[kDims][kTileSize]) {
+  TileOffsets located;
+  locate_samples(geometry, grad_grid, first, count, located);
+  load_coordinates<kDims>(grad_grid, grid_batch * grad_grid.batch_stride, located, sums);
+}
+
 /// Adds the sums of one piece to those of the pieces before it, which stand in grad_grid itself, of
 /// the compute type.
 template <typename T, int kDims>
@@ -99,11 +107,7 @@ void add_to_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t g
                       int64_t first, int count, bool is_first_piece,
                       const T (&sums)[kDims][kTileSize]) {
   alignas(64) T total[kDims][kTileSize] = {};  // 0 + -0 is 0, here as where partial sums are added
-  if (!is_first_piece) {
-    TileOffsets located;
-    locate_samples(geometry, grad_grid, first, count, located);
-    load_coordinates<kDims>(grad_grid, grid_batch * grad_grid.batch_stride, located, total);
-  }
+  if (!is_first_piece) load_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
   add_sums(total, sums);
   store_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
 }
@@ -173,12 +177,15 @@ void finish_grad_grid_items(const GradGridParams& params, int64_t begin, int64_t
   const auto* partial = static_cast<const Sums*>(params.partial);
   for (int64_t which = begin; which < end; ++which) {
     const int64_t first = which % tiles * kTileSize;
-    alignas(64) Sums total = {};
-    for (int64_t chunk = 0; chunk < params.chunk_groups; ++chunk) {
+    const int count = tile_samples(geometry, first);
+    alignas(64) Sums total = {};  // 0 + -0 is 0, here as where there are no partial sums
+    if (params.has_first_sums) {
+      load_grad_grid(geometry, params.grad_grid, which / tiles, first, count, total);
+    }
+    for (int64_t chunk = 0; chunk < params.partial_sums; ++chunk) {
       add_sums(total, partial[chunk * params.grid_batch * tiles + which]);
     }
-    store_grad_grid(geometry, params.grad_grid, which / tiles, first, tile_samples(geometry, first),
-                    total);
+    store_grad_grid(geometry, params.grad_grid, which / tiles, first, count, total);
   }
 }
 

@@ -6,61 +6,32 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// plane[c][tap] += grad_output[c] * weight, for kGroup channels at once: their read-modify-writes
+/// planes[c][tap] += grad_output[c] * weight, for kGroup channels at once: their read-modify-writes
 /// are independent of each other, while those of one channel wait for the same pixels.
 template <int kGroup, bool kInside, typename Tile>
-void scatter_planes(typename Tile::compute_t* planes, int64_t plane_stride, const Tile& tile,
-                    const ActiveSamples& active,
+void scatter_planes(typename Tile::compute_t* planes, int64_t plane_stride,
+                    const TapList<Tile>& taps, const ActiveSamples& active, bool prefetch,
                     const typename Tile::compute_t (*grad_output)[kTileSize]) {
   using compute_t = typename Tile::compute_t;
-  for (int s = 0; s < active.count; ++s) {
-    const int i = active.index[s];
+  constexpr int kAhead = 48;
+  const auto ask = [&](int i) {
     GRIDSAMPLE_UNROLL
     for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
       GRIDSAMPLE_UNROLL
       for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        const auto weight_yz = row_weight(tile, kz, ky, i);
+        const compute_t* row = planes + taps.offset(kz, ky, 0, i);
         GRIDSAMPLE_UNROLL
-        for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          const auto where = plane_offset(tile, kz, ky, kx, i);
-          if (!kInside && where.outside) continue;
-          const compute_t weight = weight_yz * tile.axis[0].weight[kx][i];
-          GRIDSAMPLE_UNROLL
-          for (int c = 0; c < kGroup; ++c) {
-            compute_t& pixel = planes[c * plane_stride + where.offset];
-            pixel = multiply_add(grad_output[c][i], weight, pixel);
-          }
-        }
+        for (int c = 0; c < kGroup; ++c) GRIDSAMPLE_PREFETCH(row + c * plane_stride);
       }
     }
+  };
+  if (prefetch) {
+    for (int s = 0; s < std::min(kAhead, active.count); ++s) ask(active.index[s]);
   }
-}
-
-/// Asks for the pixels of a plane that a sample will add to.
-template <typename Tile>
-GRIDSAMPLE_INLINE void prefetch_taps(const typename Tile::compute_t* plane,
-                                     const TapList<Tile>& taps, int i) {
-  GRIDSAMPLE_UNROLL
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-    GRIDSAMPLE_UNROLL
-    for (int ky = 0; ky < Tile::kTaps; ++ky) {
-      GRIDSAMPLE_PREFETCH(plane + taps.offset(kz, ky, 0, i));
-    }
-  }
-}
-
-/// plane[tap] += grad_output * weight.
-template <bool kInside, typename Tile>
-void scatter_plane(typename Tile::compute_t* plane, const TapList<Tile>& taps,
-                   const ActiveSamples& active, const typename Tile::compute_t* grad_output) {
-  constexpr int kAhead = 48;
-  for (int s = 0; s < std::min(kAhead, active.count); ++s) {
-    prefetch_taps(plane, taps, active.index[s]);
-  }
+  const int last_ahead = prefetch ? active.count - kAhead : 0;
   for (int s = 0; s < active.count; ++s) {
     const int i = active.index[s];
-    const auto grad = grad_output[i];
-    if (s + kAhead < active.count) prefetch_taps(plane, taps, active.index[s + kAhead]);
+    if (s < last_ahead) ask(active.index[s + kAhead]);
     GRIDSAMPLE_UNROLL
     for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
       GRIDSAMPLE_UNROLL
@@ -69,54 +40,15 @@ void scatter_plane(typename Tile::compute_t* plane, const TapList<Tile>& taps,
         for (int kx = 0; kx < Tile::kTaps; ++kx) {
           const auto offset = taps.offset(kz, ky, kx, i);
           if (!kInside && offset < 0) continue;
-          plane[offset] = multiply_add(grad, taps.weight(kz, ky, kx, i), plane[offset]);
+          const compute_t weight = taps.weight(kz, ky, kx, i);
+          GRIDSAMPLE_UNROLL
+          for (int c = 0; c < kGroup; ++c) {
+            compute_t& pixel = planes[c * plane_stride + offset];
+            pixel = multiply_add(grad_output[c][i], weight, pixel);
+          }
         }
       }
     }
-  }
-}
-
-/// Channels [begin, end) of a tile into planes, one after the other.
-template <typename Tile>
-void scatter_few(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
-                 const TileOffsets& located, int64_t batch, int64_t input_batch, int64_t begin,
-                 int64_t end) {
-  using compute_t = typename Tile::compute_t;
-  const View& source = params.grad_output;
-  const View& target = params.grad_input;
-  const TapList<Tile> taps(tile);
-  alignas(64) compute_t grad_output[kTileSize];
-  for (int64_t c = begin; c < end; ++c) {
-    load_samples(source, batch * source.batch_stride + c * source.channel_stride, located,
-                 grad_output);
-    auto* plane = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride +
-                  c * target.channel_stride;
-    if (tile.inside) {
-      scatter_plane<true>(plane, taps, active, grad_output);
-    } else {
-      scatter_plane<false>(plane, taps, active, grad_output);
-    }
-  }
-}
-
-/// Channels [c, c + kGroup) of a tile into planes.
-template <int kGroup, typename Tile>
-void scatter_group(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
-                   const TileOffsets& located, int64_t batch, int64_t input_batch, int64_t c) {
-  using compute_t = typename Tile::compute_t;
-  const View& source = params.grad_output;
-  const View& target = params.grad_input;
-  alignas(64) compute_t grad_output[kGroup][kTileSize];
-  for (int g = 0; g < kGroup; ++g) {
-    load_samples(source, batch * source.batch_stride + (c + g) * source.channel_stride, located,
-                 grad_output[g]);
-  }
-  auto* planes = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride +
-                 c * target.channel_stride;
-  if (tile.inside) {
-    scatter_planes<kGroup, true>(planes, target.channel_stride, tile, active, grad_output);
-  } else {
-    scatter_planes<kGroup, false>(planes, target.channel_stride, tile, active, grad_output);
   }
 }
 
@@ -125,21 +57,38 @@ template <typename Tile>
 void grad_input_planes(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
                        const TileOffsets& located, int64_t batch, int64_t input_batch,
                        int64_t begin, int64_t end) {
-  // With few taps (a cache's worth) and channels, what taps cost is most of it.
-  if constexpr (kTapsPerSample<Tile> <= 8) {
-    if (params.geometry.channels < 4) {
-      return scatter_few(params, tile, active, located, batch, input_batch, begin, end);
+  using compute_t = typename Tile::compute_t;
+  const View& source = params.grad_output;
+  const View& target = params.grad_input;
+  const TapList<Tile> taps(tile);
+  const bool prefetch =
+      packed_elements(params.geometry, end - begin) * int64_t(sizeof(compute_t)) > kNearBytes;
+  const auto scatter = [&]<int kGroup>(int64_t c) {
+    alignas(64) compute_t grad_output[kGroup][kTileSize];
+    for (int g = 0; g < kGroup; ++g) {
+      load_samples(source, batch * source.batch_stride + (c + g) * source.channel_stride, located,
+                   grad_output[g]);
     }
-  }
+    auto* planes = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride +
+                   c * target.channel_stride;
+    if (tile.inside) {
+      scatter_planes<kGroup, true>(planes, target.channel_stride, taps, active, prefetch,
+                                   grad_output);
+    } else {
+      scatter_planes<kGroup, false>(planes, target.channel_stride, taps, active, prefetch,
+                                    grad_output);
+    }
+  };
   int64_t c = begin;
-  for (; c + 4 <= end; c += 4) {
-    scatter_group<4>(params, tile, active, located, batch, input_batch, c);
+  for (; c + 4 <= end; c += 4) scatter.template operator()<4>(c);
+  switch (end - c) {
+    case 3:
+      return scatter.template operator()<3>(c);
+    case 2:
+      return scatter.template operator()<2>(c);
+    case 1:
+      return scatter.template operator()<1>(c);
   }
-  if (c + 2 <= end) {
-    scatter_group<2>(params, tile, active, located, batch, input_batch, c);
-    c += 2;
-  }
-  if (c < end) scatter_group<1>(params, tile, active, located, batch, input_batch, c);
 }
 
 /// Channels [begin, end) of a tile into rows: channels are innermost in grad_input.

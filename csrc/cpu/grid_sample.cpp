@@ -122,6 +122,8 @@ GradGridParams grad_grid_params(const BackwardCall& call, const Tensor& grad_gri
   params.piece_channels = call.piece;
   params.chunk_groups = 1;
   params.partial = nullptr;
+  params.partial_sums = 0;
+  params.has_first_sums = false;
   return params;
 }
 
@@ -165,17 +167,20 @@ bool compute_together(const BackwardCall& call, Tensor grad_input, Tensor grad_g
   const int64_t workers = std::min(call.threads, items);
   const Scratch scratch(geometry, workers * packed_elements(geometry, call.packed));
   params.scratch = scratch.data();
-  const bool split_sums = grad_grid.defined() && params.groups > 1;
-  const int64_t pieces = ceil_div(geometry.channels, call.piece);
-  const Scratch partial = partial_sums(geometry, split_sums ? pieces : 0, geometry.batch);
-  params.partial = split_sums ? partial.data() : nullptr;
+  const int64_t other_pieces = grad_grid.defined() ? ceil_div(geometry.channels, call.piece) -
+                                                         params.group_channels / call.piece
+                                                   : 0;  // of all groups but the first
+  const Scratch partial =
+      partial_sums(geometry, std::max<int64_t>(other_pieces, 0), geometry.batch);
+  params.partial = partial.data();
   run_items(items, workers, [&](int64_t worker, int64_t begin, int64_t end) {
     active_kernels().backward(params, worker, begin, end);
   });
-  if (split_sums) {
+  if (other_pieces > 0) {
     GradGridParams finish = grad_grid_params(call, grad_grid);
-    finish.chunk_groups = pieces;
     finish.partial = partial.data();
+    finish.partial_sums = other_pieces;
+    finish.has_first_sums = true;
     finish_grad_grid(call, finish);
   }
   return true;
@@ -224,7 +229,10 @@ void compute_grad_grid(const BackwardCall& call, const Tensor& grad_grid) {
   const KernelTable& kernels = kernels_for(geometry, params.input);
   run_items(tiles * params.chunk_groups, call.threads,
             [&](int64_t, int64_t begin, int64_t end) { kernels.grad_grid(params, begin, end); });
-  if (split_sums) finish_grad_grid(call, params);
+  if (split_sums) {
+    params.partial_sums = params.chunk_groups;
+    finish_grad_grid(call, params);
+  }
 }
 
 /// One packed block of channels after the other; threads share the pixels to be packed, then the

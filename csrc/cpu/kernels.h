@@ -71,8 +71,9 @@ constexpr int64_t kMostChunks = 64;
 
 /// Work item = (grid batch, tile, chunk group), the last fastest. With one group the item sums all
 /// chunks and writes grad_grid. With as many groups as chunks the item writes its sums to
-/// `partial`, [chunk][grid batch][tile][axis][kTileSize] of the compute type, and finish_grad_grid
-/// with items (grid batch, tile) adds them up.
+/// `partial`, [chunk][grid batch][tile][axis][kTileSize] of the compute type. finish_grad_grid with
+/// items (grid batch, tile) adds up `partial_sums` of them, to what stands in grad_grid already if
+/// has_first_sums.
 struct GradGridParams {
   Geometry geometry;
   View grad_output;
@@ -83,6 +84,8 @@ struct GradGridParams {
   int64_t piece_channels;
   int64_t chunk_groups;
   void* partial;
+  int64_t partial_sums;
+  bool has_first_sums;
 };
 
 /// One block of channels of one image, packed into rows for all workers to share. Work item of pack
@@ -117,7 +120,8 @@ struct BackwardParams {
   int64_t packed_channels;  // 0: channels are innermost in input and grad_input
   int64_t piece_channels;
   void* scratch;  // packed_elements for each worker
-  void* partial;  // as in GradGridParams, a chunk being a piece; null with one group
+  // As in GradGridParams, of the pieces of all groups but the first, whose sum stands in grad_grid.
+  void* partial;
 };
 
 /// True when offsets within one plane of the view fit 32 bits, two steps past each end included,

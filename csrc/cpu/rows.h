@@ -130,6 +130,9 @@ __attribute__((noinline)) void sample_row_at_edge(const typename scalar::storage
 
 enum class Pass { kForward, kBackward };
 
+/// Smaller images fit the second-level cache and lose by prefetching.
+constexpr int64_t kNearBytes = int64_t(1) << 19;
+
 /// Asks for the rows of a sample before they are needed: where the grid leads is known a tile
 /// ahead, but not to the hardware. Images that fit the second-level cache only lose by it.
 class RowPrefetch {
@@ -182,7 +185,6 @@ class RowPrefetch {
     for (int line = 0; line < kLines; ++line) GRIDSAMPLE_PREFETCH(row + line * kLine);
   }
 
-  static constexpr int64_t kNearBytes = int64_t(1) << 19;
   static constexpr int64_t kLineBytes = 64;
   static constexpr int kMostLines = 4;  // the hardware follows from there
   static constexpr int kDistance = 8;

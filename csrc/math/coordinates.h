@@ -67,6 +67,33 @@ GRIDSAMPLE_INLINE T select(bool condition, T yes, T no) {
 #endif
 }
 
+/// The nearest whole number, halfway to the even one.
+template <typename T>
+GRIDSAMPLE_INLINE T round_half_even(T x) {
+#if defined(__SSE2__) && !defined(__SSE4_1__) && !defined(GRIDSAMPLE_HAS_FMA) && \
+    !defined(__CUDACC__)
+  // No instruction for it, and a call of the C library would keep loops from being vectorised.
+  // From kWhole on there are only whole numbers; adding it rounds the rest away.
+  constexpr T kWhole = T(int64_t(1) << (std::numeric_limits<T>::digits - 1));
+  const T magnitude = std::fabs(x);
+  return select(magnitude < kWhole, std::copysign((magnitude + kWhole) - kWhole, x), x);
+#else
+  return std::rint(x);
+#endif
+}
+
+/// The largest whole number not above x.
+template <typename T>
+GRIDSAMPLE_INLINE T round_down(T x) {
+#if defined(__SSE2__) && !defined(__SSE4_1__) && !defined(GRIDSAMPLE_HAS_FMA) && \
+    !defined(__CUDACC__)
+  const T nearest = round_half_even(x);
+  return select(nearest > x, nearest - T(1), nearest);
+#else
+  return std::floor(x);
+#endif
+}
+
 /// low for NaN.
 template <typename T>
 GRIDSAMPLE_INLINE T clamp(T value, T low, T high) {
@@ -116,12 +143,12 @@ GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
     odd = remainder >= axis.extent;
     remainder = odd ? remainder - axis.extent : remainder;
   } else {
-    T folds = std::floor(distance / axis.extent);
+    T folds = round_down(distance / axis.extent);
     remainder = distance - folds * axis.extent;
     const bool too_many = remainder < T(0);
     folds = select(too_many, folds - T(1), folds);
     remainder = select(too_many, remainder + axis.extent, remainder);
-    odd = folds - std::floor(folds * T(0.5)) * T(2) != T(0);
+    odd = folds - round_down(folds * T(0.5)) * T(2) != T(0);
   }
   const T folded = low + select(odd, axis.extent - remainder, remainder);
   const T slope = select((below < T(0)) != odd, T(-1), T(1));

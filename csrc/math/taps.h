@@ -36,7 +36,7 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
   if constexpr (kMode == Mode::kBicubic) {
     // Padding moves each whole-pixel tap, not the coordinate: the slope is the scale alone.
     const T value = finite(raw.value);
-    const T floor = std::floor(value);
+    const T floor = round_down(value);
     cubic_weights(value - floor, taps.weight, taps.derivative);
     GRIDSAMPLE_UNROLL
     for (int k = 0; k < 4; ++k) {
@@ -46,13 +46,13 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
   } else {
     const Coordinate<T> x = pad<kPadding, kFar>(raw, axis);
     if constexpr (kMode == Mode::kBilinear) {
-      const T floor = std::floor(x.value);
+      const T floor = round_down(x.value);
       linear_weights(x.value - floor, taps.weight, taps.derivative);
       taps.position[0] = floor;
       taps.position[1] = floor + T(1);
       taps.slope = x.slope;
     } else {
-      taps.position[0] = std::rint(x.value);  // half to even
+      taps.position[0] = round_half_even(x.value);
       taps.weight[0] = T(1);
       taps.derivative[0] = T(0);
       taps.slope = T(0);
