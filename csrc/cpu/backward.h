@@ -4,61 +4,70 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// Both gradients for a block of channels: `rows` of the input and of grad_input, addressed by
-/// `view`, for channels [channel, channel + channels) of the images [batch_begin, batch_end).
-template <typename scalar, Mode kMode, bool kInput, bool kGrid, typename Tile>
-void backward_block(const BackwardParams& params, const View& view,
-                    const typename scalar::storage_t* image, typename Tile::compute_t* grad_image,
-                    int64_t channel, int64_t channels, int64_t batch_begin, int64_t batch_end) {
+/// Both gradients for channels [channel, channel + channels) of one tile: `image` and `grad_image`
+/// are rows of the input and of grad_input, from `channel` on.
+template <typename scalar, bool kInput, bool kGrid, typename Tile>
+void backward_tile(const BackwardParams& params, const Tile& tile,
+                   const typename scalar::storage_t* image, typename Tile::compute_t* grad_image,
+                   int64_t channel, int64_t channels, int64_t batch, int64_t t) {
   using compute_t = typename Tile::compute_t;
   const Geometry& geometry = params.geometry;
   const View& source = params.grad_output;
   const RowPrefetch prefetch(geometry, std::min(channels, params.piece_channels), sizeof(compute_t),
                              Pass::kBackward);
-  const int64_t tiles = tile_count(geometry);
   const bool in_place = source.channel_stride == 1 && source.dtype == kDTypeOf<compute_t>;
-  Tile tile;
+  const int64_t first = t * kTileSize;
   TileOffsets located;
+  locate_samples(geometry, source, first, tile.count, located);
+  const TapList<Tile> taps(tile);
   ActiveSamples active;
+  if constexpr (!kGrid) list_active<1>(tile, active);
   alignas(64) AxisSums<Tile> sums;
   alignas(64) compute_t staged[kTileSize * kMostPieceChannels];
+  for (int64_t c = 0; c < channels; c += params.piece_channels) {
+    const int count = static_cast<int>(std::min(params.piece_channels, channels - c));
+    PieceRows<typename scalar::storage_t, compute_t> rows{
+        kGrid ? image + c : nullptr, kInput ? grad_image + c : nullptr, staged, count, count};
+    if (in_place && located.even) {
+      rows.grad_output = static_cast<const compute_t*>(source.data) + batch * source.batch_stride +
+                         located.first + channel + c;
+      rows.grad_stride = located.step;
+    } else {
+      load_rows(source, batch, channel + c, count, located, staged, count);
+    }
+    if constexpr (!kGrid) {
+      scatter_rows(rows, tile, taps, active, prefetch);
+    } else {
+      backward_rows<scalar, kInput>(rows, tile, taps, prefetch, sums);
+      apply_slopes(tile, sums);
+      const int64_t piece = (channel + c) / params.piece_channels;
+      const int64_t of_others = piece - params.group_channels / params.piece_channels;
+      if (of_others >= 0) {
+        const int64_t which = (of_others * geometry.batch + batch) * tile_count(geometry) + t;
+        std::memcpy(static_cast<compute_t*>(params.partial) + which * Tile::kDims * kTileSize, sums,
+                    sizeof(sums));
+      } else {
+        add_to_grad_grid(geometry, params.grad_grid, batch, first, tile.count, piece == 0, sums);
+      }
+    }
+  }
+}
+
+/// Both gradients for channels [channel, channel + channels) of the images [batch_begin,
+/// batch_end): `rows` of the input and of grad_input, addressed by `view`.
+template <typename scalar, Mode kMode, bool kInput, bool kGrid, typename Tile>
+void backward_block(const BackwardParams& params, const View& view,
+                    const typename scalar::storage_t* image, typename Tile::compute_t* grad_image,
+                    int64_t channel, int64_t channels, int64_t batch_begin, int64_t batch_end) {
+  const Geometry& geometry = params.geometry;
+  Tile tile;
   for (int64_t batch = batch_begin; batch < batch_end; ++batch) {
-    for (int64_t t = 0; t < tiles; ++t) {
+    for (int64_t t = 0; t < tile_count(geometry); ++t) {
       const int64_t first = t * kTileSize;
       fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
                        view);
-      locate_samples(geometry, source, first, tile.count, located);
-      const TapList<Tile> taps(tile);
-      if constexpr (!kGrid) list_active<1>(tile, active);
-      for (int64_t c = 0; c < channels; c += params.piece_channels) {
-        const int count = static_cast<int>(std::min(params.piece_channels, channels - c));
-        PieceRows<typename scalar::storage_t, compute_t> rows{
-            kGrid ? image + c : nullptr, kInput ? grad_image + c : nullptr, staged, count, count};
-        if (in_place && located.even) {
-          rows.grad_output = static_cast<const compute_t*>(source.data) +
-                             batch * source.batch_stride + located.first + channel + c;
-          rows.grad_stride = located.step;
-        } else {
-          load_rows(source, batch, channel + c, count, located, staged, count);
-        }
-        if constexpr (!kGrid) {
-          scatter_rows(rows, tile, taps, active, prefetch);
-        } else {
-          backward_rows<scalar, kInput>(rows, tile, taps, prefetch, sums);
-          apply_slopes(tile, sums);
-          const int64_t piece = (channel + c) / params.piece_channels;
-          const int64_t of_others = piece - params.group_channels / params.piece_channels;
-          if (of_others >= 0) {
-            std::memcpy(
-                static_cast<compute_t*>(params.partial) +
-                    ((of_others * geometry.batch + batch) * tiles + t) * Tile::kDims * kTileSize,
-                sums, sizeof(sums));
-          } else {
-            add_to_grad_grid(geometry, params.grad_grid, batch, first, tile.count, piece == 0,
-                             sums);
-          }
-        }
-      }
+      backward_tile<scalar, kInput, kGrid>(params, tile, image, grad_image, channel, channels,
+                                           batch, t);
     }
   }
 }

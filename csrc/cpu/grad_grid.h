@@ -132,12 +132,25 @@ void sum_chunk(const GradGridParams& params, const Tile& tile, const TileOffsets
   apply_slopes(tile, sums);
 }
 
+/// The gradient of one tile, summed over all chunks.
+template <typename scalar, typename Tile>
+void sum_chunks(const GradGridParams& params, const Tile& tile, int64_t grid_batch, int64_t first,
+                AxisSums<Tile>& total) {
+  TileOffsets located;
+  locate_samples(params.geometry, params.grad_output, first, tile.count, located);
+  alignas(64) AxisSums<Tile> sums;
+  for (auto& axis : total) fill_rest(axis, 0, typename Tile::compute_t(0));
+  for (int64_t chunk = 0; chunk < grad_grid_chunks(params); ++chunk) {
+    sum_chunk<scalar>(params, tile, located, grid_batch, chunk, sums);
+    add_sums(total, sums);
+  }
+}
+
 template <typename scalar, Mode kMode, typename Tile>
 void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
   using compute_t = typename Tile::compute_t;
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
-  const int64_t chunks = grad_grid_chunks(params);
   Tile tile;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
@@ -159,12 +172,8 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
                       (chunk * params.grid_batch * tiles + which) * Tile::kDims * kTileSize,
                   sums, sizeof(sums));
     } else {
-      alignas(64) AxisSums<Tile> total = {};
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-        sum_chunk<scalar>(params, tile, located, grid_batch, chunk, sums);
-        add_sums(total, sums);
-      }
-      store_grad_grid(geometry, params.grad_grid, grid_batch, first, count, total);
+      sum_chunks<scalar>(params, tile, grid_batch, first, sums);
+      store_grad_grid(geometry, params.grad_grid, grid_batch, first, count, sums);
     }
   }
 }

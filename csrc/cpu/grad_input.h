@@ -110,23 +110,35 @@ void grad_input_rows(const GradInputParams& params, const Tile& tile, const Acti
   }
 }
 
+/// How the taps of a tile lie to a slab.
+struct SlabReach {
+  bool any;      // some may lie inside
+  bool crosses;  // some may lie in other slabs
+};
+
+inline SlabReach reach_into(const GradInputParams& params, Range slab, int64_t batch, int64_t t) {
+  if (params.slabs == 1) return {true, false};
+  const TapRange& range = params.ranges[batch * tile_count(params.geometry) + t];
+  return {range.first < slab.end && range.last >= slab.begin,
+          range.first < slab.begin || range.last >= slab.end};
+}
+
+template <typename Tile>
+void restrict_to_slab(const GradInputParams& params, Range slab, Tile& tile) {
+  restrict_taps(tile, params.slab_axis, slab.begin, slab.end,
+                params.grad_input.stride[params.slab_axis]);
+}
+
 /// The taps of a tile inside a slab. False if there are none for sure.
 template <Mode kMode, typename Tile>
 bool plan_in_slab(const GradInputParams& params, Range slab, int64_t batch, int64_t t, Tile& tile) {
   const Geometry& geometry = params.geometry;
+  const SlabReach reach = reach_into(params, slab, batch, t);
+  if (!reach.any) return false;
   const int64_t first = t * kTileSize;
-  bool crosses = false;  // the slab's ends
-  if (params.slabs > 1) {
-    const TapRange& range = params.ranges[batch * tile_count(geometry) + t];
-    if (range.first >= slab.end || range.last < slab.begin) return false;
-    crosses = range.first < slab.begin || range.last >= slab.end;
-  }
   fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
                    params.grad_input);
-  if (crosses) {
-    restrict_taps(tile, params.slab_axis, slab.begin, slab.end,
-                  params.grad_input.stride[params.slab_axis]);
-  }
+  if (reach.crosses) restrict_to_slab(params, slab, tile);
   return true;
 }
 
@@ -157,18 +169,18 @@ struct PixelList {
 };
 
 /// planes[c][pixel] += grad_output[c], for kGroup channels at once.
-template <int kGroup, typename Tile>
+template <int kGroup, bool kPrefetch, typename Tile>
 void add_to_pixels(typename Tile::compute_t* planes, int64_t plane_stride,
                    const PixelList<Tile>& list,
                    const typename Tile::compute_t* const (&grad_output)[kGroup]) {
   constexpr int kAhead = 32;
   for (int s = 0; s < list.count; ++s) {
     const auto offset = list.offset[s];
-    const auto ahead = list.offset[std::min(s + kAhead, list.count - 1)];
     const auto i = list.sample[s];
+    [[maybe_unused]] const auto ahead = list.offset[std::min(s + kAhead, list.count - 1)];
     GRIDSAMPLE_UNROLL
     for (int c = 0; c < kGroup; ++c) {
-      GRIDSAMPLE_PREFETCH(planes + c * plane_stride + ahead);
+      if constexpr (kPrefetch) GRIDSAMPLE_PREFETCH(planes + c * plane_stride + ahead);
       planes[c * plane_stride + offset] += grad_output[c][i];
     }
   }
@@ -211,13 +223,40 @@ void grad_input_nearest(const GradInputParams& params, Range slab, int64_t batch
     const auto add = [&]<int kGroup>(int64_t c) {
       const compute_t* grad_output[kGroup];
       for (int g = 0; g < kGroup; ++g) grad_output[g] = load_channel(c + g, staged[g]);
-      add_to_pixels(static_cast<compute_t*>(target.data) + input_batch * target.batch_stride +
-                        c * target.channel_stride,
-                    target.channel_stride, list, grad_output);
+      auto* planes = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride +
+                     c * target.channel_stride;
+      if (packed_elements(geometry, kGroup) * int64_t(sizeof(compute_t)) > kNearBytes) {
+        add_to_pixels<kGroup, true>(planes, target.channel_stride, list, grad_output);
+      } else {
+        add_to_pixels<kGroup, false>(planes, target.channel_stride, list, grad_output);
+      }
     };
     int64_t c = channels.begin;
     for (; c + 4 <= channels.end; c += 4) add.template operator()<4>(c);
     for (; c < channels.end; ++c) add.template operator()<1>(c);
+  }
+}
+
+/// Channels of a tile into grad_input.
+template <typename Tile>
+void grad_input_tile(const GradInputParams& params, const Tile& tile, int64_t batch,
+                     int64_t input_batch, int64_t t, Range channels) {
+  TileOffsets located;
+  ActiveSamples active;
+  locate_samples(params.geometry, params.grad_output, t * kTileSize, tile.count, located);
+  const bool rows = params.grad_input.channel_stride == 1 && params.geometry.channels > 1;
+  // Four channels at once are strands enough, and rows take the samples in order.
+  if (params.geometry.channels < 4 && !rows) {
+    list_active<8>(tile, active);
+  } else {
+    list_active<1>(tile, active);
+  }
+  if (rows) {
+    grad_input_rows(params, tile, active, located, batch, input_batch, channels.begin,
+                    channels.end);
+  } else {
+    grad_input_planes(params, tile, active, located, batch, input_batch, channels.begin,
+                      channels.end);
   }
 }
 
@@ -226,8 +265,6 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
   const Geometry& geometry = params.geometry;
   const bool rows = params.grad_input.channel_stride == 1 && geometry.channels > 1;
   Tile tile;
-  TileOffsets located;
-  ActiveSamples active;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t input_batch = item / params.slabs / params.channel_blocks;
     const Range channels = block_range(geometry.channels, params.channel_blocks,
@@ -248,20 +285,7 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
       }
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
         if (!plan_in_slab<kMode>(params, slab, batch, t, tile)) continue;
-        locate_samples(geometry, params.grad_output, t * kTileSize, tile.count, located);
-        // Four channels at once are strands enough, and rows take the samples in order.
-        if (geometry.channels < 4 && !rows) {
-          list_active<8>(tile, active);
-        } else {
-          list_active<1>(tile, active);
-        }
-        if (rows) {
-          grad_input_rows(params, tile, active, located, batch, input_batch, channels.begin,
-                          channels.end);
-        } else {
-          grad_input_planes(params, tile, active, located, batch, input_batch, channels.begin,
-                            channels.end);
-        }
+        grad_input_tile(params, tile, batch, input_batch, t, channels);
       }
     }
   }

@@ -186,8 +186,10 @@ bool compute_together(const BackwardCall& call, Tensor grad_input, Tensor grad_g
   return true;
 }
 
-/// Threads share the channels and parts of the image.
-void compute_grad_input(const BackwardCall& call, Tensor grad_input) {
+/// Where grad_input goes, cut into blocks of channels and slabs. `ranges` has to outlive the
+/// result.
+GradInputParams grad_input_params(const BackwardCall& call, const Tensor& grad_input,
+                                  std::vector<TapRange>& ranges) {
   const Geometry& geometry = call.geometry;
   GradInputParams params;
   params.geometry = geometry;
@@ -200,18 +202,63 @@ void compute_grad_input(const BackwardCall& call, Tensor grad_input) {
   params.channel_blocks = split.channel_blocks;
   params.slabs = split.slabs;
   params.slab_axis = split.slab_axis;
-  const KernelTable& kernels = kernels_for(geometry, params.grad_input);
-  std::vector<TapRange> ranges;
   if (params.slabs > 1) {
     const int64_t tiles = geometry.batch * tile_count(geometry);
     ranges.resize(static_cast<size_t>(tiles));
     params.ranges = ranges.data();
     run_items(tiles, call.threads, [&](int64_t, int64_t begin, int64_t end) {
-      kernels.slab_ranges(params, begin, end);
+      kernels_for(geometry, params.grad_input).slab_ranges(params, begin, end);
     });
+    params.slabs *= finer_slabs(ranges, geometry.input_size[params.slab_axis], params.slabs);
   }
-  run_items(params.input_batch * split.channel_blocks * split.slabs, call.threads,
-            [&](int64_t, int64_t begin, int64_t end) { kernels.grad_input(params, begin, end); });
+  return params;
+}
+
+/// Threads share the channels and parts of the image.
+void compute_grad_input(const BackwardCall& call, const GradInputParams& params) {
+  run_items(params.input_batch * params.channel_blocks * params.slabs, call.threads,
+            [&](int64_t, int64_t begin, int64_t end) {
+              kernels_for(call.geometry, params.grad_input).grad_input(params, begin, end);
+            });
+}
+
+/// Both gradients where threads share parts of the image, each with all its channels. False if that
+/// cannot be; then nothing has been written.
+bool compute_in_slabs(const BackwardCall& call, const GradInputParams& to_input,
+                      const Tensor& grad_grid) {
+  const Geometry& geometry = call.geometry;
+  BackwardSlabParams params;
+  params.grad_input = to_input;
+  params.grad_grid = grad_grid_params(call, grad_grid);
+  BackwardParams& rows = params.rows;
+  rows.geometry = geometry;
+  rows.grad_output = to_input.grad_output;
+  rows.input = params.grad_grid.input;
+  rows.grid = to_input.grid;
+  rows.grad_input = to_input.grad_input;
+  rows.grad_grid = params.grad_grid.grad_grid;
+  rows.input_batch = to_input.input_batch;
+  rows.groups = 1;
+  rows.group_channels = ceil_div(geometry.channels, call.piece) * call.piece;
+  rows.packed_channels = 0;
+  rows.piece_channels = call.piece;
+  rows.scratch = nullptr;
+  rows.partial = nullptr;
+  const bool input_is_rows = rows.input.channel_stride == 1;
+  const bool same_layout =
+      (geometry.channels == 1 || input_is_rows == (rows.grad_input.channel_stride == 1)) &&
+      same_spatial_strides(rows.input, rows.grad_input, geometry);
+  const bool grid_is_broadcast = call.grid.size(0) != geometry.batch;
+  if (to_input.channel_blocks > 1 || !same_layout || grid_is_broadcast ||
+      grad_grid_pieces(params.grad_grid) > kMostChunks ||
+      !has_narrow_offsets(geometry, rows.input)) {
+    return false;
+  }
+  run_items(to_input.input_batch * to_input.slabs, call.threads,
+            [&](int64_t, int64_t begin, int64_t end) {
+              active_kernels().backward_slabs(params, begin, end);
+            });
+  return true;
 }
 
 /// Threads share the samples, and the channels where the samples are few.
@@ -294,7 +341,15 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
   const bool wants_any = output_mask[0] || wants_grid;
   if (!no_samples && wants_any &&
       !compute_together(call, grad_input, wants_grid ? grad_grid : Tensor())) {
-    if (output_mask[0]) compute_grad_input(call, grad_input);
+    if (output_mask[0]) {
+      std::vector<TapRange> ranges;
+      const GradInputParams params = grad_input_params(call, grad_input, ranges);
+      if (wants_grid && call.packed == 0 && compute_in_slabs(call, params, grad_grid)) {
+        wants_grid = false;
+      } else {
+        compute_grad_input(call, params);
+      }
+    }
     if (wants_grid && call.packed > 0) {
       compute_grad_grid_packed(call, grad_grid);
     } else if (wants_grid) {

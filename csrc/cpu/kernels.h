@@ -124,6 +124,15 @@ struct BackwardParams {
   void* partial;
 };
 
+/// Both gradients at once, divided as grad_input is. Work item = (input batch, slab). A tile's
+/// grad_grid is computed by the slab that its taps lie in; if they lie in several or none, the
+/// tiles are dealt out to the slabs in turn.
+struct BackwardSlabParams {
+  GradInputParams grad_input;  // one channel block
+  GradGridParams grad_grid;    // lanes over samples; one chunk group
+  BackwardParams rows;         // lanes over channels; one group, not packed
+};
+
 /// True when offsets within one plane of the view fit 32 bits, two steps past each end included,
 /// with room for a float that rounds up. Only the baseline has kernels for wider ones: such planes
 /// take gigabytes.
@@ -142,6 +151,7 @@ struct KernelTable {
   void (*forward)(const ForwardParams&, int64_t begin, int64_t end);
   void (*forward_packed)(const ForwardParams&, int64_t worker, int64_t begin, int64_t end);
   void (*backward)(const BackwardParams&, int64_t worker, int64_t begin, int64_t end);
+  void (*backward_slabs)(const BackwardSlabParams&, int64_t begin, int64_t end);
   void (*pack)(const PackedBlockParams&, int64_t begin, int64_t end);
   void (*grad_grid_packed)(const PackedBlockParams&, int64_t begin, int64_t end);
   void (*slab_ranges)(const GradInputParams&, int64_t begin, int64_t end);
@@ -167,6 +177,11 @@ struct Range {
 /// Part `index` of `parts` nearly equal parts of [0, size).
 inline Range block_range(int64_t size, int64_t parts, int64_t index) {
   return {size * index / parts, size * (index + 1) / parts};
+}
+
+/// Which of the parts has element `at`.
+inline int64_t block_of(int64_t size, int64_t parts, int64_t at) {
+  return ((at + 1) * parts - 1) / size;
 }
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <vector>
 
 #include "kernels.h"
 
@@ -178,6 +179,23 @@ inline GradInputSplit split_grad_input(const Geometry& geometry, int64_t input_b
     }
   }
   return best;
+}
+
+/// Into how many parts each slab may be cut, so that a thread that is held up does not hold up the
+/// others: as long as few tiles reach into several slabs.
+inline int64_t finer_slabs(const std::vector<TapRange>& ranges, int64_t size, int64_t slabs) {
+  constexpr double kMostCrossing = 0.3;  // slab ends in a tile's range, on average
+  double reached = 0;
+  for (const TapRange& range : ranges) {
+    reached += static_cast<double>(std::max<int64_t>(range.last - range.first, 0));
+  }
+  const double ends_per_slab =
+      reached / static_cast<double>(ranges.size()) / static_cast<double>(size);
+  for (const int64_t parts : {4, 2}) {
+    const int64_t finer = slabs * parts;
+    if (finer <= size && ends_per_slab * static_cast<double>(finer) <= kMostCrossing) return parts;
+  }
+  return 1;
 }
 
 }  // namespace gridsample_ext
