@@ -1,6 +1,7 @@
 #pragma once
 
 #include "grad_grid.h"
+#include "zeros.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -58,7 +59,8 @@ void backward_tile(const BackwardParams& params, const Tile& tile,
 template <typename scalar, Mode kMode, bool kInput, bool kGrid, typename Tile>
 void backward_block(const BackwardParams& params, const View& view,
                     const typename scalar::storage_t* image, typename Tile::compute_t* grad_image,
-                    int64_t channel, int64_t channels, int64_t batch_begin, int64_t batch_end) {
+                    Zeros<typename Tile::compute_t>* zeros, int64_t channel, int64_t channels,
+                    int64_t batch_begin, int64_t batch_end) {
   const Geometry& geometry = params.geometry;
   Tile tile;
   for (int64_t batch = batch_begin; batch < batch_end; ++batch) {
@@ -66,10 +68,12 @@ void backward_block(const BackwardParams& params, const View& view,
       const int64_t first = t * kTileSize;
       fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
                        view);
+      if constexpr (kInput) zeros->reach(tile, view);
       backward_tile<scalar, kInput, kGrid>(params, tile, image, grad_image, channel, channels,
                                            batch, t);
     }
   }
+  if constexpr (kInput) zeros->finish();
 }
 
 /// A block whose channels are planes in memory. grad_input is summed as rows in the scratch, then
@@ -91,13 +95,15 @@ void backward_packed_block(const BackwardParams& params, int64_t worker, int64_t
     planes = static_cast<compute_t*>(params.grad_input.data) +
              input_batch * params.grad_input.batch_stride + channel * plane;
     packed = planes;
-    std::memset(scratch, 0, static_cast<size_t>(plane * channels) * sizeof(compute_t));
   }
   if constexpr (kGrid) {
     pack_image(params.input, geometry, input_batch, channel, static_cast<int>(channels), packed);
   }
+  const int outermost = geometry.dims - 1;
+  Zeros<compute_t> zeros(scratch, geometry, channels, channels, 1, outermost,
+                         {0, geometry.input_size[outermost]});
   backward_block<scalar, kMode, kInput, kGrid, Tile>(
-      params, packed_view(packed, geometry, channels), packed, scratch, channel, channels,
+      params, packed_view(packed, geometry, channels), packed, scratch, &zeros, channel, channels,
       batch_begin, batch_end);
   if constexpr (kInput) {
     transpose_to_planes<scalar>(scratch, channels, static_cast<int>(channels), plane, planes,
@@ -131,11 +137,12 @@ void backward_items(const BackwardParams& params, int64_t worker, int64_t begin,
       if constexpr (kInput) {
         grad_image = static_cast<compute_t*>(params.grad_input.data) +
                      input_batch * params.grad_input.batch_stride + channel;
-        zero_part<compute_t>(params.grad_input, geometry, input_batch, {channel, channel_end}, 0,
-                             {0, geometry.input_size[0]});
       }
+      const int outermost = geometry.dims - 1;
+      Zeros<compute_t> zeros(params.grad_input, geometry, input_batch, {channel, channel_end},
+                             outermost, {0, geometry.input_size[outermost]});
       backward_block<scalar, kMode, kInput, kGrid, Tile>(params, params.input, image, grad_image,
-                                                         channel, channel_end - channel,
+                                                         &zeros, channel, channel_end - channel,
                                                          batch_begin, batch_end);
     }
   }

@@ -39,8 +39,8 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
                         input_batch * by_rows.input.batch_stride;
     auto* grad_image = static_cast<compute_t*>(by_rows.grad_input.data) +
                        input_batch * by_rows.grad_input.batch_stride;
-    zero_part<compute_t>(to_input.grad_input, geometry, input_batch, {0, channels},
-                         to_input.slab_axis, slab);
+    Zeros<compute_t> zeros(to_input.grad_input, geometry, input_batch, {0, channels},
+                           to_input.slab_axis, slab);
     for (int64_t batch = batch_begin; batch < batch_end; ++batch) {
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
         const SlabReach reach = reach_into(to_input, slab, batch, t);
@@ -49,6 +49,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
         const int64_t first = t * kTileSize;
         fill_taps<kMode>(tile, geometry, to_input.grid, batch, first, tile_samples(geometry, first),
                          to_input.grad_input);
+        if (reach.any) zeros.reach(tile, to_input.grad_input);
         if (rows && owned && !reach.crosses) {
           backward_tile<scalar, true, true>(by_rows, tile, image, grad_image, 0, channels, batch,
                                             t);
@@ -66,6 +67,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
         }
       }
     }
+    zeros.finish();
   }
 }
 

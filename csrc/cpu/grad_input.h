@@ -3,6 +3,7 @@
 #include "backward_rows.h"
 #include "dispatch.h"
 #include "pack.h"
+#include "zeros.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -274,20 +275,23 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
     const bool broadcast = params.input_batch == 1;
     const int64_t batch_begin = broadcast ? 0 : input_batch;
     const int64_t batch_end = broadcast ? geometry.batch : input_batch + 1;
-    zero_part<typename Tile::compute_t>(params.grad_input, geometry, input_batch, channels,
-                                        params.slab_axis, slab);
+    Zeros<typename Tile::compute_t> zeros(params.grad_input, geometry, input_batch, channels,
+                                          params.slab_axis, slab);
     for (int64_t batch = batch_begin; batch < batch_end; ++batch) {
       if constexpr (kMode == Mode::kNearest) {
         if (!rows) {
+          zeros.finish();  // too little is done for a sample to zero by the tile
           grad_input_nearest<kMode, Tile>(params, slab, batch, input_batch, channels);
           continue;
         }
       }
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
         if (!plan_in_slab<kMode>(params, slab, batch, t, tile)) continue;
+        zeros.reach(tile, params.grad_input);
         grad_input_tile(params, tile, batch, input_batch, t, channels);
       }
     }
+    zeros.finish();
   }
 }
 
@@ -305,7 +309,7 @@ void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end
     load_grid<Tile>(geometry, params.grid, item / tiles, first, count, values);
     fill_axis_taps<kMode>(tile, geometry, params.slab_axis, values[params.slab_axis],
                           params.grad_input);
-    const TapRange range = tap_range(tile.axis[params.slab_axis], count);
+    const TapRange range = tap_range(tile.axis[params.slab_axis]);
     params.ranges[item] = {range.first / stride, range.last < 0 ? -1 : range.last / stride};
   }
 }

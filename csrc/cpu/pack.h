@@ -69,36 +69,6 @@ void pack_image(const View& image, const Geometry& geometry, int64_t batch, int6
   });
 }
 
-/// Zeros the part of a grad_input, whose memory is dense, that a work item owns: some channels of
-/// an image, at the positions `slab` of an axis. By the owner, whose cache then has it.
-template <typename compute_t>
-void zero_part(const View& view, const Geometry& geometry, int64_t batch, Range channels, int axis,
-               Range slab) {
-  int64_t inner = 1;
-  int64_t outer = 1;
-  for (int a = 0; a < axis; ++a) inner *= geometry.input_size[a];
-  for (int a = axis + 1; a < geometry.dims; ++a) outer *= geometry.input_size[a];
-  const int64_t step = inner * geometry.input_size[axis];
-  const int64_t first = inner * slab.begin;
-  const int64_t run = inner * (slab.end - slab.begin);
-  auto* image = static_cast<compute_t*>(view.data) + batch * view.batch_stride;
-  const int64_t width = channels.end - channels.begin;
-  for (int64_t o = 0; o < outer; ++o) {
-    const int64_t pixel = o * step + first;
-    if (view.channel_stride != 1 || geometry.channels == 1) {
-      for (int64_t c = channels.begin; c < channels.end; ++c) {
-        std::fill_n(image + c * view.channel_stride + pixel, run, compute_t(0));
-      }
-    } else if (width == geometry.channels) {
-      std::fill_n(image + pixel * width, run * width, compute_t(0));
-    } else {
-      for (int64_t p = pixel; p < pixel + run; ++p) {
-        std::fill_n(image + p * geometry.channels + channels.begin, width, compute_t(0));
-      }
-    }
-  }
-}
-
 /// A packed image, as a view: rows of `width` channels, of one image.
 inline View packed_view(void* rows, const Geometry& geometry, int64_t width) {
   View view;

@@ -176,18 +176,20 @@ void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t b
 
 /// The offsets between which the taps of a tile lie on one axis.
 template <typename AxisTile>
-TapRange tap_range(const AxisTile& axis, int count) {
+TapRange tap_range(const AxisTile& axis) {
   using offset_t = typename AxisTile::offset_t;
-  offset_t low = std::numeric_limits<offset_t>::max();
-  offset_t high = -1;
+  using unsigned_t = std::make_unsigned_t<offset_t>;
+  unsigned_t low = std::numeric_limits<unsigned_t>::max();  // kOutside, too
+  offset_t high = kOutside;
   for (const auto& offset : axis.offset) {
 #pragma omp simd reduction(min : low) reduction(max : high)
-    for (int i = 0; i < count; ++i) {
-      low = std::min(low, offset[i] < 0 ? std::numeric_limits<offset_t>::max() : offset[i]);
-      high = std::max(high, offset[i]);
+    for (int i = 0; i < kTileSize; ++i) {
+      const auto as_unsigned = static_cast<unsigned_t>(offset[i]);
+      low = as_unsigned < low ? as_unsigned : low;
+      high = offset[i] > high ? offset[i] : high;
     }
   }
-  return {low, high};
+  return {high < 0 ? std::numeric_limits<int64_t>::max() : static_cast<int64_t>(low), high};
 }
 
 /// Declares all taps outside that do not fall into [begin, end) on one axis.
