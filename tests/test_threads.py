@@ -55,6 +55,23 @@ def test_bitwise_equal(case, shape, dtype, layout):
             samples.assert_bitwise_equal(actual, values)
 
 
+@pytest.mark.parametrize("case", samples.cases(padding_mode="zeros", align_corners=False), ids=str)
+@pytest.mark.parametrize("C", [3, 16, 33])
+def test_expanded_tensors(case, C):
+    """A grid or an input that is expanded over the batch is not one of batch 1."""
+    shape = samples.Shape("", C=C, size=(5, 16, 16), out=(5, 64, 64), N_input=1, N_grid=1)
+    one_input, one_grid = samples.sample(case, shape, torch.float32, torch.float32)
+    input, grid = (t.expand(2, *t.shape[1:]) for t in (one_input, one_grid))
+    grad_output = samples.grad_like(input, grid)
+    for tensors in ((input, grid), (one_input, grid), (input, one_grid)):
+        torch.set_num_threads(1)
+        expected = results(case, grad_output, *(t.contiguous() for t in tensors))
+        for threads in (1, *THREADS):
+            torch.set_num_threads(threads)
+            for actual, values in zip(results(case, grad_output, *tensors), expected, strict=True):
+                samples.assert_bitwise_equal(actual, values)
+
+
 @pytest.mark.parametrize("case", samples.cases(padding_mode="zeros", align_corners=True), ids=str)
 def test_repeatable(case):
     torch.set_num_threads(3)

@@ -42,7 +42,7 @@ void backward_tile(const BackwardParams& params, const Tile& tile,
       backward_rows<scalar, kInput>(rows, tile, taps, prefetch, sums);
       apply_slopes(tile, sums);
       const int64_t piece = (channel + c) / params.piece_channels;
-      const int64_t of_others = piece - params.group_channels / params.piece_channels;
+      const int64_t of_others = piece - ceil_div(params.group_channels, params.piece_channels);
       if (of_others >= 0) {
         const int64_t which = (of_others * geometry.batch + batch) * tile_count(geometry) + t;
         std::memcpy(static_cast<compute_t*>(params.partial) + which * Tile::kDims * kTileSize, sums,

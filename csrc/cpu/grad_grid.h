@@ -206,15 +206,14 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
   const View view = packed_view(params.packed, geometry, params.channels);
   const RowPrefetch prefetch(geometry, std::min(params.channels, params.piece_channels),
                              sizeof(compute_t), Pass::kBackward);
-  const int64_t grid_batch = params.grid.batch_stride == 0 ? 0 : params.batch;
   Tile tile;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
   alignas(64) compute_t grad_output[kTileSize * kMostPieceChannels];
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item * kTileSize;
-    fill_taps<kMode>(tile, geometry, params.grid, grid_batch, first, tile_samples(geometry, first),
-                     view);
+    fill_taps<kMode>(tile, geometry, params.grid, params.batch, first,
+                     tile_samples(geometry, first), view);
     locate_samples(geometry, params.grad_output, first, tile.count, located);
     const TapList<Tile> taps(tile);
     for (int64_t c = 0; c < params.channels; c += params.piece_channels) {
@@ -225,7 +224,7 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
           {static_cast<const compute_t*>(params.packed) + c, nullptr, grad_output, count, count},
           tile, taps, prefetch, sums);
       apply_slopes(tile, sums);
-      add_to_grad_grid(geometry, params.grad_grid, grid_batch, first, tile.count,
+      add_to_grad_grid(geometry, params.grad_grid, params.batch, first, tile.count,
                        params.first && c == 0, sums);
     }
   }
@@ -234,9 +233,9 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
 void pack(const PackedBlockParams& params, int64_t begin, int64_t end) {
   const auto run = [&]<typename compute_t>() {
     for (int64_t part = begin; part < end; ++part) {
-      pack_image(params.input, params.geometry, params.input.batch_stride == 0 ? 0 : params.batch,
-                 params.channel, static_cast<int>(params.channels),
-                 static_cast<compute_t*>(params.packed), part, params.parts);
+      pack_image(params.input, params.geometry, params.batch, params.channel,
+                 static_cast<int>(params.channels), static_cast<compute_t*>(params.packed), part,
+                 params.parts);
     }
   };
   dispatch_compute(params.geometry, run);

@@ -78,6 +78,8 @@ struct BackwardCall {
   const Tensor& input;
   const Tensor& grid;
   const Geometry& geometry;
+  // By its size: a grid expanded over the batch has a gradient for each image.
+  bool grid_is_broadcast = grid.size(0) != geometry.batch;
   int64_t threads = useful_threads(geometry);
   // Blocks are turned back into planes: not for gradients that are channels-last.
   int64_t packed = prefers_channels_last(input)
@@ -135,8 +137,7 @@ bool same_spatial_strides(const View& a, const View& b, const Geometry& geometry
 /// or blocks of channels are enough to share. False if not; then nothing has been written.
 bool compute_together(const BackwardCall& call, Tensor grad_input, Tensor grad_grid) {
   const Geometry& geometry = call.geometry;
-  const bool grid_is_broadcast = call.grid.size(0) != geometry.batch;
-  if (grid_is_broadcast) return false;
+  if (call.grid_is_broadcast) return false;
   BackwardParams params;
   params.geometry = geometry;
   params.grad_output = image_view(call.grad_output, geometry);
@@ -167,9 +168,10 @@ bool compute_together(const BackwardCall& call, Tensor grad_input, Tensor grad_g
   const int64_t workers = std::min(call.threads, items);
   const Scratch scratch(geometry, workers * packed_elements(geometry, call.packed));
   params.scratch = scratch.data();
+  // Of all groups but the first.
   const int64_t other_pieces = grad_grid.defined() ? ceil_div(geometry.channels, call.piece) -
-                                                         params.group_channels / call.piece
-                                                   : 0;  // of all groups but the first
+                                                         ceil_div(params.group_channels, call.piece)
+                                                   : 0;
   const Scratch partial =
       partial_sums(geometry, std::max<int64_t>(other_pieces, 0), geometry.batch);
   params.partial = partial.data();
@@ -248,8 +250,7 @@ bool compute_in_slabs(const BackwardCall& call, const GradInputParams& to_input,
   const bool same_layout =
       (geometry.channels == 1 || input_is_rows == (rows.grad_input.channel_stride == 1)) &&
       same_spatial_strides(rows.input, rows.grad_input, geometry);
-  const bool grid_is_broadcast = call.grid.size(0) != geometry.batch;
-  if (to_input.channel_blocks > 1 || !same_layout || grid_is_broadcast ||
+  if (to_input.channel_blocks > 1 || !same_layout || call.grid_is_broadcast ||
       grad_grid_pieces(params.grad_grid) > kMostChunks ||
       !has_narrow_offsets(geometry, rows.input)) {
     return false;
@@ -296,13 +297,12 @@ void compute_grad_grid_packed(const BackwardCall& call, const Tensor& grad_grid)
   params.parts = call.threads;
   const Scratch scratch(geometry, packed_elements(geometry, call.packed));
   params.packed = scratch.data();
-  const bool grid_is_broadcast = call.grid.size(0) != geometry.batch;
   for (int64_t batch = 0; batch < geometry.batch; ++batch) {
     for (int64_t c = 0; c < geometry.channels; c += call.packed) {
       params.batch = batch;
       params.channel = c;
       params.channels = std::min(call.packed, geometry.channels - c);
-      params.first = c == 0 && (batch == 0 || !grid_is_broadcast);
+      params.first = c == 0 && (batch == 0 || !call.grid_is_broadcast);
       run_items(params.parts, call.threads, [&](int64_t, int64_t begin, int64_t end) {
         active_kernels().pack(params, begin, end);
       });
