@@ -54,16 +54,16 @@ void backward_tile(const BackwardParams& params, const Tile& tile,
   }
 }
 
-/// Both gradients for channels [channel, channel + channels) of the images [batch_begin,
-/// batch_end): `rows` of the input and of grad_input, addressed by `view`.
+/// Both gradients for channels [channel, channel + channels) of the images `batches`:
+/// rows of the input and of grad_input, addressed by `view`.
 template <typename scalar, Mode kMode, bool kInput, bool kGrid, typename Tile>
 void backward_block(const BackwardParams& params, const View& view,
                     const typename scalar::storage_t* image, typename Tile::compute_t* grad_image,
                     Zeros<typename Tile::compute_t>* zeros, int64_t channel, int64_t channels,
-                    int64_t batch_begin, int64_t batch_end) {
+                    Range batches) {
   const Geometry& geometry = params.geometry;
   Tile tile;
-  for (int64_t batch = batch_begin; batch < batch_end; ++batch) {
+  for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
     for (int64_t t = 0; t < tile_count(geometry); ++t) {
       const int64_t first = t * kTileSize;
       fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
@@ -81,8 +81,7 @@ void backward_block(const BackwardParams& params, const View& view,
 /// wanted, the input is packed into the scratch.
 template <Mode kMode, bool kInput, bool kGrid, typename Tile>
 void backward_packed_block(const BackwardParams& params, int64_t worker, int64_t input_batch,
-                           int64_t channel, int64_t channels, int64_t batch_begin,
-                           int64_t batch_end) {
+                           int64_t channel, int64_t channels, Range batches) {
   using compute_t = typename Tile::compute_t;
   using scalar = ScalarOf<compute_t>;
   const Geometry& geometry = params.geometry;
@@ -104,7 +103,7 @@ void backward_packed_block(const BackwardParams& params, int64_t worker, int64_t
                          {0, geometry.input_size[outermost]});
   backward_block<scalar, kMode, kInput, kGrid, Tile>(
       params, packed_view(packed, geometry, channels), packed, scratch, &zeros, channel, channels,
-      batch_begin, batch_end);
+      batches);
   if constexpr (kInput) {
     transpose_to_planes<scalar>(scratch, channels, static_cast<int>(channels), plane, planes,
                                 plane);
@@ -119,15 +118,13 @@ void backward_items(const BackwardParams& params, int64_t worker, int64_t begin,
     const int64_t input_batch = item / params.groups;
     const int64_t channel = item % params.groups * params.group_channels;
     const int64_t channel_end = std::min(geometry.channels, channel + params.group_channels);
-    const bool broadcast = params.input_batch == 1;
-    const int64_t batch_begin = broadcast ? 0 : input_batch;
-    const int64_t batch_end = broadcast ? geometry.batch : input_batch + 1;
+    const Range batches = batches_of(geometry, params.input_batch, input_batch);
     if (params.packed_channels > 0) {
       if constexpr (std::is_same_v<scalar, ScalarOf<compute_t>>) {
         for (int64_t c = channel; c < channel_end; c += params.packed_channels) {
           backward_packed_block<kMode, kInput, kGrid, Tile>(
               params, worker, input_batch, c, std::min(params.packed_channels, channel_end - c),
-              batch_begin, batch_end);
+              batches);
         }
       }
     } else {
@@ -141,9 +138,8 @@ void backward_items(const BackwardParams& params, int64_t worker, int64_t begin,
       const int outermost = geometry.dims - 1;
       Zeros<compute_t> zeros(params.grad_input, geometry, input_batch, {channel, channel_end},
                              outermost, {0, geometry.input_size[outermost]});
-      backward_block<scalar, kMode, kInput, kGrid, Tile>(params, params.input, image, grad_image,
-                                                         &zeros, channel, channel_end - channel,
-                                                         batch_begin, batch_end);
+      backward_block<scalar, kMode, kInput, kGrid, Tile>(
+          params, params.input, image, grad_image, &zeros, channel, channel_end - channel, batches);
     }
   }
 }

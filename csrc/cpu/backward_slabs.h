@@ -25,23 +25,21 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
   const BackwardParams& by_rows = params.rows;
   const Geometry& geometry = to_input.geometry;
   const int64_t channels = geometry.channels;
-  const bool rows = by_rows.input.channel_stride == 1 && channels >= kLeastRowChannels;
+  const bool rows = has_rows(geometry, by_rows.input);
   Tile tile;
   alignas(64) AxisSums<Tile> sums;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t input_batch = item / to_input.slabs;
     const int64_t s = item % to_input.slabs;
     const Range slab = block_range(geometry.input_size[to_input.slab_axis], to_input.slabs, s);
-    const bool broadcast = to_input.input_batch == 1;
-    const int64_t batch_begin = broadcast ? 0 : input_batch;
-    const int64_t batch_end = broadcast ? geometry.batch : input_batch + 1;
+    const Range batches = batches_of(geometry, to_input.input_batch, input_batch);
     const auto* image = static_cast<const typename scalar::storage_t*>(by_rows.input.data) +
                         input_batch * by_rows.input.batch_stride;
     auto* grad_image = static_cast<compute_t*>(by_rows.grad_input.data) +
                        input_batch * by_rows.grad_input.batch_stride;
     Zeros<compute_t> zeros(to_input.grad_input, geometry, input_batch, {0, channels},
                            to_input.slab_axis, slab);
-    for (int64_t batch = batch_begin; batch < batch_end; ++batch) {
+    for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
         const SlabReach reach = reach_into(to_input, slab, batch, t);
         const bool owned = owns_tile(to_input, s, batch, t);

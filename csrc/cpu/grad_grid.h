@@ -121,7 +121,7 @@ void sum_chunk(const GradGridParams& params, const Tile& tile, const TileOffsets
   for (int64_t piece = pieces.begin; piece < pieces.end; ++piece) {
     const int64_t batch = params.grid_batch == 1 ? piece / pieces_per_image(params) : grid_batch;
     const Range channels = channels_of_piece(params, piece);
-    if (params.input.channel_stride == 1 && params.geometry.channels >= kLeastRowChannels) {
+    if (has_rows(params.geometry, params.input)) {
       alignas(64) AxisSums<Tile> of_piece;
       differentiate_rows<scalar>(params, tile, located, batch, channels, of_piece);
       add_sums(sums, of_piece);

@@ -245,7 +245,7 @@ void grad_input_tile(const GradInputParams& params, const Tile& tile, int64_t ba
   TileOffsets located;
   ActiveSamples active;
   locate_samples(params.geometry, params.grad_output, t * kTileSize, tile.count, located);
-  const bool rows = params.grad_input.channel_stride == 1 && params.geometry.channels > 1;
+  const bool rows = has_rows(params.geometry, params.grad_input);
   // Four channels at once are strands enough, and rows take the samples in order.
   if (params.geometry.channels < 4 && !rows) {
     list_active<8>(tile, active);
@@ -264,7 +264,7 @@ void grad_input_tile(const GradInputParams& params, const Tile& tile, int64_t ba
 template <Mode kMode, typename Tile>
 void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
-  const bool rows = params.grad_input.channel_stride == 1 && geometry.channels > 1;
+  const bool rows = has_rows(geometry, params.grad_input);
   Tile tile;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t input_batch = item / params.slabs / params.channel_blocks;
@@ -272,12 +272,10 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
                                        item / params.slabs % params.channel_blocks);
     const Range slab =
         block_range(geometry.input_size[params.slab_axis], params.slabs, item % params.slabs);
-    const bool broadcast = params.input_batch == 1;
-    const int64_t batch_begin = broadcast ? 0 : input_batch;
-    const int64_t batch_end = broadcast ? geometry.batch : input_batch + 1;
+    const Range batches = batches_of(geometry, params.input_batch, input_batch);
     Zeros<typename Tile::compute_t> zeros(params.grad_input, geometry, input_batch, channels,
                                           params.slab_axis, slab);
-    for (int64_t batch = batch_begin; batch < batch_end; ++batch) {
+    for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       if constexpr (kMode == Mode::kNearest) {
         if (!rows) {
           zeros.finish();  // too little is done for a sample to zero by the tile

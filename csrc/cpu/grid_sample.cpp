@@ -150,8 +150,7 @@ bool compute_together(const BackwardCall& call, Tensor grad_input, Tensor grad_g
   params.piece_channels = call.piece;
   if (call.packed == 0) {
     const View& rows = grad_input.defined() ? params.grad_input : params.input;
-    if (params.input.channel_stride != 1 || rows.channel_stride != 1 ||
-        geometry.channels < kLeastRowChannels ||
+    if (!has_rows(geometry, params.input) || !has_rows(geometry, rows) ||
         !same_spatial_strides(params.input, rows, geometry) ||
         !has_narrow_offsets(geometry, params.input)) {
       return false;
@@ -246,10 +245,8 @@ bool compute_in_slabs(const BackwardCall& call, const GradInputParams& to_input,
   rows.piece_channels = call.piece;
   rows.scratch = nullptr;
   rows.partial = nullptr;
-  const bool input_is_rows = rows.input.channel_stride == 1;
-  const bool same_layout =
-      (geometry.channels == 1 || input_is_rows == (rows.grad_input.channel_stride == 1)) &&
-      same_spatial_strides(rows.input, rows.grad_input, geometry);
+  const bool same_layout = has_rows(geometry, rows.input) == has_rows(geometry, rows.grad_input) &&
+                           same_spatial_strides(rows.input, rows.grad_input, geometry);
   if (to_input.channel_blocks > 1 || !same_layout || call.grid_is_broadcast ||
       grad_grid_pieces(params.grad_grid) > kMostChunks ||
       !has_narrow_offsets(geometry, rows.input)) {

@@ -160,19 +160,25 @@ struct KernelTable {
   void (*finish_grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
 };
 
-/// With fewer channels than this, channels-last images are read with lanes over samples too.
-constexpr int64_t kLeastRowChannels = 2;
-
-/// Whether lanes go over channels in the forward pass.
+/// Whether lanes can go over channels: they are innermost in memory, and there are several.
+inline bool has_rows(const Geometry& geometry, const View& image) {
+  return image.channel_stride == 1 && geometry.channels > 1;
+}
 inline bool reads_rows(const ForwardParams& params) {
-  return params.input.channel_stride == 1 && params.output.channel_stride == 1 &&
-         params.geometry.channels >= kLeastRowChannels;
+  return has_rows(params.geometry, params.input) && has_rows(params.geometry, params.output);
 }
 
 struct Range {
   int64_t begin;
   int64_t end;
 };
+
+/// The images of the batch that read image `input_batch` of the input, or add to its gradient: all
+/// of them, if the input is broadcast.
+inline Range batches_of(const Geometry& geometry, int64_t input_batches, int64_t input_batch) {
+  if (input_batches == 1) return {0, geometry.batch};
+  return {input_batch, input_batch + 1};
+}
 
 /// Part `index` of `parts` nearly equal parts of [0, size).
 inline Range block_range(int64_t size, int64_t parts, int64_t index) {

@@ -16,6 +16,20 @@ constexpr int tap_number(int kz, int ky, int kx) {
   return (kz * Tile::kTaps + ky) * Tile::kTaps + kx;
 }
 
+/// values[tap][i] = value(kz, ky, kx, i) for all samples of a tile.
+template <typename Tile, typename T, typename F>
+GRIDSAMPLE_INLINE void fill_per_tap(T (&values)[kTapsPerSample<Tile>][kTileSize], const F& value) {
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    for (int ky = 0; ky < Tile::kTaps; ++ky) {
+      for (int kx = 0; kx < Tile::kTaps; ++kx) {
+        T* to = values[tap_number<Tile>(kz, ky, kx)];
+#pragma omp simd
+        for (int i = 0; i < kTileSize; ++i) to[i] = value(kz, ky, kx, i);
+      }
+    }
+  }
+}
+
 /// Few taps (a cache's worth) are put together for the whole tile, lanes over samples, many when
 /// they are asked for. Offsets are negative outside.
 template <typename Tile, bool kFew = kTapsPerSample<Tile> <= 8>
@@ -52,15 +66,8 @@ class TapOffsets {
 
   explicit TapOffsets(const Tile& tile) {
     const TapList<Tile, false> taps(tile);
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-      for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          offset_t* to = offset_[tap_number<Tile>(kz, ky, kx)];
-#pragma omp simd
-          for (int i = 0; i < kTileSize; ++i) to[i] = taps.offset(kz, ky, kx, i);
-        }
-      }
-    }
+    fill_per_tap<Tile>(offset_,
+                       [&](int kz, int ky, int kx, int i) { return taps.offset(kz, ky, kx, i); });
   }
   GRIDSAMPLE_INLINE offset_t offset(int kz, int ky, int kx, int i) const {
     return offset_[tap_number<Tile>(kz, ky, kx)][i];
@@ -81,15 +88,8 @@ class TapList<Tile, true> : public TapOffsets<Tile> {
 
   explicit TapList(const Tile& tile) : TapOffsets<Tile>(tile) {
     const TapList<Tile, false> taps(tile);
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-      for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          compute_t* to = weight_[tap_number<Tile>(kz, ky, kx)];
-#pragma omp simd
-          for (int i = 0; i < kTileSize; ++i) to[i] = taps.weight(kz, ky, kx, i);
-        }
-      }
-    }
+    fill_per_tap<Tile>(weight_,
+                       [&](int kz, int ky, int kx, int i) { return taps.weight(kz, ky, kx, i); });
   }
   GRIDSAMPLE_INLINE compute_t weight(int kz, int ky, int kx, int i) const {
     return weight_[tap_number<Tile>(kz, ky, kx)][i];

@@ -18,8 +18,7 @@ class Zeros {
       : Zeros(static_cast<compute_t*>(view.data) + batch * view.batch_stride +
                   channels.begin * view.channel_stride,
               geometry, channels.end - channels.begin,
-              view.channel_stride == 1 && geometry.channels > 1 ? geometry.channels : 1,
-              view.channel_stride, axis, slab) {}
+              has_rows(geometry, view) ? geometry.channels : 1, view.channel_stride, axis, slab) {}
 
   /// Channels `channels` from `image` on, pixels `pixel_stride` apart (rows), or 1 (planes).
   Zeros(compute_t* image, const Geometry& geometry, int64_t channels, int64_t pixel_stride,
