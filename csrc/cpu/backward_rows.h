@@ -9,7 +9,7 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 template <typename Tile>
-using AxisSums = typename Tile::compute_t[Tile::kDims][kTileSize];
+using AxisSums = typename Tile::compute_t[Tile::kDims][Tile::kSize];
 
 /// Rows of the channels of one piece: `channels` of them, in the input (storage type), in
 /// grad_input (compute type) and of the tile's samples in grad_output, `grad_stride` apart.

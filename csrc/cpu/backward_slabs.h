@@ -5,63 +5,78 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// Whether a slab is the one that computes a tile's grad_grid.
-inline bool owns_tile(const GradInputParams& params, int64_t slab, int64_t batch, int64_t t) {
-  if (params.slabs == 1) return true;
-  const int64_t size = params.geometry.input_size[params.slab_axis];
-  const TapRange& range = params.ranges[batch * tile_count(params.geometry) + t];
-  int64_t owner = t % params.slabs;
-  if (range.first <= range.last) {
-    const int64_t first = block_of(size, params.slabs, range.first);
-    if (first == block_of(size, params.slabs, range.last)) owner = first;
-  }
-  return owner == slab;
+/// Whether slab number `index` is the one that computes a tile's grad_grid: the one in which its
+/// taps begin, unless they are spread over more than a slab, or there are none.
+inline bool owns_tile(const GradInputParams& params, Range slab, int64_t index, int64_t t,
+                      const TapRange& range) {
+  const int64_t length = params.geometry.input_size[params.slab_axis];
+  const bool spread = (range.last - range.first) * params.slabs > length;
+  if (spread || range.first > range.last) return t % params.slabs == index;
+  return range.first >= slab.begin && range.first < slab.end;
 }
 
-template <typename scalar, Mode kMode, typename Tile>
+/// `Tile` is a whole tile where lanes go over channels (kRows), or a part of one.
+template <typename scalar, bool kRows, Mode kMode, typename Tile>
 void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_t end) {
   using compute_t = typename Tile::compute_t;
   const GradInputParams& to_input = params.grad_input;
-  const BackwardParams& by_rows = params.rows;
+  const GradGridParams& to_grid = params.grad_grid;
   const Geometry& geometry = to_input.geometry;
-  const int64_t channels = geometry.channels;
-  const bool rows = has_rows(geometry, by_rows.input);
+  const Range channels{0, geometry.channels};
   Tile tile;
+  TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t input_batch = item / to_input.slabs;
     const int64_t s = item % to_input.slabs;
     const Range slab = block_range(geometry.input_size[to_input.slab_axis], to_input.slabs, s);
     const Range batches = batches_of(geometry, to_input.input_batch, input_batch);
-    const auto* image = static_cast<const typename scalar::storage_t*>(by_rows.input.data) +
-                        input_batch * by_rows.input.batch_stride;
-    auto* grad_image = static_cast<compute_t*>(by_rows.grad_input.data) +
-                       input_batch * by_rows.grad_input.batch_stride;
-    Zeros<compute_t> zeros(to_input.grad_input, geometry, input_batch, {0, channels},
-                           to_input.slab_axis, slab);
+    Zeros<compute_t> zeros(to_input.grad_input, geometry, input_batch, channels, to_input.slab_axis,
+                           slab);
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
-        const SlabReach reach = reach_into(to_input, slab, batch, t);
-        const bool owned = owns_tile(to_input, s, batch, t);
+        const TapRange& range = range_of_tile(to_input, batch, t);
+        const SlabReach reach = reach_into(to_input, slab, range);
+        const bool owned = owns_tile(to_input, slab, s, t, range);
         if (!reach.any && !owned) continue;
-        const int64_t first = t * kTileSize;
-        fill_taps<kMode>(tile, geometry, to_input.grid, batch, first, tile_samples(geometry, first),
-                         to_input.grad_input);
-        if (reach.any) zeros.reach(tile, to_input.grad_input);
-        if (rows && owned && !reach.crosses) {
-          backward_tile<scalar, true, true>(by_rows, tile, image, grad_image, 0, channels, batch,
-                                            t);
-          continue;
-        }
-        if (owned && rows) {
-          backward_tile<scalar, false, true>(by_rows, tile, image, nullptr, 0, channels, batch, t);
-        } else if (owned) {
-          sum_chunks<scalar>(params.grad_grid, tile, batch, first, sums);
-          store_grad_grid(geometry, params.grad_grid.grad_grid, batch, first, tile.count, sums);
-        }
-        if (reach.any) {
-          if (reach.crosses) restrict_to_slab(to_input, slab, tile);
-          grad_input_tile(to_input, tile, batch, input_batch, t, {0, channels});
+        if (reach.any) zeros.reach(range.last);
+        const int64_t tile_end = t * kTileSize + tile_samples(geometry, t * kTileSize);
+        for (int64_t first = t * kTileSize; first < tile_end; first += Tile::kSize) {
+          const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
+          fill_taps<kMode>(tile, geometry, to_input.grid, batch, first, count, to_input.grad_input);
+          if constexpr (kRows) {
+            const BackwardParams& rows = params.rows;
+            const auto* image = static_cast<const typename scalar::storage_t*>(rows.input.data) +
+                                input_batch * rows.input.batch_stride;
+            auto* grad_image = static_cast<compute_t*>(rows.grad_input.data) +
+                               input_batch * rows.grad_input.batch_stride;
+            if (owned && !reach.crosses) {
+              backward_tile<scalar, true, true>(rows, tile, image, grad_image, 0, geometry.channels,
+                                                batch, t);
+              continue;
+            }
+            if (owned) {
+              backward_tile<scalar, false, true>(rows, tile, image, nullptr, 0, geometry.channels,
+                                                 batch, t);
+            }
+            if (!reach.any) continue;
+            restrict_to_slab(to_input, slab, tile);
+            locate_samples(geometry, to_input.grad_output, first, count, located);
+            grad_input_rows(to_input, tile, located, batch, input_batch, channels);
+          } else {
+            TapRows<Tile> rows(tile, to_input.grad_input.stride[0]);
+            if (owned) {
+              sum_chunks<scalar>(to_grid, tile, rows, batch, first, sums);
+              store_grad_grid(geometry, to_grid.grad_grid, batch, first, count, sums);
+            }
+            if (!reach.any) continue;
+            if (reach.crosses) {
+              restrict_to_slab(to_input, slab, tile);
+              rows = TapRows<Tile>(tile, to_input.grad_input.stride[0]);
+            }
+            locate_samples(geometry, to_input.grad_output, first, count, located);
+            grad_input_planes(to_input, tile, rows, located, batch, input_batch, channels);
+          }
         }
       }
     }
@@ -75,7 +90,11 @@ void backward_slabs(const BackwardSlabParams& params, int64_t begin, int64_t end
   dispatch_types(geometry, input.dtype, [&]<typename scalar, typename compute_t>() {
     dispatch_narrow_tile<true, compute_t>(geometry, [&]<Mode kMode, typename Tile>() {
       if constexpr (kMode != Mode::kNearest) {
-        backward_slab_items<scalar, kMode, Tile>(params, begin, end);
+        if (has_rows(geometry, input)) {
+          backward_slab_items<scalar, true, kMode, Tile>(params, begin, end);
+        } else {
+          backward_slab_items<scalar, false, kMode, typename Tile::Part>(params, begin, end);
+        }
       }
     });
   });

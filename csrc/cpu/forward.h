@@ -7,18 +7,16 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// out[i] = sum over taps of weight * pixel, for every lane of the tile.
+/// out[i] = sum over taps of weight * pixel, for every lane of the part.
 template <typename scalar, typename Tile>
 void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
-                  const typename PlanePixels<scalar, Tile>::Layout& layout,
-                  typename Tile::compute_t* out) {
+                  const TapRows<Tile>& rows, typename scalar::storage_t* out) {
   using compute_t = typename Tile::compute_t;
   using Pixels = PlanePixels<scalar, Tile>;
   constexpr int kLanes = Pixels::kLanes;
   for (int i = 0; i < tile.count; i += kLanes) {
-    Pixels::prefetch(plane, tile, i + 4 * kLanes);
-    const Pixels pixels(plane, tile, layout, i);
-    store_vector<compute_t, kLanes>(out + i, interpolate<kLanes>(tile, i, pixels));
+    const Pixels pixels(plane, tile, rows, i);
+    store_lanes<scalar, compute_t, kLanes>(out + i, interpolate<kLanes>(tile, i, pixels));
   }
 }
 
@@ -66,19 +64,29 @@ void copy_rows(const storage_t* image, const Tile& tile, int64_t begin, int64_t 
   }
 }
 
-/// Channels [begin, end) of a tile, lanes over samples.
+/// Channels of a part, lanes over samples.
 template <typename scalar, typename Tile>
 void forward_planes(const ForwardParams& params, const Tile& tile, const TileOffsets& located,
-                    int64_t batch, int64_t begin, int64_t end) {
+                    int64_t batch, Range channels) {
+  using storage_t = typename scalar::storage_t;
   const View& input = params.input;
   const View& output = params.output;
-  const auto* image =
-      static_cast<const typename scalar::storage_t*>(input.data) + batch * input.batch_stride;
-  const typename PlanePixels<scalar, Tile>::Layout layout(tile, input.stride[0]);
-  alignas(64) typename Tile::compute_t out[kTileSize];
-  for (int64_t c = begin; c < end; ++c) {
-    sample_plane<scalar>(image + c * input.channel_stride, tile, layout, out);
-    store_samples(output, batch * output.batch_stride + c * output.channel_stride, located, out);
+  const auto* image = static_cast<const storage_t*>(input.data) + batch * input.batch_stride;
+  auto* output_image = static_cast<storage_t*>(output.data) + batch * output.batch_stride;
+  const TapRows<Tile> rows(tile, input.stride[0]);
+  const bool in_place = located.even && located.step == 1 && located.count == Tile::kSize;
+  alignas(64) storage_t staged[Tile::kSize];
+  for (int64_t c = channels.begin; c < channels.end; ++c) {
+    const auto* plane = image + c * input.channel_stride;
+    auto* out = output_image + c * output.channel_stride;
+    prefetch_plane(plane, rows);
+    if (in_place) {
+      prefetch_next_result(out + located.first, Tile::kSize, 1);
+      sample_plane<scalar>(plane, tile, rows, out + located.first);
+    } else {
+      sample_plane<scalar>(plane, tile, rows, staged);
+      for (int i = 0; i < located.count; ++i) out[located.at(i)] = staged[i];
+    }
   }
 }
 
@@ -165,33 +173,33 @@ void forward_nearest_items(const ForwardParams& params, int64_t begin, int64_t e
   }
 }
 
-template <typename scalar, Mode kMode, typename Tile>
+/// `Tile` is a whole tile where lanes go over channels (kRows), or a part of one.
+template <typename scalar, bool kRows, Mode kMode, typename Tile>
 void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
-  const bool rows = reads_rows(params);
-  if constexpr (kMode == Mode::kNearest) {
-    if (!rows) return forward_nearest_items<scalar, kMode, Tile>(params, begin, end);
-  }
   Tile tile;
   TileOffsets located;
   int64_t planned = -1;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t block = item % params.channel_blocks;
     const int64_t which = item / params.channel_blocks;
     const int64_t batch = which / tiles;
-    const int64_t first = which % tiles * kTileSize;
-    const int count = tile_samples(geometry, first);
-    if (which != planned) {
-      fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.input);
-      locate_samples(geometry, params.output, first, count, located);
-      planned = which;
-    }
-    const Range channels = block_range(geometry.channels, params.channel_blocks, block);
-    if (rows) {
-      forward_rows<scalar>(params, tile, located, batch, channels.begin, channels.end);
-    } else if constexpr (kMode != Mode::kNearest) {
-      forward_planes<scalar>(params, tile, located, batch, channels.begin, channels.end);
+    const int64_t tile_first = which % tiles * kTileSize;
+    const int64_t tile_end = tile_first + tile_samples(geometry, tile_first);
+    const Range channels =
+        block_range(geometry.channels, params.channel_blocks, item % params.channel_blocks);
+    for (int64_t first = tile_first; first < tile_end; first += Tile::kSize) {
+      if (!kRows || which != planned) {
+        const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
+        fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.input);
+        locate_samples(geometry, params.output, first, count, located);
+        planned = which;
+      }
+      if constexpr (kRows) {
+        forward_rows<scalar>(params, tile, located, batch, channels.begin, channels.end);
+      } else {
+        forward_planes<scalar>(params, tile, located, batch, channels);
+      }
     }
   }
 }
@@ -250,10 +258,16 @@ void forward_packed(const ForwardParams& params, int64_t worker, int64_t begin, 
 
 void forward(const ForwardParams& params, int64_t begin, int64_t end) {
   dispatch_types(params.geometry, params.input.dtype, [&]<typename scalar, typename compute_t>() {
-    dispatch_tile<false, compute_t>(params.geometry, params.input,
-                                    [&]<Mode kMode, typename Tile>() {
-                                      forward_items<scalar, kMode, Tile>(params, begin, end);
-                                    });
+    dispatch_tile<false, compute_t>(
+        params.geometry, params.input, [&]<Mode kMode, typename Tile>() {
+          if (reads_rows(params)) {
+            forward_items<scalar, true, kMode, Tile>(params, begin, end);
+          } else if constexpr (kMode == Mode::kNearest) {
+            forward_nearest_items<scalar, kMode, Tile>(params, begin, end);
+          } else {
+            forward_items<scalar, false, kMode, typename Tile::Part>(params, begin, end);
+          }
+        });
   });
 }
 

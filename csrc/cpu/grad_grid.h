@@ -9,15 +9,14 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 /// sums[a] += grad_output * (sum over taps of w'_a prod_(b != a) w_b * pixel), lanes over samples.
 template <typename scalar, typename Tile>
 void differentiate_plane(const typename scalar::storage_t* plane, const Tile& tile,
-                         const typename PlanePixels<scalar, Tile>::Layout& layout,
-                         const typename Tile::compute_t* grad_output, AxisSums<Tile>& sums) {
+                         const TapRows<Tile>& rows, const typename Tile::compute_t* grad_output,
+                         AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
   using Pixels = PlanePixels<scalar, Tile>;
   using Lanes = typename Pixels::Lanes;
   constexpr int kLanes = Pixels::kLanes;
   for (int i = 0; i < tile.count; i += kLanes) {
-    Pixels::prefetch(plane, tile, i + 4 * kLanes);
-    const Pixels pixels(plane, tile, layout, i);
+    const Pixels pixels(plane, tile, rows, i);
     Lanes d[Tile::kDims];
     differentiate<kLanes>(tile, i, pixels, d);
     const Lanes grad = load_vector<compute_t, kLanes>(grad_output + i);
@@ -31,19 +30,19 @@ void differentiate_plane(const typename scalar::storage_t* plane, const Tile& ti
 }
 
 template <typename scalar, typename Tile>
-void differentiate_planes(const GradGridParams& params, const Tile& tile,
+void differentiate_planes(const GradGridParams& params, const Tile& tile, const TapRows<Tile>& rows,
                           const TileOffsets& located, int64_t batch, Range channels,
                           AxisSums<Tile>& sums) {
   const View& source = params.grad_output;
   const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
                       batch * params.input.batch_stride;
-  const typename PlanePixels<scalar, Tile>::Layout layout(tile, params.input.stride[0]);
-  alignas(64) typename Tile::compute_t grad_output[kTileSize];
+  alignas(64) typename Tile::compute_t grad_output[Tile::kSize];
   for (int64_t c = channels.begin; c < channels.end; ++c) {
+    const auto* plane = image + c * params.input.channel_stride;
+    prefetch_plane(plane, rows);
     load_samples(source, batch * source.batch_stride + c * source.channel_stride, located,
                  grad_output);
-    differentiate_plane<scalar>(image + c * params.input.channel_stride, tile, layout, grad_output,
-                                sums);
+    differentiate_plane<scalar>(plane, tile, rows, grad_output, sums);
   }
 }
 
@@ -68,36 +67,36 @@ template <typename Tile>
 void apply_slopes(const Tile& tile, AxisSums<Tile>& sums) {
   for (int a = 0; a < Tile::kDims; ++a) {
 #pragma omp simd
-    for (int i = 0; i < kTileSize; ++i) {
+    for (int i = 0; i < Tile::kSize; ++i) {
       const auto slope = tile.axis[a].slope[i];
       sums[a][i] = slope == 0 ? slope : slope * sums[a][i];
     }
   }
 }
 
-template <typename T, int kDims>
-void add_sums(T (&total)[kDims][kTileSize], const T (*sums)[kTileSize]) {
+template <typename T, int kDims, int kSize>
+void add_sums(T (&total)[kDims][kSize], const T (&sums)[kDims][kSize]) {
   for (int a = 0; a < kDims; ++a) {
 #pragma omp simd
-    for (int i = 0; i < kTileSize; ++i) total[a][i] += sums[a][i];
+    for (int i = 0; i < kSize; ++i) total[a][i] += sums[a][i];
   }
 }
 
 /// grad_grid of the samples [first, first + count), in its own type.
-template <typename T, int kDims>
+template <typename T, int kDims, int kSize>
 void store_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
-                     int64_t first, int count, const T (&sums)[kDims][kTileSize]) {
+                     int64_t first, int count, const T (&sums)[kDims][kSize]) {
   TileOffsets located;
   locate_samples(geometry, grad_grid, first, count, located);
-  store_coordinates<kDims>(grad_grid, grid_batch * grad_grid.batch_stride, located, sums);
+  store_coordinates(grad_grid, grid_batch * grad_grid.batch_stride, located, sums);
 }
 
-template <typename T, int kDims>
+template <typename T, int kDims, int kSize>
 void load_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
-                    int64_t first, int count, T (&sums)[kDims][kTileSize]) {
+                    int64_t first, int count, T (&sums)[kDims][kSize]) {
   TileOffsets located;
   locate_samples(geometry, grad_grid, first, count, located);
-  load_coordinates<kDims>(grad_grid, grid_batch * grad_grid.batch_stride, located, sums);
+  load_coordinates(grad_grid, grid_batch * grad_grid.batch_stride, located, sums);
 }
 
 /// Adds the sums of one piece to those of the pieces before it, which stand in grad_grid itself, of
@@ -112,41 +111,54 @@ void add_to_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t g
   store_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
 }
 
-/// The gradient of one tile, summed over one chunk.
-template <typename scalar, typename Tile>
-void sum_chunk(const GradGridParams& params, const Tile& tile, const TileOffsets& located,
-               int64_t grid_batch, int64_t chunk, AxisSums<Tile>& sums) {
+/// The gradient of one tile or part, summed over one chunk. Without tap_rows lanes go over
+/// channels.
+template <typename scalar, typename Tile, typename TapRowsOrNone>
+void sum_chunk(const GradGridParams& params, const Tile& tile, const TapRowsOrNone& tap_rows,
+               const TileOffsets& located, int64_t grid_batch, int64_t chunk,
+               AxisSums<Tile>& sums) {
   for (auto& axis : sums) fill_rest(axis, 0, typename Tile::compute_t(0));
   const Range pieces = block_range(grad_grid_pieces(params), grad_grid_chunks(params), chunk);
   for (int64_t piece = pieces.begin; piece < pieces.end; ++piece) {
     const int64_t batch = params.grid_batch == 1 ? piece / pieces_per_image(params) : grid_batch;
     const Range channels = channels_of_piece(params, piece);
-    if (has_rows(params.geometry, params.input)) {
+    if constexpr (std::is_same_v<TapRowsOrNone, std::nullptr_t>) {
       alignas(64) AxisSums<Tile> of_piece;
       differentiate_rows<scalar>(params, tile, located, batch, channels, of_piece);
       add_sums(sums, of_piece);
     } else {
-      differentiate_planes<scalar>(params, tile, located, batch, channels, sums);
+      differentiate_planes<scalar>(params, tile, tap_rows, located, batch, channels, sums);
     }
   }
   apply_slopes(tile, sums);
 }
 
-/// The gradient of one tile, summed over all chunks.
-template <typename scalar, typename Tile>
-void sum_chunks(const GradGridParams& params, const Tile& tile, int64_t grid_batch, int64_t first,
-                AxisSums<Tile>& total) {
+/// The gradient of one tile or part, summed over all chunks.
+template <typename scalar, typename Tile, typename TapRowsOrNone>
+void sum_chunks(const GradGridParams& params, const Tile& tile, const TapRowsOrNone& tap_rows,
+                int64_t grid_batch, int64_t first, AxisSums<Tile>& total) {
   TileOffsets located;
   locate_samples(params.geometry, params.grad_output, first, tile.count, located);
   alignas(64) AxisSums<Tile> sums;
   for (auto& axis : total) fill_rest(axis, 0, typename Tile::compute_t(0));
   for (int64_t chunk = 0; chunk < grad_grid_chunks(params); ++chunk) {
-    sum_chunk<scalar>(params, tile, located, grid_batch, chunk, sums);
+    sum_chunk<scalar>(params, tile, tap_rows, located, grid_batch, chunk, sums);
     add_sums(total, sums);
   }
 }
 
-template <typename scalar, Mode kMode, typename Tile>
+/// What sum_chunk takes: nothing where lanes go over channels (kRows).
+template <bool kRows, typename Tile>
+GRIDSAMPLE_INLINE auto tap_rows_unless(const Tile& tile, int64_t x_stride) {
+  if constexpr (kRows) {
+    return nullptr;
+  } else {
+    return TapRows<Tile>(tile, x_stride);
+  }
+}
+
+/// `Tile` is a whole tile, or a part of one, of which an item's tile has several.
+template <typename scalar, bool kRows, Mode kMode, typename Tile>
 void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
   using compute_t = typename Tile::compute_t;
   const Geometry& geometry = params.geometry;
@@ -154,26 +166,29 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
   Tile tile;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
-  int64_t planned = -1;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t which = item / params.chunk_groups;
+    const int64_t chunk = item % params.chunk_groups;
     const int64_t grid_batch = which / tiles;
-    const int64_t first = which % tiles * kTileSize;
-    const int count = tile_samples(geometry, first);
-    if (which != planned) {
+    const int64_t tile_first = which % tiles * kTileSize;
+    const int64_t tile_end = tile_first + tile_samples(geometry, tile_first);
+    for (int64_t first = tile_first; first < tile_end; first += Tile::kSize) {
+      const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
       fill_taps<kMode>(tile, geometry, params.grid, grid_batch, first, count, params.input);
+      const auto rows = tap_rows_unless<kRows>(tile, params.input.stride[0]);
+      if (params.chunk_groups == 1) {
+        sum_chunks<scalar>(params, tile, rows, grid_batch, first, sums);
+        store_grad_grid(geometry, params.grad_grid, grid_batch, first, count, sums);
+        continue;
+      }
       locate_samples(geometry, params.grad_output, first, count, located);
-      planned = which;
-    }
-    if (params.chunk_groups > 1) {
-      const int64_t chunk = item % params.chunk_groups;
-      sum_chunk<scalar>(params, tile, located, grid_batch, chunk, sums);
-      std::memcpy(static_cast<compute_t*>(params.partial) +
-                      (chunk * params.grid_batch * tiles + which) * Tile::kDims * kTileSize,
-                  sums, sizeof(sums));
-    } else {
-      sum_chunks<scalar>(params, tile, grid_batch, first, sums);
-      store_grad_grid(geometry, params.grad_grid, grid_batch, first, count, sums);
+      sum_chunk<scalar>(params, tile, rows, located, grid_batch, chunk, sums);
+      auto* partial = static_cast<compute_t*>(params.partial) +
+                      (chunk * params.grid_batch * tiles + which) * Tile::kDims * kTileSize +
+                      (first - tile_first);
+      for (int a = 0; a < Tile::kDims; ++a) {
+        std::memcpy(partial + a * kTileSize, sums[a], sizeof(sums[a]));
+      }
     }
   }
 }
@@ -255,7 +270,11 @@ void grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
   dispatch_types(params.geometry, params.input.dtype, [&]<typename scalar, typename compute_t>() {
     dispatch_tile<true, compute_t>(params.geometry, params.input, [&]<Mode kMode, typename Tile>() {
       if constexpr (kMode != Mode::kNearest) {  // whose grad_grid is zeros, and never asked for
-        grad_grid_items<scalar, kMode, Tile>(params, begin, end);
+        if (has_rows(params.geometry, params.input)) {
+          grad_grid_items<scalar, true, kMode, Tile>(params, begin, end);
+        } else {
+          grad_grid_items<scalar, false, kMode, typename Tile::Part>(params, begin, end);
+        }
       }
     });
   });

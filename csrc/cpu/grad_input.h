@@ -3,86 +3,145 @@
 #include "backward_rows.h"
 #include "dispatch.h"
 #include "pack.h"
+#include "pixels.h"
 #include "zeros.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// planes[c][tap] += grad_output[c] * weight, for kGroup channels at once: their read-modify-writes
-/// are independent of each other, while those of one channel wait for the same pixels.
-template <int kGroup, bool kInside, typename Tile>
-void scatter_planes(typename Tile::compute_t* planes, int64_t plane_stride,
-                    const TapList<Tile>& taps, const ActiveSamples& active, bool prefetch,
-                    const typename Tile::compute_t (*grad_output)[kTileSize]) {
+/// pixels += grad_output * weight at all taps of sample i, for kGroup channels at once. kRegular:
+/// as TapRows says of it.
+template <int kGroup, bool kRegular, typename Tile>
+GRIDSAMPLE_INLINE void add_to_planes(typename Tile::compute_t* planes, int64_t plane_stride,
+                                     const Tile& tile, const TapRows<Tile>& rows,
+                                     const TapWeights<Tile>& weights, int i,
+                                     const typename Tile::compute_t (&grad_output)[kGroup]) {
   using compute_t = typename Tile::compute_t;
-  constexpr int kAhead = 48;
-  const auto ask = [&](int i) {
+  GRIDSAMPLE_UNROLL
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
     GRIDSAMPLE_UNROLL
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    for (int ky = 0; ky < Tile::kTaps; ++ky) {
+      [[maybe_unused]] const auto row = rows.row(kz, ky)[i];
       GRIDSAMPLE_UNROLL
-      for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        const compute_t* row = planes + taps.offset(kz, ky, 0, i);
+      for (int kx = 0; kx < Tile::kTaps; ++kx) {
+        auto offset = row + kx;
+        if constexpr (!kRegular) {
+          offset = TapOffsets<Tile, false>(tile).offset(kz, ky, kx, i);
+          if (offset < 0) continue;
+        }
+        const compute_t weight = weights.weight(kz, ky, kx, i);
         GRIDSAMPLE_UNROLL
-        for (int c = 0; c < kGroup; ++c) GRIDSAMPLE_PREFETCH(row + c * plane_stride);
-      }
-    }
-  };
-  if (prefetch) {
-    for (int s = 0; s < std::min(kAhead, active.count); ++s) ask(active.index[s]);
-  }
-  const int last_ahead = prefetch ? active.count - kAhead : 0;
-  for (int s = 0; s < active.count; ++s) {
-    const int i = active.index[s];
-    if (s < last_ahead) ask(active.index[s + kAhead]);
-    GRIDSAMPLE_UNROLL
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-      GRIDSAMPLE_UNROLL
-      for (int ky = 0; ky < Tile::kTaps; ++ky) {
-        GRIDSAMPLE_UNROLL
-        for (int kx = 0; kx < Tile::kTaps; ++kx) {
-          const auto offset = taps.offset(kz, ky, kx, i);
-          if (!kInside && offset < 0) continue;
-          const compute_t weight = taps.weight(kz, ky, kx, i);
-          GRIDSAMPLE_UNROLL
-          for (int c = 0; c < kGroup; ++c) {
-            compute_t& pixel = planes[c * plane_stride + offset];
-            pixel = multiply_add(grad_output[c][i], weight, pixel);
-          }
+        for (int c = 0; c < kGroup; ++c) {
+          compute_t& pixel = planes[c * plane_stride + offset];
+          pixel = multiply_add(grad_output[c], weight, pixel);
         }
       }
     }
   }
 }
 
-/// Channels [begin, end) of a tile into planes.
-template <typename Tile>
-void grad_input_planes(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
-                       const TileOffsets& located, int64_t batch, int64_t input_batch,
-                       int64_t begin, int64_t end) {
+/// The same at rows of two taps, which are read and written together.
+template <int kGroup, typename Tile>
+GRIDSAMPLE_INLINE void add_pairs_to_planes(typename Tile::compute_t* planes, int64_t plane_stride,
+                                           const TapRows<Tile>& rows,
+                                           const TapWeights<Tile>& weights, int i,
+                                           const typename Tile::compute_t (&grad_output)[kGroup]) {
   using compute_t = typename Tile::compute_t;
+  constexpr int kLanes = kPairLanes<compute_t>;
+  GRIDSAMPLE_UNROLL
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    GRIDSAMPLE_UNROLL
+    for (int ky = 0; ky < 2; ++ky) {
+      compute_t* row = planes + rows.row(kz, ky)[i];
+      const auto weight = load_pair(weights.row(kz, ky, i));
+      GRIDSAMPLE_UNROLL
+      for (int c = 0; c < kGroup; ++c) {
+        compute_t* pair = row + c * plane_stride;
+        store_pair(pair,
+                   multiply_add_vector<compute_t, kLanes>(
+                       broadcast<compute_t, kLanes>(grad_output[c]), weight, load_pair(pair)));
+      }
+    }
+  }
+}
+
+/// planes[c][tap] += grad_output[c] * weight for the samples of a part, from kStrands places of it
+/// in turn: neighbours hit the same pixels, and an addition to a pixel waits for the one before.
+template <int kStrands, int kGroup, typename Tile>
+void scatter_planes(typename Tile::compute_t* planes, int64_t plane_stride, const Tile& tile,
+                    const TapRows<Tile>& rows, const TapWeights<Tile>& weights,
+                    const ActiveSamples& active,
+                    const typename Tile::compute_t (&grad_output)[kGroup][Tile::kSize]) {
+  using compute_t = typename Tile::compute_t;
+  // A pair that has half of one just written would wait for it to reach the cache.
+  constexpr bool kMayPair = Tile::kTaps == 2 && kStrands > 1;
+  constexpr int kLength = Tile::kSize / kStrands;
+  const bool in_pairs = kMayPair && !rows.template often_overlap<kLength>();
+  const auto add = [&]<bool kRegular, bool kPairs>(int i) {
+    compute_t grad[kGroup];
+    GRIDSAMPLE_UNROLL
+    for (int c = 0; c < kGroup; ++c) grad[c] = grad_output[c][i];
+    if constexpr (kPairs) {
+      add_pairs_to_planes<kGroup>(planes, plane_stride, rows, weights, i, grad);
+    } else {
+      add_to_planes<kGroup, kRegular>(planes, plane_stride, tile, rows, weights, i, grad);
+    }
+  };
+  const auto add_all = [&]<bool kPairs>() {
+    if (rows.all_regular() && tile.count == Tile::kSize) {
+      for (int j = 0; j < kLength; ++j) {
+        for (int i = j; i < Tile::kSize; i += kLength) add.template operator()<true, kPairs>(i);
+      }
+      return;
+    }
+    for (int s = 0; s < active.count; ++s) {
+      const int i = active.index[s];
+      if (rows.is_regular(i)) {
+        add.template operator()<true, kPairs>(i);
+      } else {
+        add.template operator()<false, false>(i);
+      }
+    }
+  };
+  if constexpr (kMayPair) {
+    if (in_pairs) return add_all.template operator()<true>();
+  }
+  add_all.template operator()<false>();
+}
+
+/// Channels of a part into planes.
+template <typename Tile>
+void grad_input_planes(const GradInputParams& params, const Tile& tile, const TapRows<Tile>& rows,
+                       const TileOffsets& located, int64_t batch, int64_t input_batch,
+                       Range channels) {
+  using compute_t = typename Tile::compute_t;
+  constexpr int kStrands = 8;
   const View& source = params.grad_output;
   const View& target = params.grad_input;
-  const TapList<Tile> taps(tile);
-  const bool prefetch =
-      packed_elements(params.geometry, end - begin) * int64_t(sizeof(compute_t)) > kNearBytes;
+  const TapWeights<Tile> weights(tile);
+  ActiveSamples active;
+  // Four channels at once are strands enough, and have the order of packed rows.
+  const bool in_order = params.geometry.channels >= 4;
+  in_order ? list_active<1>(tile, active) : list_active<kStrands>(tile, active);
   const auto scatter = [&]<int kGroup>(int64_t c) {
-    alignas(64) compute_t grad_output[kGroup][kTileSize];
+    auto* planes = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride +
+                   c * target.channel_stride;
+    for (int g = 0; g < kGroup; ++g) prefetch_plane(planes + g * target.channel_stride, rows);
+    alignas(64) compute_t grad_output[kGroup][Tile::kSize];
     for (int g = 0; g < kGroup; ++g) {
       load_samples(source, batch * source.batch_stride + (c + g) * source.channel_stride, located,
                    grad_output[g]);
     }
-    auto* planes = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride +
-                   c * target.channel_stride;
-    if (tile.inside) {
-      scatter_planes<kGroup, true>(planes, target.channel_stride, taps, active, prefetch,
-                                   grad_output);
-    } else {
-      scatter_planes<kGroup, false>(planes, target.channel_stride, taps, active, prefetch,
-                                    grad_output);
+    if (in_order) {
+      scatter_planes<1, kGroup>(planes, target.channel_stride, tile, rows, weights, active,
+                                grad_output);
+    } else if constexpr (kGroup < 4) {
+      scatter_planes<kStrands, kGroup>(planes, target.channel_stride, tile, rows, weights, active,
+                                       grad_output);
     }
   };
-  int64_t c = begin;
-  for (; c + 4 <= end; c += 4) scatter.template operator()<4>(c);
-  switch (end - c) {
+  int64_t c = channels.begin;
+  for (; c + 4 <= channels.end; c += 4) scatter.template operator()<4>(c);
+  switch (channels.end - c) {
     case 3:
       return scatter.template operator()<3>(c);
     case 2:
@@ -94,21 +153,27 @@ void grad_input_planes(const GradInputParams& params, const Tile& tile, const Ac
 
 /// Channels [begin, end) of a tile into rows: channels are innermost in grad_input.
 template <typename Tile>
-void grad_input_rows(const GradInputParams& params, const Tile& tile, const ActiveSamples& active,
-                     const TileOffsets& located, int64_t batch, int64_t input_batch, int64_t begin,
-                     int64_t end) {
+void grad_input_rows(const GradInputParams& params, const Tile& tile, const TileOffsets& located,
+                     int64_t batch, int64_t input_batch, Range channels) {
   using compute_t = typename Tile::compute_t;
   const View& target = params.grad_input;
   auto* image = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride;
   alignas(64) compute_t grad_output[kTileSize * kMostPieceChannels];
-  const RowPrefetch prefetch(params.geometry, std::min(kMostPieceChannels, end - begin),
+  const RowPrefetch prefetch(params.geometry,
+                             std::min(kMostPieceChannels, channels.end - channels.begin),
                              sizeof(compute_t), Pass::kBackward);
   const TapList<Tile> taps(tile);
-  for (int64_t c = begin; c < end; c += kMostPieceChannels) {
-    const int count = static_cast<int>(std::min(kMostPieceChannels, end - c));
+  ActiveSamples active;
+  list_active<1>(tile, active);
+  for (int64_t c = channels.begin; c < channels.end; c += kMostPieceChannels) {
+    const int count = static_cast<int>(std::min(kMostPieceChannels, channels.end - c));
     load_rows(params.grad_output, batch, c, count, located, grad_output, count);
     scatter_rows({nullptr, image + c, grad_output, count, count}, tile, taps, active, prefetch);
   }
+}
+
+inline const TapRange& range_of_tile(const GradInputParams& params, int64_t batch, int64_t t) {
+  return params.ranges[batch * tile_count(params.geometry) + t];
 }
 
 /// How the taps of a tile lie to a slab.
@@ -117,9 +182,8 @@ struct SlabReach {
   bool crosses;  // some may lie in other slabs
 };
 
-inline SlabReach reach_into(const GradInputParams& params, Range slab, int64_t batch, int64_t t) {
+inline SlabReach reach_into(const GradInputParams& params, Range slab, const TapRange& range) {
   if (params.slabs == 1) return {true, false};
-  const TapRange& range = params.ranges[batch * tile_count(params.geometry) + t];
   return {range.first < slab.end && range.last >= slab.begin,
           range.first < slab.begin || range.last >= slab.end};
 }
@@ -130,32 +194,19 @@ void restrict_to_slab(const GradInputParams& params, Range slab, Tile& tile) {
                 params.grad_input.stride[params.slab_axis]);
 }
 
-/// The taps of a tile inside a slab. False if there are none for sure.
-template <Mode kMode, typename Tile>
-bool plan_in_slab(const GradInputParams& params, Range slab, int64_t batch, int64_t t, Tile& tile) {
-  const Geometry& geometry = params.geometry;
-  const SlabReach reach = reach_into(params, slab, batch, t);
-  if (!reach.any) return false;
-  const int64_t first = t * kTileSize;
-  fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
-                   params.grad_input);
-  if (reach.crosses) restrict_to_slab(params, slab, tile);
-  return true;
-}
-
 /// Nearest: the samples of a run of tiles that have a pixel, and where it is.
 template <typename Tile>
 struct PixelList {
   int count = 0;
   typename Tile::offset_t offset[kNearestRun * kTileSize];
-  int32_t sample[kNearestRun * kTileSize];  // counted from the run's first
+  int16_t sample[kNearestRun * kTileSize];  // counted from the run's first
 
   void append(const Tile& tile, int first) {
     if (tile.inside) {
 #pragma omp simd
       for (int i = 0; i < tile.count; ++i) {
         offset[count + i] = plane_offset(tile, 0, 0, 0, i).offset;
-        sample[count + i] = first + i;
+        sample[count + i] = static_cast<int16_t>(first + i);
       }
       count += tile.count;
       return;
@@ -163,7 +214,7 @@ struct PixelList {
     for (int i = 0; i < tile.count; ++i) {
       const auto where = plane_offset(tile, 0, 0, 0, i);
       offset[count] = where.offset;
-      sample[count] = first + i;
+      sample[count] = static_cast<int16_t>(first + i);
       count += where.outside == 0;
     }
   }
@@ -187,7 +238,8 @@ void add_to_pixels(typename Tile::compute_t* planes, int64_t plane_stride,
   }
 }
 
-/// Nearest, into planes: a run of tiles at a time, to stay in one plane for longer.
+/// Nearest, into planes: of many channels a run of tiles at a time, to stay in one plane for
+/// longer.
 template <Mode kMode, typename Tile>
 void grad_input_nearest(const GradInputParams& params, Range slab, int64_t batch,
                         int64_t input_batch, Range channels) {
@@ -196,20 +248,26 @@ void grad_input_nearest(const GradInputParams& params, Range slab, int64_t batch
   const View& source = params.grad_output;
   const View& target = params.grad_input;
   const int64_t tiles = tile_count(geometry);
+  const int64_t run = nearest_run(geometry);
   Tile tile;
   TileOffsets located;
   PixelList<Tile> list;
-  alignas(64) compute_t staged[4][kNearestRun * kTileSize];
-  for (int64_t t = 0; t < tiles; t += kNearestRun) {
-    const int64_t t_end = std::min(t + kNearestRun, tiles);
+  alignas(64) compute_t staged[4][kNearestRun][kTileSize];
+  for (int64_t t = 0; t < tiles; t += run) {
+    const int64_t t_end = std::min(t + run, tiles);
     list.count = 0;
     for (int64_t next = t; next < t_end; ++next) {
-      if (plan_in_slab<kMode>(params, slab, batch, next, tile)) {
-        list.append(tile, static_cast<int>(next - t) * kTileSize);
-      }
+      const SlabReach reach = reach_into(params, slab, range_of_tile(params, batch, next));
+      if (!reach.any) continue;
+      const int64_t first = next * kTileSize;
+      fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
+                       params.grad_input);
+      if (reach.crosses) restrict_to_slab(params, slab, tile);
+      list.append(tile, static_cast<int>(next - t) * kTileSize);
     }
     if (list.count == 0) continue;
-    const auto load_channel = [&](int64_t c, compute_t* buffer) -> const compute_t* {
+    const auto load_channel = [&](int64_t c,
+                                  compute_t(&buffer)[kNearestRun][kTileSize]) -> const compute_t* {
       const int64_t base = batch * source.batch_stride + c * source.channel_stride;
       for (int64_t next = t; next < t_end; ++next) {
         const int64_t first = next * kTileSize;
@@ -217,9 +275,9 @@ void grad_input_nearest(const GradInputParams& params, Range slab, int64_t batch
         if (source.dtype == kDTypeOf<compute_t> && located.even && located.step == 1) {
           return static_cast<const compute_t*>(source.data) + base + located.first;
         }
-        load_samples(source, base, located, buffer + (next - t) * kTileSize);
+        load_samples(source, base, located, buffer[next - t]);
       }
-      return buffer;
+      return buffer[0];
     };
     const auto add = [&]<int kGroup>(int64_t c) {
       const compute_t* grad_output[kGroup];
@@ -238,34 +296,12 @@ void grad_input_nearest(const GradInputParams& params, Range slab, int64_t batch
   }
 }
 
-/// Channels of a tile into grad_input.
-template <typename Tile>
-void grad_input_tile(const GradInputParams& params, const Tile& tile, int64_t batch,
-                     int64_t input_batch, int64_t t, Range channels) {
-  TileOffsets located;
-  ActiveSamples active;
-  locate_samples(params.geometry, params.grad_output, t * kTileSize, tile.count, located);
-  const bool rows = has_rows(params.geometry, params.grad_input);
-  // Four channels at once are strands enough, and rows take the samples in order.
-  if (params.geometry.channels < 4 && !rows) {
-    list_active<8>(tile, active);
-  } else {
-    list_active<1>(tile, active);
-  }
-  if (rows) {
-    grad_input_rows(params, tile, active, located, batch, input_batch, channels.begin,
-                    channels.end);
-  } else {
-    grad_input_planes(params, tile, active, located, batch, input_batch, channels.begin,
-                      channels.end);
-  }
-}
-
-template <Mode kMode, typename Tile>
+/// `Tile` is a whole tile where lanes go over channels (kRows), or a part of one.
+template <bool kRows, Mode kMode, typename Tile>
 void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
-  const bool rows = has_rows(geometry, params.grad_input);
   Tile tile;
+  TileOffsets located;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t input_batch = item / params.slabs / params.channel_blocks;
     const Range channels = block_range(geometry.channels, params.channel_blocks,
@@ -276,17 +312,29 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
     Zeros<typename Tile::compute_t> zeros(params.grad_input, geometry, input_batch, channels,
                                           params.slab_axis, slab);
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
-      if constexpr (kMode == Mode::kNearest) {
-        if (!rows) {
-          zeros.finish();  // too little is done for a sample to zero by the tile
-          grad_input_nearest<kMode, Tile>(params, slab, batch, input_batch, channels);
-          continue;
-        }
+      if constexpr (kMode == Mode::kNearest && !kRows) {
+        zeros.finish();  // too little is done for a sample to zero by the tile
+        grad_input_nearest<kMode, Tile>(params, slab, batch, input_batch, channels);
+        continue;
       }
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
-        if (!plan_in_slab<kMode>(params, slab, batch, t, tile)) continue;
-        zeros.reach(tile, params.grad_input);
-        grad_input_tile(params, tile, batch, input_batch, t, channels);
+        const TapRange& range = range_of_tile(params, batch, t);
+        const SlabReach reach = reach_into(params, slab, range);
+        if (!reach.any) continue;
+        zeros.reach(range.last);
+        const int64_t tile_end = t * kTileSize + tile_samples(geometry, t * kTileSize);
+        for (int64_t first = t * kTileSize; first < tile_end; first += Tile::kSize) {
+          const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
+          fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.grad_input);
+          if (reach.crosses) restrict_to_slab(params, slab, tile);
+          locate_samples(geometry, params.grad_output, first, count, located);
+          if constexpr (kRows) {
+            grad_input_rows(params, tile, located, batch, input_batch, channels);
+          } else {
+            const TapRows<Tile> rows(tile, params.grad_input.stride[0]);
+            grad_input_planes(params, tile, rows, located, batch, input_batch, channels);
+          }
+        }
       }
     }
     zeros.finish();
@@ -298,17 +346,14 @@ template <Mode kMode, typename Tile>
 void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
-  const int64_t stride = std::max<int64_t>(params.grad_input.stride[params.slab_axis], 1);
   Tile tile;
   alignas(64) typename Tile::compute_t values[Tile::kDims][kTileSize];
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item % tiles * kTileSize;
-    const int count = tile_samples(geometry, first);
-    load_grid<Tile>(geometry, params.grid, item / tiles, first, count, values);
-    fill_axis_taps<kMode>(tile, geometry, params.slab_axis, values[params.slab_axis],
-                          params.grad_input);
-    const TapRange range = tap_range(tile.axis[params.slab_axis]);
-    params.ranges[item] = {range.first / stride, range.last < 0 ? -1 : range.last / stride};
+    load_grid<Tile>(geometry, params.grid, item / tiles, first, tile_samples(geometry, first),
+                    values);
+    params.ranges[item] = range_of_values<kMode>(tile, geometry, params.slab_axis,
+                                                 values[params.slab_axis], params.grad_input);
   }
 }
 
@@ -320,8 +365,15 @@ void slab_ranges(const GradInputParams& params, int64_t begin, int64_t end) {
 
 void grad_input(const GradInputParams& params, int64_t begin, int64_t end) {
   dispatch_compute_tile<false>(
-      params.geometry, params.grad_input,
-      [&]<Mode kMode, typename Tile>() { grad_input_items<kMode, Tile>(params, begin, end); });
+      params.geometry, params.grad_input, [&]<Mode kMode, typename Tile>() {
+        if (has_rows(params.geometry, params.grad_input)) {
+          grad_input_items<true, kMode, Tile>(params, begin, end);
+        } else if constexpr (kMode == Mode::kNearest) {
+          grad_input_items<false, kMode, Tile>(params, begin, end);
+        } else {
+          grad_input_items<false, kMode, typename Tile::Part>(params, begin, end);
+        }
+      });
 }
 
 GRIDSAMPLE_NAMESPACE_END

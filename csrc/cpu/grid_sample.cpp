@@ -203,13 +203,13 @@ GradInputParams grad_input_params(const BackwardCall& call, const Tensor& grad_i
   params.channel_blocks = split.channel_blocks;
   params.slabs = split.slabs;
   params.slab_axis = split.slab_axis;
+  const int64_t tiles = geometry.batch * tile_count(geometry);
+  ranges.resize(static_cast<size_t>(tiles));
+  params.ranges = ranges.data();
+  run_items(tiles, call.threads, [&](int64_t, int64_t begin, int64_t end) {
+    kernels_for(geometry, params.grad_input).slab_ranges(params, begin, end);
+  });
   if (params.slabs > 1) {
-    const int64_t tiles = geometry.batch * tile_count(geometry);
-    ranges.resize(static_cast<size_t>(tiles));
-    params.ranges = ranges.data();
-    run_items(tiles, call.threads, [&](int64_t, int64_t begin, int64_t end) {
-      kernels_for(geometry, params.grad_input).slab_ranges(params, begin, end);
-    });
     params.slabs *= finer_slabs(ranges, geometry.input_size[params.slab_axis], params.slabs);
   }
   return params;

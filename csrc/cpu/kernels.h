@@ -13,6 +13,10 @@ namespace gridsample_ext {
 /// so that a sample is always computed by the same instructions. See cpu/tap_tile.h.
 constexpr int kTileSize = 256;
 
+/// Where lanes go over samples, a tile is worked on in parts of this many: their taps leave most of
+/// the first-level cache to the pixels.
+constexpr int kPartSize = 64;
+
 /// Tiles that nearest takes together where channels are planes: so little is done for a sample that
 /// it pays to stay in one plane for longer.
 constexpr int kNearestRun = 16;
@@ -55,8 +59,8 @@ struct GradInputParams {
   int64_t channel_blocks;
   int64_t slabs;
   int slab_axis;
-  // With several slabs: what slab_ranges finds for every (batch, tile), the positions of its taps
-  // on slab_axis. Tiles that do not reach a slab are passed over.
+  // What slab_ranges finds for every (batch, tile): the positions between which its taps lie on
+  // slab_axis. Tiles that do not reach a slab are passed over.
   TapRange* ranges = nullptr;
 };
 
@@ -185,14 +189,13 @@ inline Range block_range(int64_t size, int64_t parts, int64_t index) {
   return {size * index / parts, size * (index + 1) / parts};
 }
 
-/// Which of the parts has element `at`.
-inline int64_t block_of(int64_t size, int64_t parts, int64_t at) {
-  return ((at + 1) * parts - 1) / size;
-}
-
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t tile_count(const Geometry& geometry) {
   return ceil_div(geometry.samples, kTileSize);
+}
+/// Tiles that nearest takes together.
+inline int64_t nearest_run(const Geometry& geometry) {
+  return geometry.channels < 8 ? 4 : kNearestRun;
 }
 /// Samples of the tile that starts at `first`.
 inline int tile_samples(const Geometry& geometry, int64_t first) {

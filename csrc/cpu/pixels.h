@@ -42,6 +42,104 @@ GRIDSAMPLE_INLINE Vector<storage_t, kTuple * kCount> load_tuples(const storage_t
   }
 }
 
+/// Rows of taps along x: where each begins in a plane, for the samples of a tile. Common to all
+/// channels.
+template <typename Tile>
+class TapRows {
+ public:
+  using offset_t = typename Tile::offset_t;
+  static constexpr int kTaps = Tile::kTaps;
+  static constexpr int kTapsZ = Tile::kTapsZ;
+
+  TapRows(const Tile& tile, int64_t x_stride) {
+    constexpr int kLanes = kFullLanes<offset_t>;
+    using Lanes = Vector<offset_t, kLanes>;
+    const auto at = [](const offset_t* from) { return load_vector<offset_t, kLanes>(from); };
+    const bool side_by_side = x_stride == 1 || kTaps == 1;
+    const Lanes always = broadcast<offset_t, kLanes>(side_by_side ? 0 : kOutside);
+    Lanes any{};
+    GRIDSAMPLE_KEEP_LOOP
+    for (int i = 0; i < Tile::kSize; i += kLanes) {
+      const Lanes x = at(&tile.axis[0].offset[0][i]);
+      Lanes irregular = always | (at(&tile.outside[i]) < 0);
+      GRIDSAMPLE_UNROLL
+      for (int k = 1; k < kTaps; ++k) irregular |= (at(&tile.axis[0].offset[k][i]) - x) ^ k;
+      store_vector<offset_t, kLanes>(irregular_ + i, irregular);
+      any |= irregular;
+      GRIDSAMPLE_UNROLL
+      for (int kz = 0; kz < kTapsZ; ++kz) {
+        GRIDSAMPLE_UNROLL
+        for (int ky = 0; ky < kTaps; ++ky) {
+          const Lanes y = at(&tile.axis[1].offset[ky][i]);
+          Lanes sum = x + y;
+          Lanes signs = x | y;
+          if constexpr (Tile::kDims == 3) {
+            const Lanes z = at(&tile.axis[2].offset[kz][i]);
+            sum += z;
+            signs |= z;
+          }
+          store_vector<offset_t, kLanes>(offset_[kz * kTaps + ky] + i, sum & ~(signs < 0));
+        }
+      }
+    }
+    alignas(64) offset_t lanes[kLanes];
+    store_vector<offset_t, kLanes>(lanes, any);
+    offset_t all = 0;
+    for (int l = 0; l < kLanes; ++l) all |= lanes[l];
+    all_regular_ = all == 0;
+  }
+
+  /// Whether all taps of sample i are inside, and those of a row side by side.
+  GRIDSAMPLE_INLINE bool is_regular(int i) const { return irregular_[i] == 0; }
+  /// The same for all samples.
+  GRIDSAMPLE_INLINE bool all_regular() const { return all_regular_; }
+  /// The same for samples [i, i + kLanes).
+  template <int kLanes>
+  GRIDSAMPLE_INLINE bool are_regular(int i) const {
+    if (all_regular_) return true;
+    offset_t any = 0;
+    for (int l = 0; l < kLanes; ++l) any |= irregular_[i + l];
+    return any == 0;
+  }
+  /// Whether rows of samples kStep apart often begin a pixel apart, so that each has half of the
+  /// other's pixels.
+  template <int kStep>
+  GRIDSAMPLE_INLINE bool often_overlap() const {
+    constexpr int kLanes = kFullLanes<offset_t>;
+    using Lanes = Vector<offset_t, kLanes>;
+    Lanes count{};
+    int looked_at = 0;
+    for (int i = 0; i + kLanes + kStep <= Tile::kSize; i += kLanes, looked_at += kLanes) {
+      const Lanes step = load_vector<offset_t, kLanes>(offset_[0] + i + kStep) -
+                         load_vector<offset_t, kLanes>(offset_[0] + i);
+      count -= (Lanes)((step == 1) | (step == -1));
+    }
+    alignas(64) offset_t lanes[kLanes];
+    store_vector<offset_t, kLanes>(lanes, count);
+    offset_t sum = 0;
+    for (int l = 0; l < kLanes; ++l) sum += lanes[l];
+    return sum > looked_at / 8;
+  }
+  /// Offsets of the first taps of the rows at kz, ky, one for each sample: 0 if it is outside.
+  GRIDSAMPLE_INLINE const offset_t* row(int kz, int ky) const { return offset_[kz * kTaps + ky]; }
+
+ private:
+  alignas(64) offset_t offset_[kTapsZ * kTaps][Tile::kSize];
+  alignas(64) offset_t irregular_[Tile::kSize];
+  bool all_regular_;
+};
+
+/// Asks for some of the pixels of a tile, which stand for their neighbours. Where samples are
+/// scattered they have none, and loads that do not depend on each other wait together anyway.
+template <typename storage_t, typename Tile>
+GRIDSAMPLE_INLINE void prefetch_plane(const storage_t* plane, const TapRows<Tile>& rows) {
+  constexpr int kStep = 4;
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    const auto* row = rows.row(kz, Tile::kTaps - 1);
+    for (int i = 0; i < Tile::kSize; i += kStep) GRIDSAMPLE_PREFETCH(plane + row[i]);
+  }
+}
+
 /// The pixels of one channel plane under a tile's taps, a vector of samples at a time.
 ///
 /// Where the taps of all of them lie side by side along x, a sample's row of taps is one load. Else
@@ -60,48 +158,13 @@ class PlanePixels {
   // A row of taps may be longer than a vector of the baseline, which is then read tap by tap.
   static constexpr bool kTuples = kTaps <= kLanes;
 
-  /// What is common to all channels.
-  class Layout {
-   public:
-    explicit Layout(const Tile& tile, int64_t x_stride) {
-      if (kTaps <= 2 && tile.inside && (x_stride == 1 || kTaps == 1)) {
-        std::fill(std::begin(regular_), std::end(regular_), true);
-        return;
-      }
-      for (int group = 0; group < kTileSize / kLanes; ++group) {
-        offset_t irregular = kTuples && (x_stride == 1 || kTaps == 1) ? 0 : -1;
-        for (int l = 0; l < kLanes; ++l) {
-          const int i = group * kLanes + l;
-          irregular |= tile.outside[i] < 0;
-          GRIDSAMPLE_UNROLL
-          for (int k = 1; k < kTaps; ++k) {
-            irregular |= (tile.axis[0].offset[k][i] - tile.axis[0].offset[0][i]) ^ k;
-          }
-        }
-        regular_[group] = irregular == 0;
-      }
-    }
-    bool is_regular(int i) const { return regular_[i / kLanes]; }
-
-   private:
-    bool regular_[kTileSize / kLanes];
-  };
-
   /// The pixels for samples [i, i + kLanes).
-  PlanePixels(const storage_t* plane, const Tile& tile, const Layout& layout, int i)
-      : plane_(plane), tile_(tile), i_(i), regular_(layout.is_regular(i)) {
+  PlanePixels(const storage_t* plane, const Tile& tile, const TapRows<Tile>& rows, int i)
+      : plane_(plane),
+        rows_(rows),
+        i_(i),
+        regular_(kTuples && rows.template are_regular<kLanes>(i)) {
     if (!regular_) fetch(plane, tile, i, fetched_);
-  }
-
-  /// Asks for pixels that the samples from i on will need, as far as one stands for its neighbours.
-  static GRIDSAMPLE_INLINE void prefetch(const storage_t* plane, const Tile& tile, int i) {
-    if (i >= kTileSize) return;
-    for (int kz = 0; kz < kTapsZ; ++kz) {
-      GRIDSAMPLE_UNROLL
-      for (int ky = 0; ky < kTaps; ++ky) {
-        GRIDSAMPLE_PREFETCH(plane + plane_offset(tile, kz, ky, kTaps - 1, i).offset);
-      }
-    }
   }
 
   /// Those of the row of taps at kz, ky.
@@ -118,14 +181,7 @@ class PlanePixels {
   using Fetched = compute_t[kTapsZ * kTaps * kTaps][kLanes];
 
   GRIDSAMPLE_INLINE void load_row(int kz, int ky, Lanes (&pixel)[kTaps]) const {
-    using Offsets = Vector<offset_t, kLanes>;
-    Offsets sum = load_vector<offset_t, kLanes>(&tile_.axis[0].offset[0][i_]) +
-                  load_vector<offset_t, kLanes>(&tile_.axis[1].offset[ky][i_]);
-    if constexpr (Tile::kDims == 3) {
-      sum += load_vector<offset_t, kLanes>(&tile_.axis[2].offset[kz][i_]);
-    }
-    alignas(64) offset_t offset[kLanes];
-    store_vector<offset_t, kLanes>(offset, sum);
+    const offset_t* offset = rows_.row(kz, ky) + i_;
     Vector<storage_t, kLanes> rows[kTaps];
     GRIDSAMPLE_UNROLL
     for (int r = 0; r < kTaps; ++r) {
@@ -158,7 +214,7 @@ class PlanePixels {
   }
 
   const storage_t* plane_;
-  const Tile& tile_;
+  const TapRows<Tile>& rows_;
   int i_;
   bool regular_;
   alignas(64) Fetched fetched_;

@@ -55,27 +55,38 @@ inline void locate_samples(const Geometry& geometry, const View& view, int64_t f
 }
 
 /// Fills the lanes from `count` on.
-template <typename compute_t>
-void fill_rest(compute_t* buffer, int count, compute_t value) {
-  for (int i = count; i < kTileSize; ++i) buffer[i] = value;
+template <typename compute_t, int kSize>
+void fill_rest(compute_t (&buffer)[kSize], int count, compute_t value) {
+  for (int i = count; i < kSize; ++i) buffer[i] = value;
 }
 
-/// Asks for the tile that begins at `data`. It is used after long work on this one, too long for
-/// the hardware to look ahead.
+/// Asks for `count` numbers of the next tile, where those of this one begin at `data`. They are
+/// used after long work on this one, too long for the hardware to look ahead.
 template <typename storage_t>
-GRIDSAMPLE_INLINE void prefetch_next_tile(const storage_t* data, int numbers_per_sample) {
+GRIDSAMPLE_INLINE void prefetch_next_tile(const storage_t* data, int count, int per_sample) {
   constexpr int kLine = 64 / sizeof(storage_t);
-  for (int i = 0; i < kTileSize * numbers_per_sample; i += kLine) GRIDSAMPLE_PREFETCH(data + i);
+  const auto* next = data + kTileSize * per_sample;
+  for (int i = 0; i < count * per_sample; i += kLine) GRIDSAMPLE_PREFETCH(next + i);
 }
 
-/// Reads one channel of a tile. Lanes past the tile's end get 0.
-template <typename compute_t>
-void load_samples(const View& view, int64_t base, const TileOffsets& tile, compute_t* buffer) {
+/// The same of numbers that are written: a store to a line that is not at hand holds up all that
+/// follow it.
+template <typename storage_t>
+GRIDSAMPLE_INLINE void prefetch_next_result(storage_t* data, int count, int per_sample) {
+  constexpr int kLine = 64 / sizeof(storage_t);
+  auto* next = data + kTileSize * per_sample;
+  for (int i = 0; i < count * per_sample; i += kLine) GRIDSAMPLE_PREFETCH_TO_WRITE(next + i);
+}
+
+/// Reads one channel of a tile, or of a part of one. Lanes past the tile's end get 0.
+template <typename compute_t, int kSize>
+void load_samples(const View& view, int64_t base, const TileOffsets& tile,
+                  compute_t (&buffer)[kSize]) {
   dispatch_dtype(view.dtype, [&]<typename scalar>() {
     const auto* data = static_cast<const typename scalar::storage_t*>(view.data) + base;
     if (tile.even && tile.step == 1) {
       data += tile.first;
-      prefetch_next_tile(data + kTileSize, 1);
+      prefetch_next_tile(data, kSize, 1);
 #pragma omp simd
       for (int i = 0; i < tile.count; ++i) buffer[i] = scalar::template load<compute_t>(data[i]);
     } else {
@@ -110,14 +121,14 @@ bool is_interleaved(const View& view, const TileOffsets& tile) {
 }
 
 /// Reads all coordinates of a tile. Lanes past the tile's end repeat the last sample.
-template <int kDims, typename compute_t>
+template <typename compute_t, int kDims, int kSize>
 void load_coordinates(const View& view, int64_t base, const TileOffsets& tile,
-                      compute_t (*axes)[kTileSize]) {
+                      compute_t (&axes)[kDims][kSize]) {
   if (is_interleaved<kDims>(view, tile)) {
     dispatch_dtype(view.dtype, [&]<typename scalar>() {
       const auto* data =
           static_cast<const typename scalar::storage_t*>(view.data) + base + tile.first;
-      prefetch_next_tile(data + kTileSize * kDims, kDims);
+      prefetch_next_tile(data, kSize, kDims);
       constexpr int kLanes = kFullLanes<compute_t>;
       int i = 0;
       for (; i + kLanes <= tile.count; i += kLanes) {
@@ -145,12 +156,13 @@ void load_coordinates(const View& view, int64_t base, const TileOffsets& tile,
 }
 
 /// Writes all coordinates of a tile.
-template <int kDims, typename compute_t>
+template <typename compute_t, int kDims, int kSize>
 void store_coordinates(const View& view, int64_t base, const TileOffsets& tile,
-                       const compute_t (*axes)[kTileSize]) {
+                       const compute_t (&axes)[kDims][kSize]) {
   if (is_interleaved<kDims>(view, tile)) {
     dispatch_dtype(view.dtype, [&]<typename scalar>() {
       auto* data = static_cast<typename scalar::storage_t*>(view.data) + base + tile.first;
+      prefetch_next_result(data, kSize, kDims);
       constexpr int kLanes = kFullLanes<compute_t>;
       int i = 0;
       for (; i + kLanes <= tile.count; i += kLanes) {

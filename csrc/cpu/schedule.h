@@ -63,7 +63,7 @@ inline int64_t forward_run_tiles(const Geometry& geometry, int64_t threads, bool
   if (geometry.mode != Mode::kNearest || rows) return 1;
   const int64_t tiles = tile_count(geometry);
   return std::clamp<int64_t>(geometry.batch * tiles / enough_items(threads), 1,
-                             std::min<int64_t>(kNearestRun, tiles));
+                             std::min<int64_t>(nearest_run(geometry), tiles));
 }
 
 /// Enough items for all threads, and few enough that each shares the taps of a run of tiles among

@@ -18,33 +18,34 @@ constexpr int tap_number(int kz, int ky, int kx) {
 
 /// values[tap][i] = value(kz, ky, kx, i) for all samples of a tile.
 template <typename Tile, typename T, typename F>
-GRIDSAMPLE_INLINE void fill_per_tap(T (&values)[kTapsPerSample<Tile>][kTileSize], const F& value) {
+GRIDSAMPLE_INLINE void fill_per_tap(T (&values)[kTapsPerSample<Tile>][Tile::kSize],
+                                    const F& value) {
   for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
         T* to = values[tap_number<Tile>(kz, ky, kx)];
 #pragma omp simd
-        for (int i = 0; i < kTileSize; ++i) to[i] = value(kz, ky, kx, i);
+        for (int i = 0; i < Tile::kSize; ++i) to[i] = value(kz, ky, kx, i);
       }
     }
   }
 }
 
-/// Few taps (a cache's worth) are put together for the whole tile, lanes over samples, many when
-/// they are asked for. Offsets are negative outside.
-template <typename Tile, bool kFew = kTapsPerSample<Tile> <= 8>
-class TapList {
+/// Few enough taps that all of a tile fit the first-level cache.
+template <typename Tile>
+constexpr bool kFewTaps = kTapsPerSample<Tile> <= 8;
+
+/// Offsets of taps, negative outside. Those of few taps (kStored) are put together for the whole
+/// tile, lanes over samples, those of many when they are asked for.
+template <typename Tile, bool kStored = kFewTaps<Tile>>
+class TapOffsets {
  public:
-  using compute_t = typename Tile::compute_t;
   using offset_t = typename Tile::offset_t;
 
-  explicit TapList(const Tile& tile) : tile_(tile) {}
+  explicit TapOffsets(const Tile& tile) : tile_(tile) {}
   GRIDSAMPLE_INLINE offset_t offset(int kz, int ky, int kx, int i) const {
     const auto where = plane_offset(tile_, kz, ky, kx, i);
     return where.offset | where.outside;
-  }
-  GRIDSAMPLE_INLINE compute_t weight(int kz, int ky, int kx, int i) const {
-    return row_weight(tile_, kz, ky, i) * tile_.axis[0].weight[kx][i];
   }
   /// Those of kLanes samples.
   template <int kLanes>
@@ -58,14 +59,13 @@ class TapList {
   const Tile& tile_;
 };
 
-/// Offsets alone of few taps.
 template <typename Tile>
-class TapOffsets {
+class TapOffsets<Tile, true> {
  public:
   using offset_t = typename Tile::offset_t;
 
   explicit TapOffsets(const Tile& tile) {
-    const TapList<Tile, false> taps(tile);
+    const TapOffsets<Tile, false> taps(tile);
     fill_per_tap<Tile>(offset_,
                        [&](int kz, int ky, int kx, int i) { return taps.offset(kz, ky, kx, i); });
   }
@@ -78,25 +78,75 @@ class TapOffsets {
   }
 
  private:
-  alignas(64) offset_t offset_[kTapsPerSample<Tile>][kTileSize];
+  alignas(64) offset_t offset_[kTapsPerSample<Tile>][Tile::kSize];
 };
 
-template <typename Tile>
-class TapList<Tile, true> : public TapOffsets<Tile> {
+/// Weights of taps, stored or not alike, those of a row of taps side by side.
+template <typename Tile, bool kStored = kFewTaps<Tile>>
+class TapWeights {
  public:
   using compute_t = typename Tile::compute_t;
 
-  explicit TapList(const Tile& tile) : TapOffsets<Tile>(tile) {
-    const TapList<Tile, false> taps(tile);
-    fill_per_tap<Tile>(weight_,
-                       [&](int kz, int ky, int kx, int i) { return taps.weight(kz, ky, kx, i); });
-  }
+  explicit TapWeights(const Tile& tile) : tile_(tile) {}
   GRIDSAMPLE_INLINE compute_t weight(int kz, int ky, int kx, int i) const {
-    return weight_[tap_number<Tile>(kz, ky, kx)][i];
+    return row_weight(tile_, kz, ky, i) * tile_.axis[0].weight[kx][i];
+  }
+  /// Those of kLanes samples.
+  template <int kLanes>
+  GRIDSAMPLE_INLINE Vector<compute_t, kLanes> weights(int kz, int ky, int kx, int i) const {
+    const auto at = [](const compute_t* from) { return load_vector<compute_t, kLanes>(from); };
+    auto row = at(&tile_.axis[1].weight[ky][i]);
+    if constexpr (Tile::kDims == 3) row = at(&tile_.axis[2].weight[kz][i]) * row;
+    return row * at(&tile_.axis[0].weight[kx][i]);
   }
 
  private:
-  alignas(64) compute_t weight_[kTapsPerSample<Tile>][kTileSize];
+  const Tile& tile_;
+};
+
+template <typename Tile>
+class TapWeights<Tile, true> {
+ public:
+  using compute_t = typename Tile::compute_t;
+  static constexpr int kTaps = Tile::kTaps;
+
+  explicit TapWeights(const Tile& tile) {
+    constexpr int kLanes = kFullLanes<compute_t>;
+    const TapWeights<Tile, false> taps(tile);
+    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+      for (int ky = 0; ky < kTaps; ++ky) {
+        compute_t* to = weight_[kz * kTaps + ky][0];
+        for (int i = 0; i < Tile::kSize; i += kLanes) {
+          Vector<compute_t, kLanes> weight[kTaps];
+          GRIDSAMPLE_UNROLL
+          for (int kx = 0; kx < kTaps; ++kx) {
+            weight[kx] = taps.template weights<kLanes>(kz, ky, kx, i);
+          }
+          if constexpr (kTaps > 1) put_together<compute_t, kLanes>(weight);
+          GRIDSAMPLE_UNROLL
+          for (int k = 0; k < kTaps; ++k) {
+            store_vector<compute_t, kLanes>(to + i * kTaps + k * kLanes, weight[k]);
+          }
+        }
+      }
+    }
+  }
+  GRIDSAMPLE_INLINE compute_t weight(int kz, int ky, int kx, int i) const {
+    return row(kz, ky, i)[kx];
+  }
+  /// Those of a row of taps of one sample, side by side.
+  GRIDSAMPLE_INLINE const compute_t* row(int kz, int ky, int i) const {
+    return weight_[kz * kTaps + ky][i];
+  }
+
+ private:
+  alignas(64) compute_t weight_[Tile::kTapsZ * kTaps][Tile::kSize][kTaps];
+};
+
+template <typename Tile>
+class TapList : public TapOffsets<Tile>, public TapWeights<Tile> {
+ public:
+  explicit TapList(const Tile& tile) : TapOffsets<Tile>(tile), TapWeights<Tile>(tile) {}
 };
 
 GRIDSAMPLE_NAMESPACE_END

@@ -8,20 +8,24 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// One axis of a tile.
-template <typename T, typename index_t, int taps, bool derivatives>
+template <typename T, typename index_t, int taps, bool derivatives, int size>
 struct AxisTapTile {
   using compute_t = T;
   using offset_t = index_t;
   static constexpr int kTaps = taps;
   static constexpr bool kDerivatives = derivatives;
+  // Those of two taps are -1 and 1 everywhere.
+  static constexpr bool kStoredDerivatives = derivatives && taps > 2;
+  static constexpr int kSize = size;
 
-  alignas(64) offset_t offset[kTaps][kTileSize];  // in elements, or kOutside
-  alignas(64) compute_t weight[kTaps][kTileSize];
-  alignas(64) compute_t derivative[kDerivatives ? kTaps : 1][kTileSize];
-  alignas(64) compute_t slope[kTileSize];
+  alignas(64) offset_t offset[kTaps][kSize];  // in elements, or kOutside
+  alignas(64) compute_t weight[kTaps][kSize];
+  alignas(64) compute_t derivative[kStoredDerivatives ? kTaps : 1][kSize];
+  alignas(64) compute_t slope[kSize];
 };
 
-template <typename T, typename index_t, int dims, int taps, bool derivatives>
+/// A tile, or (size = kPartSize) a part of one.
+template <typename T, typename index_t, int dims, int taps, bool derivatives, int size = kTileSize>
 struct TapTile {
   using compute_t = T;
   using offset_t = index_t;
@@ -29,11 +33,13 @@ struct TapTile {
   static constexpr int kTaps = taps;
   static constexpr int kTapsZ = dims == 3 ? taps : 1;
   static constexpr bool kDerivatives = derivatives;
+  static constexpr int kSize = size;
+  using Part = TapTile<T, index_t, dims, taps, derivatives, kPartSize>;
 
-  AxisTapTile<T, index_t, taps, derivatives> axis[kDims];
-  alignas(64) offset_t outside[kTileSize];  // negative where a tap is outside
-  int count;                                // samples; the lanes beyond repeat the last one
-  bool inside;                              // no tap is outside
+  AxisTapTile<T, index_t, taps, derivatives, kSize> axis[kDims];
+  alignas(64) offset_t outside[kSize];  // negative where a tap is outside
+  int count;                            // samples; the lanes beyond repeat the last one
+  bool inside;                          // no tap is outside
 };
 
 /// One lane of one axis. A function of its own, because the compiler vectorises locals of an
@@ -50,7 +56,7 @@ GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, int i, typename AxisTile::compu
   for (int k = 0; k < AxisTile::kTaps; ++k) {
     tile.offset[k][i] = offset[k];
     tile.weight[k][i] = taps.weight[k];
-    if constexpr (AxisTile::kDerivatives) tile.derivative[k][i] = taps.derivative[k];
+    if constexpr (AxisTile::kStoredDerivatives) tile.derivative[k][i] = taps.derivative[k];
   }
   if constexpr (AxisTile::kDerivatives) tile.slope[i] = taps.slope;
 }
@@ -62,16 +68,16 @@ void fill_axis(AxisTile& tile, const typename AxisTile::compute_t* grid_values,
   const auto axis_size = static_cast<typename AxisTile::offset_t>(size);
   const auto axis_stride = static_cast<typename AxisTile::offset_t>(stride);
 #pragma omp simd
-  for (int i = 0; i < kTileSize; ++i) {
+  for (int i = 0; i < AxisTile::kSize; ++i) {
     fill_lane<kMode, kPadding, kFar>(tile, i, grid_values[i], axis, axis_size, axis_stride);
   }
 }
 
-template <typename compute_t>
+template <int kSize, typename compute_t>
 bool any_far(const compute_t* grid_values, const Axis<compute_t>& axis) {
   int far = 0;
 #pragma omp simd reduction(| : far)
-  for (int i = 0; i < kTileSize; ++i) {
+  for (int i = 0; i < kSize; ++i) {
     far |= std::fabs(unnormalize(grid_values[i], axis).value) >= kNearLimit<compute_t>;
   }
   return far != 0;
@@ -86,10 +92,11 @@ void fill_axis(AxisTile& tile, const typename AxisTile::compute_t* grid_values, 
     case Padding::kBorder:
       return fill_axis<kMode, Padding::kBorder, false>(tile, grid_values, axis, size, stride);
     case Padding::kReflection:
-      return any_far(grid_values, axis) ? fill_axis<kMode, Padding::kReflection, true>(
-                                              tile, grid_values, axis, size, stride)
-                                        : fill_axis<kMode, Padding::kReflection, false>(
-                                              tile, grid_values, axis, size, stride);
+      return any_far<AxisTile::kSize>(grid_values, axis)
+                 ? fill_axis<kMode, Padding::kReflection, true>(tile, grid_values, axis, size,
+                                                                stride)
+                 : fill_axis<kMode, Padding::kReflection, false>(tile, grid_values, axis, size,
+                                                                 stride);
   }
 }
 
@@ -97,7 +104,7 @@ template <typename Tile>
 void update_inside(Tile& tile) {
   typename Tile::offset_t any = 0;
 #pragma omp simd reduction(| : any)
-  for (int i = 0; i < kTileSize; ++i) {
+  for (int i = 0; i < Tile::kSize; ++i) {
     typename Tile::offset_t signs = 0;
     GRIDSAMPLE_UNROLL
     for (int a = 0; a < Tile::kDims; ++a) {
@@ -112,12 +119,12 @@ void update_inside(Tile& tile) {
 
 /// Negative for the samples whose taps are all outside on some axis.
 template <typename Tile>
-void find_dead(const Tile& tile, typename Tile::offset_t (&dead)[kTileSize]) {
+void find_dead(const Tile& tile, typename Tile::offset_t (&dead)[Tile::kSize]) {
   using offset_t = typename Tile::offset_t;
   fill_rest(dead, 0, offset_t(0));
   for (const auto& axis : tile.axis) {
 #pragma omp simd
-    for (int i = 0; i < kTileSize; ++i) {
+    for (int i = 0; i < Tile::kSize; ++i) {
       offset_t all = axis.offset[0][i];
       GRIDSAMPLE_UNROLL
       for (int k = 1; k < Tile::kTaps; ++k) all &= axis.offset[k][i];
@@ -130,21 +137,21 @@ void find_dead(const Tile& tile, typename Tile::offset_t (&dead)[kTileSize]) {
 /// it.
 template <typename Tile>
 void stop_dead_slopes(Tile& tile) {
-  typename Tile::offset_t dead[kTileSize];
+  typename Tile::offset_t dead[Tile::kSize];
   find_dead(tile, dead);
   for (auto& axis : tile.axis) {
 #pragma omp simd
-    for (int i = 0; i < kTileSize; ++i) axis.slope[i] = dead[i] < 0 ? 0 : axis.slope[i];
+    for (int i = 0; i < Tile::kSize; ++i) axis.slope[i] = dead[i] < 0 ? 0 : axis.slope[i];
   }
 }
 
 /// Reads the grid for samples [first, first + count).
 template <typename Tile>
 void load_grid(const Geometry& geometry, const View& grid, int64_t batch, int64_t first, int count,
-               typename Tile::compute_t (*values)[kTileSize]) {
+               typename Tile::compute_t (&values)[Tile::kDims][Tile::kSize]) {
   TileOffsets located;
   locate_samples(geometry, grid, first, count, located);
-  load_coordinates<Tile::kDims>(grid, batch * grid.batch_stride, located, values);
+  load_coordinates(grid, batch * grid.batch_stride, located, values);
 }
 
 template <Mode kMode, typename Tile>
@@ -162,7 +169,7 @@ void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t b
                int count, const View& image) {
   // All axes are read before the first is used: a vector load right behind the scalar stores of
   // what it loads would wait for them.
-  alignas(64) typename Tile::compute_t values[Tile::kDims][kTileSize];
+  alignas(64) typename Tile::compute_t values[Tile::kDims][Tile::kSize];
   load_grid<Tile>(geometry, grid, batch, first, count, values);
   for (int a = 0; a < Tile::kDims; ++a) {
     fill_axis_taps<kMode>(tile, geometry, a, values[a], image);
@@ -183,13 +190,60 @@ TapRange tap_range(const AxisTile& axis) {
   offset_t high = kOutside;
   for (const auto& offset : axis.offset) {
 #pragma omp simd reduction(min : low) reduction(max : high)
-    for (int i = 0; i < kTileSize; ++i) {
+    for (int i = 0; i < AxisTile::kSize; ++i) {
       const auto as_unsigned = static_cast<unsigned_t>(offset[i]);
       low = as_unsigned < low ? as_unsigned : low;
       high = offset[i] > high ? offset[i] : high;
     }
   }
   return {high < 0 ? std::numeric_limits<int64_t>::max() : static_cast<int64_t>(low), high};
+}
+
+/// The positions between which the taps for some grid values lie on one axis; a wider range at
+/// worst. Where padding leaves the coordinates in order, those of the least and the greatest.
+template <Mode kMode, Padding kPadding, typename T, int kSize>
+TapRange range_of_values(const T (&values)[kSize], int64_t size, bool align_corners) {
+  constexpr int kLanes = kFullLanes<T>;
+  using Lanes = Vector<T, kLanes>;
+  Lanes least = broadcast<T, kLanes>(std::numeric_limits<T>::infinity());
+  Lanes greatest = -least;
+  for (int i = 0; i < kSize; i += kLanes) {
+    Lanes value = load_vector<T, kLanes>(values + i);
+    value = value == value ? value : broadcast<T, kLanes>(T(-1));  // see unnormalize
+    least = value < least ? value : least;
+    greatest = value > greatest ? value : greatest;
+  }
+  T low = least[0];
+  T high = greatest[0];
+  for (int l = 1; l < kLanes; ++l) {
+    low = std::min<T>(low, least[l]);
+    high = std::max<T>(high, greatest[l]);
+  }
+  const auto axis = make_axis<T>(size, align_corners);
+  constexpr int kLast = kTapsPerAxis<kMode> - 1;
+  const T first = axis_taps<kMode, kPadding, false>(low, axis).position[0];
+  const T last = axis_taps<kMode, kPadding, false>(high, axis).position[kLast];
+  return {std::max<int64_t>(static_cast<int64_t>(first), 0),
+          std::min<int64_t>(static_cast<int64_t>(last), size - 1)};
+}
+
+/// The same with any padding, for the values of a tile on axis a of `image`.
+template <Mode kMode, typename Tile>
+TapRange range_of_values(Tile& tile, const Geometry& geometry, int a,
+                         const typename Tile::compute_t (&values)[Tile::kSize], const View& image) {
+  const int64_t size = geometry.input_size[a];
+  switch (geometry.padding) {
+    case Padding::kZeros:
+      return range_of_values<kMode, Padding::kZeros>(values, size, geometry.align_corners);
+    case Padding::kBorder:
+      return range_of_values<kMode, Padding::kBorder>(values, size, geometry.align_corners);
+    case Padding::kReflection:
+      break;
+  }
+  fill_axis_taps<kMode>(tile, geometry, a, values, image);
+  const TapRange offsets = tap_range(tile.axis[a]);
+  const int64_t stride = std::max<int64_t>(image.stride[a], 1);
+  return {offsets.first / stride, offsets.last < 0 ? -1 : offsets.last / stride};
 }
 
 /// Declares all taps outside that do not fall into [begin, end) on one axis.
@@ -201,7 +255,7 @@ void restrict_taps(Tile& tile, int a, int64_t begin, int64_t end, int64_t stride
   for (int k = 0; k < Tile::kTaps; ++k) {
     auto* offset = tile.axis[a].offset[k];
 #pragma omp simd
-    for (int i = 0; i < kTileSize; ++i) {
+    for (int i = 0; i < Tile::kSize; ++i) {
       offset[i] = offset[i] >= low && offset[i] < high ? offset[i] : offset_t(kOutside);
     }
   }
@@ -218,16 +272,16 @@ struct ActiveSamples {
 /// an addition to a pixel waits for the one before.
 template <int kStrands, typename Tile>
 void list_active(const Tile& tile, ActiveSamples& active) {
-  constexpr int kLength = kTileSize / kStrands;
-  if (tile.inside && tile.count == kTileSize) {
-    active.count = kTileSize;
+  constexpr int kLength = Tile::kSize / kStrands;
+  if (tile.inside && tile.count == Tile::kSize) {
+    active.count = Tile::kSize;
 #pragma omp simd
-    for (int s = 0; s < kTileSize; ++s) {
+    for (int s = 0; s < Tile::kSize; ++s) {
       active.index[s] = static_cast<int16_t>(s % kStrands * kLength + s / kStrands);
     }
     return;
   }
-  typename Tile::offset_t dead[kTileSize];
+  typename Tile::offset_t dead[Tile::kSize];
   find_dead(tile, dead);
   active.count = 0;
   for (int j = 0; j < kLength; ++j) {

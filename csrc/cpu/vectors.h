@@ -159,6 +159,29 @@ GRIDSAMPLE_INLINE void store_first_lanes(typename scalar::storage_t* to,
   if constexpr (kPart > 2) to[2] = scalar::store(values[2]);
 }
 
+/// Two numbers side by side, in a vector of 16 bytes of which the rest is 0 or not written.
+template <typename T>
+constexpr int kPairLanes = 16 / static_cast<int>(sizeof(T));
+template <typename T>
+GRIDSAMPLE_INLINE Vector<T, kPairLanes<T>> load_pair(const T* from) {
+  if constexpr (kPairLanes<T> == 2) {
+    return load_vector<T, 2>(from);
+  } else {
+    double both;
+    std::memcpy(&both, from, sizeof(both));
+    return (Vector<T, 4>)Vector<double, 2>{both, 0};
+  }
+}
+template <typename T>
+GRIDSAMPLE_INLINE void store_pair(T* to, const Vector<T, kPairLanes<T>>& pair) {
+  if constexpr (kPairLanes<T> == 2) {
+    store_vector<T, 2>(to, pair);
+  } else {
+    const double both = ((Vector<double, 2>)pair)[0];
+    std::memcpy(to, &both, sizeof(both));
+  }
+}
+
 /// Calls function.template operator()<kPart>() for 1 to 3, nothing for 0.
 template <typename F>
 GRIDSAMPLE_INLINE void dispatch_part(int64_t part, const F& function) {

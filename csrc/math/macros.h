@@ -47,6 +47,8 @@
 // A hint; an address past the end of an array does no harm.
 #if defined(__GNUC__) || defined(__clang__)
 #define GRIDSAMPLE_PREFETCH(address) __builtin_prefetch(address)
+#define GRIDSAMPLE_PREFETCH_TO_WRITE(address) __builtin_prefetch(address, 1)
 #else
 #define GRIDSAMPLE_PREFETCH(address) ((void)0)
+#define GRIDSAMPLE_PREFETCH_TO_WRITE(address) ((void)0)
 #endif
