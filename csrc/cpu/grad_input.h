@@ -197,25 +197,38 @@ void restrict_to_slab(const GradInputParams& params, Range slab, Tile& tile) {
 /// Nearest: the samples of a run of tiles that have a pixel, and where it is.
 template <typename Tile>
 struct PixelList {
+  using offset_t = typename Tile::offset_t;
+  static constexpr int kLanes = kFullLanes<offset_t>;
+
   int count = 0;
-  typename Tile::offset_t offset[kNearestRun * kTileSize];
-  int16_t sample[kNearestRun * kTileSize];  // counted from the run's first
+  // With room for a whole vector behind the last.
+  offset_t offset[kNearestRun * kTileSize + kLanes];
+  offset_t sample[kNearestRun * kTileSize + kLanes];  // counted from the run's first
 
   void append(const Tile& tile, int first) {
     if (tile.inside) {
 #pragma omp simd
       for (int i = 0; i < tile.count; ++i) {
         offset[count + i] = plane_offset(tile, 0, 0, 0, i).offset;
-        sample[count + i] = static_cast<int16_t>(first + i);
+        sample[count + i] = first + i;
       }
       count += tile.count;
       return;
     }
-    for (int i = 0; i < tile.count; ++i) {
-      const auto where = plane_offset(tile, 0, 0, 0, i);
-      offset[count] = where.offset;
-      sample[count] = static_cast<int16_t>(first + i);
-      count += where.outside == 0;
+    alignas(64) offset_t where[Tile::kSize];
+    alignas(64) offset_t which[Tile::kSize];
+    alignas(64) offset_t keep[Tile::kSize];
+#pragma omp simd
+    for (int i = 0; i < Tile::kSize; ++i) {
+      const auto at = plane_offset(tile, 0, 0, 0, i);
+      where[i] = at.offset;
+      which[i] = first + i;
+      keep[i] = i < tile.count ? ~at.outside : 0;
+    }
+    const auto lanes = [](const offset_t* from) { return load_vector<offset_t, kLanes>(from); };
+    for (int i = 0; i < tile.count; i += kLanes) {
+      count += compress_lanes<kLanes>(lanes(keep + i), lanes(where + i), lanes(which + i),
+                                      offset + count, sample + count);
     }
   }
 };

@@ -136,29 +136,6 @@ GRIDSAMPLE_INLINE void store_lanes(typename scalar::storage_t* to,
   }
 }
 
-/// The first kPart of four lanes, 1 to 3; the others read as 0, and are not written.
-template <int kPart, typename T>
-GRIDSAMPLE_INLINE Vector<T, 4> load_first(const T* from) {
-  if constexpr (kPart == 3) {
-    return Vector<T, 4>{from[0], from[1], from[2], T(0)};
-  } else if constexpr (kPart == 2) {
-    return Vector<T, 4>{from[0], from[1], T(0), T(0)};
-  } else {
-    return Vector<T, 4>{from[0], T(0), T(0), T(0)};
-  }
-}
-template <typename scalar, typename compute_t, int kPart>
-GRIDSAMPLE_INLINE Vector<compute_t, 4> load_first_lanes(const typename scalar::storage_t* from) {
-  return convert_lanes<scalar, compute_t, 4>(load_first<kPart>(from));
-}
-template <typename scalar, typename compute_t, int kPart>
-GRIDSAMPLE_INLINE void store_first_lanes(typename scalar::storage_t* to,
-                                         const Vector<compute_t, 4>& values) {
-  to[0] = scalar::store(values[0]);
-  if constexpr (kPart > 1) to[1] = scalar::store(values[1]);
-  if constexpr (kPart > 2) to[2] = scalar::store(values[2]);
-}
-
 /// Two numbers side by side, in a vector of 16 bytes of which the rest is 0 or not written.
 template <typename T>
 constexpr int kPairLanes = 16 / static_cast<int>(sizeof(T));
@@ -182,6 +159,38 @@ GRIDSAMPLE_INLINE void store_pair(T* to, const Vector<T, kPairLanes<T>>& pair) {
   }
 }
 
+/// The first kPart of four lanes, 1 to 3; the others read as 0, and are not written.
+template <int kPart, typename T>
+GRIDSAMPLE_INLINE Vector<T, 4> load_first(const T* from) {
+  if constexpr (kPart >= 2 && kPairLanes<T> == 4) {
+    Vector<T, 4> lanes = load_pair(from);
+    if constexpr (kPart == 3) lanes[2] = from[2];
+    return lanes;
+  } else if constexpr (kPart == 3) {
+    return Vector<T, 4>{from[0], from[1], from[2], T(0)};
+  } else if constexpr (kPart == 2) {
+    return Vector<T, 4>{from[0], from[1], T(0), T(0)};
+  } else {
+    return Vector<T, 4>{from[0], T(0), T(0), T(0)};
+  }
+}
+template <typename scalar, typename compute_t, int kPart>
+GRIDSAMPLE_INLINE Vector<compute_t, 4> load_first_lanes(const typename scalar::storage_t* from) {
+  return convert_lanes<scalar, compute_t, 4>(load_first<kPart>(from));
+}
+template <typename scalar, typename compute_t, int kPart>
+GRIDSAMPLE_INLINE void store_first_lanes(typename scalar::storage_t* to,
+                                         const Vector<compute_t, 4>& values) {
+  if constexpr (kPart >= 2 && std::is_same_v<typename scalar::storage_t, float> &&
+                std::is_same_v<compute_t, float>) {
+    store_pair(to, values);
+  } else {
+    to[0] = scalar::store(values[0]);
+    if constexpr (kPart > 1) to[1] = scalar::store(values[1]);
+  }
+  if constexpr (kPart > 2) to[2] = scalar::store(values[2]);
+}
+
 /// Calls function.template operator()<kPart>() for 1 to 3, nothing for 0.
 template <typename F>
 GRIDSAMPLE_INLINE void dispatch_part(int64_t part, const F& function) {
@@ -192,6 +201,28 @@ GRIDSAMPLE_INLINE void dispatch_part(int64_t part, const F& function) {
   } else if (part == 1) {
     function.template operator()<1>();
   }
+}
+
+/// Writes the lanes of each vector where `keep` is not 0 side by side and returns how many they
+/// are; the rest of a whole vector may be written as well.
+template <int kLanes, typename T>
+GRIDSAMPLE_INLINE int compress_lanes(const Vector<T, kLanes>& keep, const Vector<T, kLanes>& a,
+                                     const Vector<T, kLanes>& b, T* to_a, T* to_b) {
+#if defined(GRIDSAMPLE_HAS_AVX512)
+  if constexpr (kLanes == 16 && sizeof(T) == 4) {
+    const __mmask16 mask = _mm512_test_epi32_mask((__m512i)keep, (__m512i)keep);
+    _mm512_storeu_si512(to_a, _mm512_maskz_compress_epi32(mask, (__m512i)a));
+    _mm512_storeu_si512(to_b, _mm512_maskz_compress_epi32(mask, (__m512i)b));
+    return __builtin_popcount(mask);
+  }
+#endif
+  int count = 0;
+  for (int l = 0; l < kLanes; ++l) {
+    to_a[count] = a[l];
+    to_b[count] = b[l];
+    count += keep[l] != 0;
+  }
+  return count;
 }
 
 // Transposing. kRows vectors of N lanes, a power of two of each and kRows <= N, hold kRows planes
