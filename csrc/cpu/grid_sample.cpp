@@ -36,12 +36,29 @@ class Scratch {
   void* data_;
 };
 
+/// What the kernels read. An image of 16 bits that is computed in float64, because the grid is, is
+/// read from a float32 copy, which is exact: a pair too rare for kernels of its own.
+Tensor widened(const Tensor& input, const Geometry& geometry) {
+  const auto dtype = *dtype_of(input);
+  const bool narrow = dtype == DType::kHalf || dtype == DType::kBFloat16;
+  if (!narrow || !geometry.compute_in_double) return input;
+  Tensor wide = empty_image(input, sizes_vector(input), ScalarType::Float);
+  torch::stable::copy_(wide, input);
+  return wide;
+}
+
 Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
                    int64_t padding_mode, bool align_corners) {
   const Geometry geometry =
       check_call(input, grid, interpolation_mode, padding_mode, align_corners);
   Tensor output = empty_image(input, output_sizes(geometry), input.scalar_type());
   if (output.numel() == 0) return output;
+  const Tensor image = widened(input, geometry);
+  if (image.scalar_type() != input.scalar_type()) {
+    torch::stable::copy_(output,
+                         grid_sample(image, grid, interpolation_mode, padding_mode, align_corners));
+    return output;
+  }
 
   ForwardParams params;
   params.geometry = geometry;
@@ -319,7 +336,8 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
   check_grad_output(grad_output, input, grid, geometry);
   check(output_mask.size() == 2, "expected output_mask to have 2 elements, but got ",
         output_mask.size());
-  const BackwardCall call{grad_output, input, grid, geometry};
+  const Tensor image = widened(input, geometry);
+  const BackwardCall call{grad_output, image, grid, geometry};
   const bool no_samples = grad_output.numel() == 0;
   Tensor grad_input;  // in the compute type, until the end
   Tensor grad_grid;
