@@ -102,6 +102,29 @@ def test_samples_at_one_pixel_add_up(case, device):
     samples.assert_close(grad_input, expected)
 
 
+@pytest.mark.parametrize("zoom", [0.4, 1, 4, 30])
+@pytest.mark.parametrize("C", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "case", samples.cases(mode="bilinear", padding_mode="zeros", align_corners=False), ids=str
+)
+def test_magnified_image(case, dtype, C, zoom, device):
+    """Neighbouring samples share all of their pixels, half of them, or none."""
+    dims = case.dims
+    input = samples.randn(1, C, *(7, 41, 37)[-dims:], device=device).to(dtype)
+    identity = torch.eye(dims, dims + 1, dtype=torch.float64, device=device)[None] / zoom
+    grid = F.affine_grid(identity, [1, 1, *(3, 23, 141)[-dims:]], align_corners=False)
+    grid = (grid + 0.01 * 2**0.5).to(dtype)
+    grad_output = samples.grad_like(input, grid)
+    actual = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])
+    expected = autograd_gradients(
+        F.grid_sample, input.double(), grid.double(), grad_output.double(), case.options
+    )
+    # About zoom ** dims samples fall on one pixel; their rounding errors add up like a random walk.
+    samples.assert_close(actual[0], expected[0], dtype, terms=max(1, zoom) ** (dims / 2))
+    samples.assert_close(actual[1], expected[1], dtype)
+
+
 @pytest.mark.parametrize("case", samples.cases(mode="nearest"), ids=str)
 def test_nearest_has_no_gradient_for_grid(case, device):
     input, grid = samples.sample(case, device=device)
