@@ -10,16 +10,18 @@ BOOTSTRAP_PYTHON ?= python3
 
 RUN := PYTHONPATH=$(CURDIR) $(PYTHON)
 TOOLS = $(dir $(shell command -v $(PYTHON)))
-CXX_SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
-PYTHON_SOURCES := setup.py gridsample_ext tests benchmarks examples
+CXX_SOURCES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+PYTHON_SOURCES := setup.py csrc gridsample_ext tests benchmarks examples
 
-.PHONY: help build test demo bench bench-quick sanitize lint format clean test-abi
+.PHONY: help build test demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda lint format clean test-abi
 
 help:
 	@echo "make demo      register a photograph, the main job (examples/register_photo.py)"
 	@echo "make test      run the test-suite"
 	@echo "make bench     the benchmark, to JSON, tables and figures;  make bench-quick  part of it"
 	@echo "make sanitize  tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make sanitize-cuda  the same for the CUDA kernels, emulated on the host"
+	@echo "make bench-cuda  the benchmark on an NVIDIA GPU;  make gpu-check  tests, sanitizers and benchmark there"
 	@echo "make build     compile in place; seconds when little has changed"
 	@echo "make lint      check style and types;  make format  mend the style"
 	@echo "make test-abi NEW_PYTHON=...  test the built binary, as it is, in another environment"
@@ -35,6 +37,7 @@ build: $(ENVIRONMENT)
 	$(PYTHON) setup.py --quiet egg_info build_ext --inplace
 
 test: build
+	$(RUN) tests/cuda_emulation/build_emulation.py
 	$(RUN) -m pytest $(PYTEST_ARGUMENTS)
 
 demo: build
@@ -59,6 +62,15 @@ format: $(ENVIRONMENT)
 	$(PYTHON) -m ruff format $(PYTHON_SOURCES)
 	$(TOOLS)clang-format -i $(CXX_SOURCES)
 
+bench-cuda: build
+	$(RUN) benchmarks/run_cuda.py --out benchmarks/results/cuda.json $(BENCH_ARGUMENTS)
+	$(RUN) benchmarks/report.py benchmarks/results/cuda.json
+
+# On a machine with an NVIDIA GPU; the build's time counts towards the eight minutes.
+gpu-check:
+	begin=$$(date +%s); GRIDSAMPLE_EXT_CUDA=1 $(MAKE) build && \
+	  $(RUN) benchmarks/gpu_check.py --spent $$(( $$(date +%s) - begin )) $(GPU_CHECK_ARGUMENTS)
+
 # AddressSanitizer and UndefinedBehaviorSanitizer, in a build of its own (ten minutes on two cores), on
 # every instruction set. PyTorch never frees all it allocates, so leaks are not looked for; the C++
 # library is preloaded as well because exceptions are among what AddressSanitizer follows.
@@ -74,6 +86,15 @@ sanitize: $(ENVIRONMENT)
 	    -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) $(addprefix $(CURDIR)/tests/,$(SANITIZE_TESTS))) || exit 1; \
 	done
 
+# The CUDA kernels on the host, threads in shuffled order, over the samples that the plain run has.
+SANITIZE_CUDA_TESTS ?= test_forward.py test_backward.py test_dtypes.py test_layouts.py test_hostile.py
+PRELOADED = LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)"
+sanitize-cuda: build
+	GRIDSAMPLE_EXT_SANITIZE=1 $(RUN) tests/cuda_emulation/build_emulation.py
+	GRIDSAMPLE_EXT_SANITIZE=1 GRIDSAMPLE_EMULATION_SHUFFLE=1 ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(CURDIR) \
+	  $(PRELOADED) $(PYTHON) -m pytest -q -x -p no:cacheprovider --device emulated-cuda \
+	  $(addprefix tests/,$(SANITIZE_CUDA_TESTS)) $(PYTEST_ARGUMENTS)
+
 # The binary is built once and runs on later PyTorch releases: this shows it. No build comes first.
 test-abi:
 	PYTHONPATH=$(CURDIR) $(NEW_PYTHON) -c 'import torch, gridsample_ext._C as c; print("built with", c.build_info()["torch_built_with"], "running on", torch.__version__)'
@@ -81,5 +102,5 @@ test-abi:
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f gridsample_ext/_C*.so
+	rm -f gridsample_ext/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

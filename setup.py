@@ -6,9 +6,11 @@ Environment variables
     GRIDSAMPLE_EXT_WERROR=1   warnings are errors, as in continuous integration
     GRIDSAMPLE_EXT_DEBUG=1    no optimisation, debug information
     GRIDSAMPLE_EXT_SANITIZE=1 checks for bad addresses and undefined behaviour (make sanitize)
+    GRIDSAMPLE_EXT_CUDA, TORCH_CUDA_ARCH_LIST, CUDA_HOME   see csrc/cuda/build.py
 """
 
 import os
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -89,12 +91,29 @@ def extension() -> CppExtension:
 
 
 class IncrementalBuild(BuildExtension):
-    """Keeps objects in build/ also for editable installs, which else compile anew each time."""
+    """Builds the library of CUDA kernels as well.
+
+    Keeps objects in build/ also for editable installs, which else compile anew each time.
+    """
 
     def finalize_options(self) -> None:
         super().finalize_options()
         variant = "-sanitize" if SANITIZE else ""
         self.build_temp = f"build/{sys.implementation.cache_tag}{variant}"
+        self.cuda = runpy.run_path("csrc/cuda/build.py")
+        self.builds_cuda = self.cuda["wanted"]()
+
+    def run(self) -> None:
+        super().run()
+        if self.builds_cuda:
+            self.cuda["build"](self.package_folder(), Path("build/cuda"))
+
+    def get_outputs(self) -> list[str]:
+        library = [str(self.package_folder() / self.cuda["LIBRARY"])] if self.builds_cuda else []
+        return super().get_outputs() + library
+
+    def package_folder(self) -> Path:
+        return Path(self.get_ext_fullpath("gridsample_ext._C")).parent
 
 
 check_tools()

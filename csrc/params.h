@@ -40,4 +40,19 @@ struct Geometry {
   int64_t output_size[kMaxDims] = {1, 1, 1};
 };
 
+/// True when offsets within one plane of the view fit 32 bits, two steps past each end included,
+/// with room for a float that rounds up.
+inline bool has_narrow_offsets(const Geometry& geometry, const View& image) {
+  constexpr int64_t kLimit = (int64_t(1) << 31) - 256;
+  int64_t reach = 0;
+  for (int a = 0; a < geometry.dims; ++a) {
+    if (geometry.input_size[a] >= kLimit || image.stride[a] >= kLimit) return false;
+    // Clamped positions and those after them; past 2^24, up to 128 more are rounded on.
+    const int64_t size = geometry.input_size[a];
+    reach += (size + (size < (int64_t(1) << 24) ? 2 : 256)) * image.stride[a];
+    if (reach >= kLimit) return false;
+  }
+  return true;
+}
+
 }  // namespace gridsample_ext

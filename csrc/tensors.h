@@ -129,6 +129,11 @@ inline Tensor empty_image(const Tensor& input, const std::vector<int64_t>& sizes
   return empty_strided(sizes, strides, dtype, input);
 }
 
+/// The type that sums are made in.
+inline ScalarType sum_type(const Geometry& geometry) {
+  return scalar_type_of(compute_dtype(geometry));
+}
+
 inline std::vector<int64_t> output_sizes(const Geometry& geometry) {
   std::vector<int64_t> sizes{geometry.batch, geometry.channels};
   for (int axis = geometry.dims - 1; axis >= 0; --axis) sizes.push_back(geometry.output_size[axis]);
@@ -138,6 +143,16 @@ inline std::vector<int64_t> output_sizes(const Geometry& geometry) {
 inline std::vector<int64_t> sizes_vector(const Tensor& tensor) {
   const auto sizes = tensor.sizes();
   return {sizes.begin(), sizes.end()};
+}
+
+/// Sums of the compute type, rounded once to the type of what they are the gradient of.
+inline Tensor rounded(const Tensor& sums, const Tensor& like) {
+  if (!sums.defined() || sums.scalar_type() == like.scalar_type()) return sums;
+  const auto strides = sums.strides();
+  Tensor result = empty_strided(sizes_vector(sums), {strides.begin(), strides.end()},
+                                like.scalar_type(), sums);
+  torch::stable::copy_(result, sums);
+  return result;
 }
 
 }  // namespace gridsample_ext

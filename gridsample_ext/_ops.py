@@ -1,5 +1,9 @@
 """Loads the ops and gives them fake kernels: shapes, strides and dtypes without data."""
 
+import ctypes
+import functools
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import guard_or_false
@@ -9,8 +13,62 @@ from gridsample_ext import _C as _C  # registers torch.ops.gridsample_ext.*
 # What kernels have; the public function looks it up, too.
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
+# Built by setup.py where it finds nvcc; see csrc/cuda/build.py.
+CUDA_LIBRARY = Path(__file__).with_name("gridsample_ext_cuda.so")
+
 grid_sample = torch.ops.gridsample_ext.grid_sample.default
 grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward.default
+
+
+@functools.cache
+def _load_cuda_library() -> ctypes.CDLL | str:
+    """The library, whose loading gives the ops their CUDA kernels, or why there is none."""
+    if torch.version.cuda is None:
+        return f"PyTorch {torch.__version__} is built without CUDA"
+    if not CUDA_LIBRARY.exists():
+        return (
+            "the CUDA kernels were not built; to build them, install nvcc and reinstall with "
+            "GRIDSAMPLE_EXT_CUDA=1"
+        )
+    try:
+        torch.ops.load_library(str(CUDA_LIBRARY))
+        return ctypes.CDLL(str(CUDA_LIBRARY))
+    except OSError as error:
+        return (
+            f"{CUDA_LIBRARY.name} could not be loaded ({error}); reinstall with "
+            "GRIDSAMPLE_EXT_CUDA=1"
+        )
+
+
+def cuda_library_error() -> str | None:
+    """Why the library of CUDA kernels is not loaded, or None if it is."""
+    library = _load_cuda_library()
+    return library if isinstance(library, str) else None
+
+
+@functools.cache
+def _ask_cuda_problem(device: int) -> str | None:
+    library = _load_cuda_library()
+    if isinstance(library, str):
+        return library
+    ask = library.gridsample_ext_cuda_problem
+    ask.restype = ctypes.c_char_p
+    with torch.cuda.device(device):
+        text = ask()
+    return None if text is None else text.decode()
+
+
+def cuda_problem(device: int) -> str | None:
+    """Why the kernels cannot run on a CUDA device, or None if they can."""
+    return _ask_cuda_problem(device)
+
+
+# torch.compile takes the answer and does not trace the question. This is what
+# torch.compiler.assume_constant_result does, after importing all of the compiler.
+cuda_problem._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+_load_cuda_library()
 
 
 def _memory_format(input: Tensor) -> torch.memory_format:
@@ -96,6 +154,7 @@ def _grid_sample_backward_fake(
     padding_mode: int,
     align_corners: bool,
     output_mask: list[bool],
+    deterministic: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
     shape = _output_shape(input, grid, interpolation_mode, padding_mode)
     torch._check(

@@ -19,7 +19,12 @@ def _backward(ctx: Any, grad_output: Tensor) -> _Gradients:
     """Gradients of input and grid: those that are needed, and no others."""
     input, grid = ctx.saved_tensors
     grad_input, grad_grid = _ops.grid_sample_backward(
-        grad_output, input, grid, *ctx.options, ctx.needs_input_grad[:2]
+        grad_output,
+        input,
+        grid,
+        *ctx.options,
+        ctx.needs_input_grad[:2],
+        torch.are_deterministic_algorithms_enabled(),
     )
     return grad_input, grad_grid, None, None, None
 

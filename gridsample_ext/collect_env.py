@@ -7,9 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gridsample_ext import _C, __version__
-
-_CUDA_LIBRARY = "gridsample_ext_cuda"
+from gridsample_ext import _C, __version__, _ops
 
 
 def _cpu_model() -> str:
@@ -23,13 +21,11 @@ def _cpu_model() -> str:
 
 def _cuda_library() -> str:
     """Whether the library of CUDA kernels is there and loaded, and if not, why."""
-    found = sorted(path.name for path in Path(__file__).parent.glob(f"*{_CUDA_LIBRARY}*"))
-    present = f"present ({', '.join(found)})" if found else "absent"
-    if torch.version.cuda is None:
-        why = f"PyTorch {torch.__version__} is built without CUDA"
-    else:
-        why = "this version of gridsample_ext has no CUDA kernels"
-    return f"{present}, not loaded: {why}; CUDA tensors use torch.nn.functional.grid_sample"
+    present = "present" if _ops.CUDA_LIBRARY.exists() else "absent"
+    error = _ops.cuda_library_error()
+    if error is None:
+        return f"{present}, loaded"
+    return f"{present}, not loaded: {error}; CUDA tensors use torch.nn.functional.grid_sample"
 
 
 def collect_env() -> dict[str, str]:

@@ -15,7 +15,7 @@ from gridsample_ext.autograd import GridSample, without_autograd
 # PyTorch's enums, as in csrc/params.h.
 _MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
 _PADDING_MODES = {"zeros": 0, "border": 1, "reflection": 2}
-_DEVICES = ("cpu", "meta")  # with kernels of ours, or none needed
+_DEVICES = ("cpu", "meta")  # with kernels in any case, or none needed; CUDA is asked for its own
 
 
 def grid_sample(
@@ -51,6 +51,8 @@ def grid_sample(
 
     Gradients flow to ``input`` and ``grid``, each in its own dtype, and only those needed are
     computed. On the CPU results are bitwise repeatable and do not depend on the number of threads.
+    On CUDA the output and the gradient of ``grid`` are bitwise repeatable, that of ``input`` under
+    :func:`torch.use_deterministic_algorithms`.
 
     Raises:
         ValueError: unknown ``mode`` or ``padding_mode``.
@@ -145,7 +147,11 @@ def _type_name(value: object) -> str:
 def _why_not_ours(input: Tensor, grid: Tensor) -> str | None:
     """What there is no kernel or formula of ours for, or None."""
     if input.device.type not in _DEVICES:
-        return f"device type {input.device.type!r}"
+        if input.device.type != "cuda":
+            return f"device type {input.device.type!r}"
+        problem = _ops.cuda_problem(input.device.index)
+        if problem is not None:
+            return f"CUDA tensors ({problem})"
     if torch._C._are_functorch_transforms_active():
         return "transforms of torch.func"
     if forward_ad._current_level >= 0 and any(

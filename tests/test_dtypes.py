@@ -31,12 +31,17 @@ def test_matches_reference(case, dtypes, device):
     assert_matches_reference(case, input, grid)
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("C", [2, 16, 33])
 @pytest.mark.parametrize("grad_dtype", samples.DTYPES, ids=name)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=name)
 @pytest.mark.parametrize("case", samples.cases(padding_mode="zeros", align_corners=False), ids=str)
-def test_grad_output_of_another_dtype(case, grad_dtype, device):
+def test_grad_output_of_another_dtype(case, dtype, grad_dtype, C, layout, device):
     """A direct call may have one: it is converted, and changes no result's type."""
-    input, grid = samples.sample(case, TINY, torch.float32, device=device)
-    grad_output = samples.grad_like(input, grid).to(grad_dtype)
+    shape = samples.Shape("several", N=1, C=C, size=(3, 4, 5), out=(2, 3, 9))
+    input, grid = samples.sample(case, shape, dtype, torch.float32, device=device)
+    input = samples.INPUT_LAYOUTS[layout](input)
+    grad_output = samples.INPUT_LAYOUTS[layout](samples.grad_like(input, grid)).to(grad_dtype)
     actual = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])
     expected = reference.grid_sample_backward(grad_output, input, grid, *case.options)
     samples.assert_gradients_close(actual, expected, input, grid)

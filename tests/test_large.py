@@ -132,6 +132,28 @@ def test_axis_beyond_the_integers_of_float32(case, long_row, device):
         grad_output, input, grid, *case.op_options, [True, True]
     )
     assert grad_grid.isfinite().all()
-    if case.padding_mode != "zeros":
+    if case.padding_mode == "zeros":
+        assert output[..., x.abs() > 1.5].count_nonzero() == 0
+    else:
         assert torch.equal(output, grad_output)
         samples.assert_close(grad_input.sum(dtype=torch.float32), grad_output.double().sum())
+
+
+@pytest.mark.parametrize("coordinate", [2**24 + 4, 2**24 + 5])
+def test_second_tap_beyond_the_integers_of_float32(coordinate, device):
+    """The whole number after a tap's position may round back to it; its index does not.
+
+    The second tap has the weight 0: only an infinite gradient shows where it is.
+    """
+    size = 2**24 + 64
+    y = torch.tensor((2.0 * coordinate + 1) / size - 1, dtype=torch.float64).float()
+    input = torch.ones(1, 1, size, 1, dtype=torch.float16, device=device)
+    grid = torch.stack([torch.zeros_like(y), y]).reshape(1, 1, 1, 2).to(device)
+    position = int(((y + 1) * size - 1) / 2)
+    grad_output = torch.full((1, 1, 1, 1), float("inf"), dtype=torch.float16, device=device)
+    grad_input, _ = grid_sample_backward(grad_output, input, grid, 0, 0, False, [True, False])
+    near = grad_input.flatten()[position - 1 : position + 3].tolist()
+    assert near[0] == 0
+    assert near[1] == float("inf")
+    assert near[2] != near[2]
+    assert near[3] == 0

@@ -93,3 +93,19 @@ def test_calls_from_several_threads():
         for actual in pool.map(lambda _: results(case, *arguments), range(12)):
             for tensor, values in zip(actual, expected, strict=True):
                 samples.assert_bitwise_equal(tensor, values)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_the_sign_of_a_zero_gradient(layout):
+    """A slope of -1 times a sum of 0 is -0, a sum that starts from 0 is not."""
+    input = samples.INPUT_LAYOUTS[layout](torch.ones(1, 3, 8, 40))
+    grid = torch.full((1, 64, 64, 2), 1.2)
+    grad_output = torch.ones(1, 3, 64, 64)
+    case = samples.Case(2, "bilinear", "reflection", False)
+    expected = None
+    for threads in (1, *THREADS):
+        torch.set_num_threads(threads)
+        actual = results(case, grad_output, input, grid)
+        for gradient, values in zip(actual, expected or actual, strict=True):
+            samples.assert_bitwise_equal(gradient, values)
+        expected = actual

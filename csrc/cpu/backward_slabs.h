@@ -10,8 +10,9 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 inline bool owns_tile(const GradInputParams& params, Range slab, int64_t index, int64_t t,
                       const TapRange& range) {
   const int64_t length = params.geometry.input_size[params.slab_axis];
-  const bool spread = (range.last - range.first) * params.slabs > length;
-  if (spread || range.first > range.last) return t % params.slabs == index;
+  const bool spread =
+      range.first > range.last || (range.last - range.first) * params.slabs > length;
+  if (spread) return t % params.slabs == index;
   return range.first >= slab.begin && range.first < slab.end;
 }
 

@@ -139,10 +139,8 @@ void sum_chunks(const GradGridParams& params, const Tile& tile, const TapRowsOrN
                 int64_t grid_batch, int64_t first, AxisSums<Tile>& total) {
   TileOffsets located;
   locate_samples(params.geometry, params.grad_output, first, tile.count, located);
-  if (grad_grid_chunks(params) == 1) {
-    return sum_chunk<scalar>(params, tile, tap_rows, located, grid_batch, 0, total);
-  }
   alignas(64) AxisSums<Tile> sums;
+  // From 0, one chunk too: 0 + -0 is 0, here as where the sums of several items are added.
   for (auto& axis : total) fill_rest(axis, 0, typename Tile::compute_t(0));
   for (int64_t chunk = 0; chunk < grad_grid_chunks(params); ++chunk) {
     sum_chunk<scalar>(params, tile, tap_rows, located, grid_batch, chunk, sums);

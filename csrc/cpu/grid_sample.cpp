@@ -105,18 +105,6 @@ struct BackwardCall {
   int64_t piece = piece_channels(geometry, packed);
 };
 
-ScalarType sum_type(const Geometry& geometry) { return scalar_type_of(compute_dtype(geometry)); }
-
-/// Sums of the compute type, rounded once to the type of what they are the gradient of.
-Tensor rounded(const Tensor& sums, const Tensor& like) {
-  if (!sums.defined() || sums.scalar_type() == like.scalar_type()) return sums;
-  Tensor result = like.dim() == sums.dim() && prefers_channels_last(sums)
-                      ? empty_image(sums, sizes_vector(like), like.scalar_type())
-                      : empty_contiguous(sizes_vector(like), like.scalar_type(), like);
-  torch::stable::copy_(result, sums);
-  return result;
-}
-
 /// `partial` of grad_grid.
 Scratch partial_sums(const Geometry& geometry, int64_t chunks, int64_t grid_batch) {
   return Scratch(geometry, chunks * grid_batch * tile_count(geometry) * geometry.dims * kTileSize);
@@ -330,7 +318,8 @@ void compute_grad_grid_packed(const BackwardCall& call, const Tensor& grad_grid)
 std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const Tensor& input,
                                                 const Tensor& grid, int64_t interpolation_mode,
                                                 int64_t padding_mode, bool align_corners,
-                                                const std::vector<bool>& output_mask) {
+                                                const std::vector<bool>& output_mask,
+                                                bool /*deterministic: always*/) {
   const Geometry geometry =
       check_call(input, grid, interpolation_mode, padding_mode, align_corners);
   check_grad_output(grad_output, input, grid, geometry);

@@ -137,20 +137,6 @@ struct BackwardSlabParams {
   BackwardParams rows;         // lanes over channels; one group, not packed
 };
 
-/// True when offsets within one plane of the view fit 32 bits, two steps past each end included,
-/// with room for a float that rounds up. Only the baseline has kernels for wider ones: such planes
-/// take gigabytes.
-inline bool has_narrow_offsets(const Geometry& geometry, const View& image) {
-  constexpr int64_t kLimit = (int64_t(1) << 31) - 256;
-  int64_t reach = 0;
-  for (int a = 0; a < geometry.dims; ++a) {
-    if (geometry.input_size[a] >= kLimit || image.stride[a] >= kLimit) return false;
-    reach += (geometry.input_size[a] + 2) * image.stride[a];
-    if (reach >= kLimit) return false;
-  }
-  return true;
-}
-
 struct KernelTable {
   void (*forward)(const ForwardParams&, int64_t begin, int64_t end);
   void (*forward_packed)(const ForwardParams&, int64_t worker, int64_t begin, int64_t end);

@@ -3,7 +3,7 @@
 // Between planes of channels and rows of channels: scratch copies of a block of channels of one
 // image, in the compute type, pixel after pixel.
 
-#include "vectors.h"
+#include "transpose.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 

@@ -3,7 +3,7 @@
 // Reading the pixels under the taps of a tile, lanes over samples: one channel plane.
 
 #include "tap_tile.h"
-#include "vectors.h"
+#include "shuffles.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 

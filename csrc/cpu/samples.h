@@ -3,7 +3,7 @@
 // The tensors indexed by sample (grid, output and their gradients), read and written a tile at a
 // time through buffers of the compute type.
 
-#include "vectors.h"
+#include "shuffles.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 

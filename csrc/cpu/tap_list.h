@@ -3,7 +3,7 @@
 // The taps of a sample one by one: where each is in its plane, and its weight.
 
 #include "tap_tile.h"
-#include "vectors.h"
+#include "shuffles.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 

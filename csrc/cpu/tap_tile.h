@@ -221,10 +221,12 @@ TapRange range_of_values(const T (&values)[kSize], int64_t size, bool align_corn
   }
   const auto axis = make_axis<T>(size, align_corners);
   constexpr int kLast = kTapsPerAxis<kMode> - 1;
-  const T first = axis_taps<kMode, kPadding, false>(low, axis).position[0];
-  const T last = axis_taps<kMode, kPadding, false>(high, axis).position[kLast];
-  return {std::max<int64_t>(static_cast<int64_t>(first), 0),
-          std::min<int64_t>(static_cast<int64_t>(last), size - 1)};
+  const auto first = static_cast<int64_t>(axis_taps<kMode, kPadding, false>(low, axis).position[0]);
+  const auto taps = axis_taps<kMode, kPadding, false>(high, axis);
+  // As tap_offsets has it: past the integers of T the position of a second tap is rounded.
+  const int64_t last = kMode == Mode::kBilinear ? static_cast<int64_t>(taps.position[0]) + 1
+                                                : static_cast<int64_t>(taps.position[kLast]);
+  return {std::max<int64_t>(first, 0), std::min<int64_t>(last, size - 1)};
 }
 
 /// The same with any padding, for the values of a tile on axis a of `image`.

@@ -31,15 +31,20 @@ struct Axis {
   T extent;
   T shift;
   T last;  // S - 1, or the largest T below it
-  T end;   // S, rounded
+  T end;   // S, or the least T above it
 };
+
+// Variables, because nvcc calls no function of numeric_limits in device code.
+template <typename T>
+constexpr T kLargest = std::numeric_limits<T>::max();
 
 template <typename T>
 GRIDSAMPLE_INLINE Axis<T> make_axis(int64_t size, bool align_corners) {
   T last = static_cast<T>(size - 1);
   if (static_cast<int64_t>(last) > size - 1) last = std::nextafter(last, T(0));
-  return {static_cast<T>(align_corners ? size - 1 : size), align_corners ? T(0) : T(1), last,
-          static_cast<T>(size)};
+  T end = static_cast<T>(size);
+  if (static_cast<int64_t>(end) < size) end = std::nextafter(end, kLargest<T>);
+  return {static_cast<T>(align_corners ? size - 1 : size), align_corners ? T(0) : T(1), last, end};
 }
 
 template <typename T>
@@ -115,8 +120,7 @@ GRIDSAMPLE_INLINE Coordinate<T> unnormalize(T x, const Axis<T>& axis) {
 /// Infinity as the largest finite value.
 template <typename T>
 GRIDSAMPLE_INLINE T finite(T value) {
-  constexpr T kLargest = std::numeric_limits<T>::max();
-  return clamp(value, -kLargest, kLargest);
+  return clamp(value, -kLargest<T>, kLargest<T>);
 }
 
 /// Below this distance from the fold the quick reflection is exact: see reflect.
@@ -164,8 +168,9 @@ GRIDSAMPLE_INLINE Coordinate<T> clamp_to_image(Coordinate<T> x, const Axis<T>& a
   return {clamp(x.value, T(0), axis.last), select(inside, x.slope, T(0))};
 }
 
-/// The padding rule applied to a coordinate. The result is in [-2, S], so that it can be turned
-/// into an integer, and where it was clamped, it and the next pixel are outside. kFar: see reflect.
+/// The padding rule applied to a coordinate. The result is in [-2, axis.end], so that it can be
+/// turned into an integer, and where it was clamped, it and the next pixel are outside. kFar: see
+/// reflect.
 template <Padding kPadding, bool kFar, typename T>
 GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
   if constexpr (kPadding == Padding::kBorder) return clamp_to_image(x, axis);

@@ -24,10 +24,10 @@
 #endif
 
 // Loops over taps have 1, 2 or 4 turns known at compile time and must vanish before vectorisation.
-#if defined(__CUDACC__) || defined(__clang__)
+#if defined(__CUDA_ARCH__) || defined(__clang__)
 #define GRIDSAMPLE_UNROLL _Pragma("unroll")
 #define GRIDSAMPLE_UNROLL_16 _Pragma("unroll")
-#elif defined(__GNUC__)
+#elif defined(__GNUC__) && !defined(__CUDACC__)
 #define GRIDSAMPLE_UNROLL _Pragma("GCC unroll 4")
 #define GRIDSAMPLE_UNROLL_16 _Pragma("GCC unroll 16")
 #else

@@ -1,0 +1,201 @@
+// Both gradients, lanes over samples: for images of any strides. A thread has the taps of one
+// sample and walks over channels; where samples are few, several threads share its channels, and
+// their parts of grad_grid are added up in a fixed order. Without grad_grid, blocks share channels
+// as well.
+
+#include "dispatch.cuh"
+#include "grid_gradient.cuh"
+#include "kernels.cuh"
+#include "launch.cuh"
+#include "scatter.cuh"
+
+namespace gridsample_ext::cuda {
+namespace {
+
+/// What one thread does for one sample: some of the channels of all its images.
+template <typename Config>
+struct PlanesBackward {
+  using pixel_t = typename Config::pixel_t;
+  using compute_t = typename Config::compute_t;
+  // With few taps their products are summed over the channels first, and contracted once.
+  static constexpr bool kFewTaps = kAllTaps<Config> <= 16;
+
+  const BackwardParams<compute_t>& params;
+  const Taps<Config>& taps;
+  const Sample& sample;
+  bool active;
+
+  /// Calls visit(grad, input, grad_input) for the thread's channels: a value and two planes.
+  template <typename Visit>
+  GRIDSAMPLE_DEVICE void for_each_channel(const Visit& visit) const {
+    const View& grad_output = params.grad_output;
+    const int64_t grad_place = offset_of<Config::kDims>(sample, grad_output, params.sampling.walk);
+    const int64_t step = int64_t(blockDim.y) * gridDim.y;
+    int64_t c = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
+    for (int64_t image = 0; image < params.images; ++image) {
+      const int64_t batch = sample.batch + image;
+      for (; c < params.channels; c += step) {
+        const compute_t grad = active ? load_pixel(static_cast<const pixel_t*>(grad_output.data) +
+                                                   batch * grad_output.batch_stride +
+                                                   c * grad_output.channel_stride + grad_place)
+                                      : compute_t(0);
+        visit(grad,
+              static_cast<const pixel_t*>(params.input.data) + batch * params.input.batch_stride +
+                  c * params.input.channel_stride,
+              static_cast<compute_t*>(params.grad_input.data) +
+                  batch * params.grad_input.batch_stride + c * params.grad_input.channel_stride);
+      }
+      c -= params.channels;
+    }
+  }
+
+  GRIDSAMPLE_DEVICE void run(compute_t (&gradient)[Config::kDims]) const {
+    if constexpr (kFewTaps) {
+      run_few_taps(gradient);
+    } else {
+      run_many_taps(gradient);
+    }
+  }
+
+  GRIDSAMPLE_DEVICE void run_few_taps(compute_t (&gradient)[Config::kDims]) const {
+    const bool wants_input = params.grad_input.data != nullptr;
+    const bool wants_grid = params.grad_grid.data != nullptr;
+    const FlatTaps<Config> flat(taps);
+    WarpPeers peers;
+    if (wants_input) {
+      peers = WarpPeers(taps, sample.batch * params.grad_input.batch_stride, active);
+    }
+    compute_t products[kAllTaps<Config>];
+    set_zero(products);
+    for_each_channel([&](compute_t grad, const pixel_t* input, compute_t* grad_input) {
+      if (wants_grid) {
+        GRIDSAMPLE_UNROLL_ALL
+        for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
+          if (flat.offset[tap] >= 0) {
+            products[tap] = multiply_add(grad, load_pixel(input + flat.offset[tap]), products[tap]);
+          }
+        }
+      }
+      if (!wants_input) return;
+      if (peers.combine()) {
+        GRIDSAMPLE_UNROLL_ALL
+        for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
+          const compute_t sum = peers.sum(flat.weight[tap] * grad);
+          if (peers.leads() && flat.offset[tap] >= 0) atomicAdd(grad_input + flat.offset[tap], sum);
+        }
+      } else {
+        GRIDSAMPLE_UNROLL_ALL
+        for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
+          if (flat.offset[tap] >= 0) {
+            atomicAdd(grad_input + flat.offset[tap], flat.weight[tap] * grad);
+          }
+        }
+      }
+    });
+    if (wants_grid) {
+      contract(
+          taps, [&](int z, int y, int x) { return products[number_of_tap<Config>(z, y, x)]; },
+          gradient);
+    }
+  }
+
+  GRIDSAMPLE_DEVICE void run_many_taps(compute_t (&gradient)[Config::kDims]) const {
+    const bool wants_input = params.grad_input.data != nullptr;
+    const bool wants_grid = params.grad_grid.data != nullptr;
+    for_each_channel([&](compute_t grad, const pixel_t* input, compute_t* grad_input) {
+      const auto visit_tap = [&](int z, int y, int x) {
+        const auto offset = offset_of_tap(taps, z, y, x);
+        if (offset < 0) return compute_t(0);
+        if (wants_input) atomicAdd(grad_input + offset, weight_of_tap(taps, z, y, x) * grad);
+        return wants_grid ? grad * load_pixel(input + offset) : compute_t(0);
+      };
+      contract(taps, visit_tap, gradient);
+    });
+  }
+};
+
+template <typename Config>
+__global__ void __launch_bounds__(kThreads, 1)
+    backward_planes_kernel(const BackwardParams<typename Config::compute_t> params) {
+  using compute_t = typename Config::compute_t;
+  const Walk& walk = params.sampling.walk;
+  auto* parts = static_cast<compute_t*>(shared_memory());  // [slice][axis][sample]
+  const int place = static_cast<int>(threadIdx.x);
+  const int width = static_cast<int>(blockDim.x);
+  const int slices = static_cast<int>(blockDim.y);
+  const auto part = [&](int slice, int a) -> compute_t& {
+    return parts[(slice * Config::kDims + a) * width + place];
+  };
+  // Whole warps go round together, for what they do in common.
+  for (int64_t first = int64_t(blockIdx.x) * width; first < walk.total;
+       first += int64_t(gridDim.x) * width) {
+    const bool active = first + place < walk.total;
+    const Sample sample = locate(active ? first + place : walk.total - 1, walk);
+    Taps<Config> taps;
+    compute_taps(taps, sample, params.sampling, params.input);
+    if (!active) {
+      GRIDSAMPLE_UNROLL_ALL
+      for (int k = 0; k < Config::kTaps; ++k) taps.offset[0][k] = portable::kOutside;
+    }
+    compute_t gradient[Config::kDims];
+    set_zero(gradient);
+    PlanesBackward<Config>{params, taps, sample, active}.run(gradient);
+    if (params.grad_grid.data == nullptr) continue;
+    if (slices > 1) {
+      const int slice = static_cast<int>(threadIdx.y);
+      GRIDSAMPLE_UNROLL_ALL
+      for (int a = 0; a < Config::kDims; ++a) part(slice, a) = gradient[a];
+      __syncthreads();
+      if (slice == 0) {
+        for (int other = 1; other < slices; ++other) {
+          GRIDSAMPLE_UNROLL_ALL
+          for (int a = 0; a < Config::kDims; ++a) gradient[a] += part(other, a);
+        }
+      }
+      __syncthreads();
+    }
+    if (active && threadIdx.y == 0) {
+      const View& grad_grid = params.grad_grid;
+      const int64_t to =
+          sample.batch * grad_grid.batch_stride + offset_of<Config::kDims>(sample, grad_grid, walk);
+      GRIDSAMPLE_UNROLL_ALL
+      for (int a = 0; a < Config::kDims; ++a) {
+        store_as(grad_grid.data, grad_grid.dtype, to + a * grad_grid.channel_stride,
+                 times_slope(gradient[a], taps.slope[a]));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+template <typename compute_t>
+void backward_planes(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                     const Queue& queue) {
+  const int64_t samples = params.sampling.walk.total;
+  const int64_t wanted = 4 * int64_t(queue.multiprocessors);
+  int slices = 1;
+  while (slices < kThreads / kWarpSize && 2 * slices <= params.images * params.channels &&
+         ceil_div(samples, kThreads / slices) < wanted) {
+    slices *= 2;
+  }
+  Spread spread;
+  spread.threads = dim3(kThreads / slices, slices);
+  spread.tiles = ceil_div(samples, kThreads / slices);
+  // grad_grid has one block for all channels of a sample, which adds up.
+  if (params.grad_grid.data == nullptr) {
+    const int64_t parts = ceil_div(params.channels, slices);
+    spread.chunks = std::min(parts, ceil_div(wanted, spread.tiles));
+  }
+  spread.shared_bytes = slices > 1 ? sizeof(compute_t) * geometry.dims * kThreads : 0;
+  dispatch_pixels_of<compute_t>(params.input.dtype, [&]<typename pixel_t>() {
+    dispatch_geometry<pixel_t>(geometry, narrow, [&]<typename Config>() {
+      launch(backward_planes_kernel<Config>, spread, params, queue);
+    });
+  });
+}
+
+template void backward_planes(BackwardParams<float>, const Geometry&, bool, const Queue&);
+template void backward_planes(BackwardParams<double>, const Geometry&, bool, const Queue&);
+
+}  // namespace gridsample_ext::cuda

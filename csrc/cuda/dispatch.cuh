@@ -1,0 +1,69 @@
+#pragma once
+
+// From run-time enums, types and sizes to the template parameters of the kernels: the one switch.
+
+#include <stdexcept>
+
+#include "taps.cuh"
+
+namespace gridsample_ext::cuda {
+
+/// For offsets of any width. Calls function.template operator()<Config>().
+template <typename pixel_t, typename index_t = int64_t, typename F>
+void dispatch_geometry(const Geometry& geometry, const F& function) {
+  const auto with_padding = [&]<int kDims, Mode kMode>() {
+    switch (geometry.padding) {
+      case Padding::kZeros:
+        return function
+            .template operator()<Config<pixel_t, kDims, kMode, Padding::kZeros, index_t>>();
+      case Padding::kBorder:
+        return function
+            .template operator()<Config<pixel_t, kDims, kMode, Padding::kBorder, index_t>>();
+      case Padding::kReflection:
+        return function
+            .template operator()<Config<pixel_t, kDims, kMode, Padding::kReflection, index_t>>();
+    }
+  };
+  const auto with_mode = [&]<int kDims>() {
+    switch (geometry.mode) {
+      case Mode::kBilinear:
+        return with_padding.template operator()<kDims, Mode::kBilinear>();
+      case Mode::kNearest:
+        return with_padding.template operator()<kDims, Mode::kNearest>();
+      case Mode::kBicubic:
+        return with_padding.template operator()<kDims, Mode::kBicubic>();
+    }
+  };
+  return geometry.dims == 2 ? with_mode.template operator()<2>()
+                            : with_mode.template operator()<3>();
+}
+
+/// narrow: offsets within one channel of one image fit 31 bits.
+template <typename pixel_t, typename F>
+void dispatch_geometry(const Geometry& geometry, bool narrow, const F& function) {
+  if (narrow) return dispatch_geometry<pixel_t, int32_t>(geometry, function);
+  return dispatch_geometry<pixel_t, int64_t>(geometry, function);
+}
+
+/// The element types that are computed in compute_t: float64 in float64, the others in float32.
+/// Calls function.template operator()<pixel_t>().
+template <typename compute_t, typename F>
+void dispatch_pixels_of(DType dtype, const F& function) {
+  if constexpr (std::is_same_v<compute_t, double>) {
+    return function.template operator()<double>();
+  } else {
+    switch (dtype) {
+      case DType::kHalf:
+        return function.template operator()<Half>();
+      case DType::kBFloat16:
+        return function.template operator()<BFloat16>();
+      case DType::kFloat:
+        return function.template operator()<float>();
+      case DType::kDouble:
+        break;
+    }
+    throw std::logic_error("gridsample_ext: float64 pixels are not computed in float32");
+  }
+}
+
+}  // namespace gridsample_ext::cuda

@@ -1,0 +1,83 @@
+// Output, one thread per sample: for images whose channels are not innermost in memory, or not in
+// whole vectors. The taps are computed once for a chunk of channels; neighbouring threads read
+// neighbouring pixels where the grid is smooth, and write neighbouring outputs.
+
+#include "dispatch.cuh"
+#include "kernels.cuh"
+#include "launch.cuh"
+
+namespace gridsample_ext::cuda {
+namespace {
+
+template <typename Config>
+__global__ void __launch_bounds__(kThreads, kLeastBlocks<Config>)
+    forward_planes_kernel(const ForwardParams<typename Config::compute_t> params) {
+  using pixel_t = typename Config::pixel_t;
+  using compute_t = typename Config::compute_t;
+  using index_t = typename Config::index_t;
+  const Walk& walk = params.sampling.walk;
+  const int64_t step = int64_t(gridDim.x) * kThreads;
+  for (int64_t number = int64_t(blockIdx.x) * kThreads + threadIdx.x; number < walk.total;
+       number += step) {
+    const Sample sample = locate(number, walk);
+    Taps<Config> taps;
+    compute_taps(taps, sample, params.sampling, params.input);
+    const auto* image =
+        static_cast<const pixel_t*>(params.input.data) + sample.batch * params.input.batch_stride;
+    auto* output = static_cast<pixel_t*>(params.output.data) +
+                   sample.batch * params.output.batch_stride +
+                   offset_of<Config::kDims>(sample, params.output, walk);
+    const auto sum_channels = [&](const auto& sum) {
+      for (int64_t chunk = int64_t(blockIdx.y) * params.chunk_channels; chunk < params.channels;
+           chunk += int64_t(gridDim.y) * params.chunk_channels) {
+        const int64_t left = params.channels - chunk;
+        const int64_t count = left < params.chunk_channels ? left : params.chunk_channels;
+        const pixel_t* plane = image + chunk * params.input.channel_stride;
+        pixel_t* to = output + chunk * params.output.channel_stride;
+        for (int64_t c = 0; c < count; ++c) {
+          compute_t value[1];
+          sum([&](index_t offset, compute_t(&pixel)[1]) { pixel[0] = load_pixel(plane + offset); },
+              value);
+          *to = Narrow<pixel_t>::from(value[0]);
+          plane += params.input.channel_stride;
+          to += params.output.channel_stride;
+        }
+      }
+    };
+    if constexpr (WeightedSum<Config>::kNested) {
+      sum_channels([&](const auto& load, compute_t(&value)[1]) {
+        WeightedSum<Config>::nested(taps, load, value);
+      });
+    } else {
+      const FlatTaps<Config> flat(taps);
+      sum_channels([&](const auto& load, compute_t(&value)[1]) {
+        WeightedSum<Config>::flat(flat, load, value);
+      });
+    }
+  }
+}
+
+}  // namespace
+
+template <typename compute_t>
+void forward_planes(ForwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                    const Queue& queue) {
+  Spread spread;
+  spread.tiles = ceil_div(params.sampling.walk.total, kThreads);
+  // Four blocks per multiprocessor, eight warps each, fill half of it.
+  const int64_t wanted = ceil_div(4 * int64_t(queue.multiprocessors), spread.tiles);
+  constexpr int64_t kLeastChannels = 4;  // worth the taps
+  params.chunk_channels =
+      std::max(std::min(kLeastChannels, params.channels), ceil_div(params.channels, wanted));
+  spread.chunks = ceil_div(params.channels, params.chunk_channels);
+  dispatch_pixels_of<compute_t>(params.input.dtype, [&]<typename pixel_t>() {
+    dispatch_geometry<pixel_t>(geometry, narrow, [&]<typename Config>() {
+      launch(forward_planes_kernel<Config>, spread, params, queue);
+    });
+  });
+}
+
+template void forward_planes(ForwardParams<float>, const Geometry&, bool, const Queue&);
+template void forward_planes(ForwardParams<double>, const Geometry&, bool, const Queue&);
+
+}  // namespace gridsample_ext::cuda

@@ -1,0 +1,41 @@
+#pragma once
+
+// The kernels as the host code sees them: each function picks a kernel and launches it.
+
+#include "launch.cuh"
+#include "params.cuh"
+
+namespace gridsample_ext::cuda {
+
+/// narrow: offsets within one channel of one image fit 31 bits.
+template <typename compute_t>
+void forward_planes(ForwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                    const Queue& queue);
+
+/// Of images whose channels are innermost: strides and addresses of input and output have to be
+/// multiples of 16 bytes, and so has a row of channels.
+template <typename compute_t>
+void forward_rows(ForwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                  const Queue& queue);
+
+/// Adds to grad_input, which has to be zero before, and writes grad_grid.
+template <typename compute_t>
+void backward_planes(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                     const Queue& queue);
+
+/// How many channels a thread of backward_rows has: 16 bytes of sums.
+template <typename compute_t>
+constexpr int kBackwardVector = 16 / sizeof(compute_t);
+
+/// The same for images whose channels are innermost: strides, addresses and rows have to be
+/// multiples of kBackwardVector elements.
+template <typename compute_t>
+void backward_rows(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                   const Queue& queue);
+
+/// grad_input, bit by bit the same whatever the order in which samples are taken.
+template <typename compute_t>
+void grad_input_in_fixed_point(FixedPointParams<compute_t> params, const Geometry& geometry,
+                               const Queue& queue);
+
+}  // namespace gridsample_ext::cuda

@@ -1,0 +1,84 @@
+#pragma once
+
+// What the kernels are told: one plain struct each, passed by value.
+
+#include "../math/coordinates.h"
+#include "../params.h"
+
+namespace gridsample_ext::cuda {
+
+using portable::Axis;
+
+/// The samples a kernel walks over: `batch` images of `per_image` samples, numbered from 0 to
+/// `total`, x fastest.
+struct Walk {
+  int64_t batch;
+  int64_t per_image;
+  int64_t total;
+  int64_t output_size[kMaxDims];
+  // The number of a sample within its image times stride[0] of a view is its offset: all views that
+  // samples are looked up in have strides that allow it, and no division by sizes is needed.
+  bool linear;
+  bool narrow;  // total fits 31 bits, so 32-bit divisions do
+};
+
+/// Where the samples lie, and what their taps are computed from.
+template <typename compute_t>
+struct Sampling {
+  Walk walk;
+  View grid;
+  Axis<compute_t> axis[kMaxDims];
+  int64_t input_size[kMaxDims];
+};
+
+template <typename compute_t>
+struct ForwardParams {
+  Sampling<compute_t> sampling;
+  View input;
+  View output;
+  int64_t channels;
+  int64_t chunk_channels;  // of a block; blockIdx.y tells which
+  // Kernels for rows of channels.
+  int64_t tiles;
+  int tile;   // samples whose taps are in shared memory at a time
+  int lanes;  // threads that share the channels of a sample
+};
+
+/// Of grad_output and input in one type. grad_input.data or grad_grid.data is null where that
+/// gradient is not wanted.
+template <typename compute_t>
+struct BackwardParams {
+  // Where grad_grid of a broadcast grid is wanted, over its batch of one: each sample is used for
+  // `images` images.
+  Sampling<compute_t> sampling;
+  View grad_output;
+  View input;
+  View grad_input;  // of compute_t
+  View grad_grid;
+  int64_t images;
+  int64_t channels;
+  // As in ForwardParams.
+  int64_t tiles;
+  int tile;
+  int lanes;
+};
+
+/// Sums that come out the same in whatever order they are made: see fixed_point.cuh.
+template <typename compute_t>
+struct FixedPointParams {
+  Sampling<compute_t> sampling;  // over the whole batch
+  View grad_output;
+  View grad_input;  // strides of the sums; no data
+  int64_t channels;
+  int64_t chunk_channels;       // of a thread
+  int lanes;                    // threads that share these, where channels are innermost
+  int64_t elements;             // of grad_input
+  int64_t image_elements;       // of those that share a unit: of an image
+  unsigned long long* sums;     // `elements` of them; float64: and as many for the lower part
+  unsigned* specials;           // a byte for each element
+  unsigned long long* largest;  // max |grad_output| for each image of grad_input, as bits
+  void* result;
+  DType result_dtype;
+};
+
+}  // namespace gridsample_ext::cuda
