@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MODES = ("bilinear", "nearest", "bicubic")
 
-def off_the_lattice(grid: Tensor, spatial: tuple[int, ...]) -> Tensor:
+
+def off_the_lattice(grid: Tensor, spatial: tuple[int, ...], align_corners: bool = False) -> Tensor:
     """The grid with no sample within 1/500 pixel of a pixel's centre or edge.
 
     There results jump (nearest, grad_grid), depend on the last bit of the coordinate, and could
     not be verified against float64.
     """
-    scale = torch.tensor(spatial[::-1], dtype=torch.float64) / 2
+    lengths = [size - align_corners for size in spatial[::-1]]
+    scale = torch.tensor(lengths, dtype=torch.float64, device=grid.device) / 2
     halves = (grid.double() + 1) * scale * 2  # in half pixels
     distance = halves - halves.round()
     nudge = torch.where(distance.abs() < 4e-3, 8e-3, 0.0)
@@ -35,9 +39,12 @@ class Case:
     output: tuple[int, ...]
     mode: str = "bilinear"
     padding_mode: str = "zeros"
-    grid: str = "smooth"  # identity + small noise; or "random", uniform over the image
+    # "smooth", identity + small noise; "random", uniform over the image; or "one_pixel", where all
+    # samples add to the same few elements of grad_input.
+    grid: str = "smooth"
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
+    align_corners: bool = False
 
     @property
     def name(self) -> str:
@@ -46,7 +53,9 @@ class Case:
         shape = "x".join(map(str, self.input))
         size = "" if self.output == self.input[2:] else " -> " + "x".join(map(str, self.output))
         dtype = str(self.dtype).removeprefix("torch.")
-        return f"{shape}{size} {self.mode} {self.padding_mode} {self.grid} {dtype} {layout}"
+        corners = " align_corners" if self.align_corners else ""
+        kind = f"{self.mode} {self.padding_mode}{corners} {self.grid}"
+        return f"{shape}{size} {kind} {dtype} {layout}"
 
     @property
     def dims(self) -> int:
@@ -56,35 +65,56 @@ class Case:
     @property
     def options(self) -> dict[str, object]:
         """The keyword arguments of grid_sample."""
-        return {"mode": self.mode, "padding_mode": self.padding_mode, "align_corners": False}
+        return {
+            "mode": self.mode,
+            "padding_mode": self.padding_mode,
+            "align_corners": self.align_corners,
+        }
 
-    def bytes_moved(self) -> int:
-        """Input, grid and output, each once: what the forward pass cannot do without."""
+    def bytes_moved(self, direction: str = "forward") -> int:
+        """What a pass cannot do without, each tensor once.
+
+        Forward: input, grid and output. Backward: those two and grad_output, and both gradients.
+        """
         samples = self.input[0] * math.prod(self.output)
-        numbers = math.prod(self.input) + samples * (self.dims + self.input[1])
+        image, points, values = math.prod(self.input), samples * self.dims, samples * self.input[1]
+        forward = image + points + values
+        backward = 2 * image + 2 * points + values
+        numbers = {"forward": forward, "backward": backward, "both": forward + backward}[direction]
         return numbers * self.dtype.itemsize
 
-    def tensors(self, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    def tensors(self, seed: int = 0, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
         """Input, grid and a gradient of the output."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(device).manual_seed(seed)
+        drawn = {"generator": generator, "device": device}
         dims = self.dims
         batch = self.input[0]
-        input = torch.randn(self.input, generator=generator).to(self.dtype)
+        input = torch.randn(self.input, **drawn).to(self.dtype)
         if self.channels_last:
             formats = {2: torch.channels_last, 3: torch.channels_last_3d}
             input = input.contiguous(memory_format=formats[dims])
         if self.grid == "random":
-            grid = torch.rand(batch, *self.output, dims, generator=generator) * 2 - 1
+            grid = torch.rand(batch, *self.output, dims, **drawn) * 2 - 1
+        elif self.grid == "one_pixel":
+            grid = self.one_pixel(torch.rand(batch, *self.output, dims, **drawn))
         else:
-            identity = torch.eye(dims, dims + 1).expand(batch, dims, dims + 1)
+            identity = torch.eye(dims, dims + 1, device=device).expand(batch, dims, dims + 1)
             size = [batch, 1, *self.output]
-            grid = F.affine_grid(identity.contiguous(), size, align_corners=False)
-            grid = grid + torch.randn(grid.shape, generator=generator) * (1.0 / self.output[-1])
-        grid = off_the_lattice(grid, self.input[2:])
-        grad = torch.randn(batch, self.input[1], *self.output, generator=generator).to(self.dtype)
+            grid = F.affine_grid(identity.contiguous(), size, align_corners=self.align_corners)
+            grid = grid + torch.randn(grid.shape, **drawn) * (1.0 / self.output[-1])
+        grid = off_the_lattice(grid, self.input[2:], self.align_corners)
+        grad = torch.randn(batch, self.input[1], *self.output, **drawn).to(self.dtype)
         if self.channels_last:
             grad = grad.contiguous(memory_format=formats[dims])
         return input, grid.to(self.dtype), grad
+
+    def one_pixel(self, uniform: Tensor) -> Tensor:
+        """Grid values in the first half of the middle pixel: one nearest pixel, one set of taps."""
+        sizes = torch.tensor(self.input[:1:-1], device=uniform.device)
+        pixels = sizes // 2 + 0.05 + 0.4 * uniform
+        if self.align_corners:
+            return 2 * pixels / (sizes - 1) - 1
+        return (2 * pixels + 1) / sizes - 1
 
 
 # Input and output sizes of the survey.
@@ -149,3 +179,105 @@ def sizes() -> list[Case]:
 def small_calls() -> list[Case]:
     """Where a call costs more than the work."""
     return [Case((1, 3, 16, 16), (16, 16))]
+
+
+# On a GPU: sizes that fill a large one, and a call that costs more than its work.
+_GPU_IMAGES = (
+    ((8, 3, 1024, 1024), (1024, 1024)),
+    ((8, 64, 256, 256), (256, 256)),
+    ((32, 256, 32, 32), (30, 30)),
+    ((1, 1, 4096, 4096), (4096, 4096)),
+    ((1, 64, 1024, 1024), (1024, 1024)),
+)
+_GPU_VOLUMES = (
+    ((1, 1, 256, 256, 256), (256, 256, 256)),
+    ((2, 8, 128, 128, 128), (128, 128, 128)),
+    ((1, 32, 128, 128, 128), (128, 128, 128)),
+)
+_GPU_SMALL = ((1, 3, 64, 64), (64, 64))
+
+
+def _layouts(input: tuple[int, ...]) -> tuple[bool, ...]:
+    """Of one channel, both layouts are the same."""
+    return (False, True) if input[1] > 1 else (False,)
+
+
+def gpu_survey() -> list[Case]:
+    """What ``run_cuda.py`` times, the most telling first."""
+    few, many, features, one_channel, _ = _GPU_IMAGES
+    sizes = _GPU_IMAGES + _GPU_VOLUMES
+
+    def in_layouts(*size: tuple[int, ...], **options: Any) -> list[Case]:
+        return [Case(*size, channels_last=last, **options) for last in _layouts(size[0])]
+
+    cases = [Case(*_GPU_SMALL)]
+    for grid in ("smooth", "random"):
+        for size in sizes:
+            cases += in_layouts(*size, grid=grid)
+    for size in (few, many, one_channel, _GPU_VOLUMES[1]):
+        cases += in_layouts(*size, grid="one_pixel")
+    for size in (many, features, _GPU_VOLUMES[1]):
+        for dtype in (torch.float16, torch.bfloat16):
+            cases += in_layouts(*size, dtype=dtype)
+    for size in _GPU_IMAGES:
+        cases += in_layouts(*size, mode="bicubic")
+    cases += in_layouts(*_GPU_VOLUMES[1], mode="bicubic")
+    for size in sizes:
+        cases += in_layouts(*size, mode="nearest")
+    for padding_mode in ("border", "reflection"):
+        cases += in_layouts(*many, padding_mode=padding_mode)
+        cases.append(Case(*_GPU_VOLUMES[1], padding_mode=padding_mode))
+    # Bilinear images with zeros and align_corners: PyTorch takes cuDNN's kernels for them alone.
+    cases += [Case(*size, align_corners=True) for size in _GPU_IMAGES]
+    cases += [
+        Case(*few, grid="random", align_corners=True),
+        Case(*many, grid="random", align_corners=True),
+        Case(*many, channels_last=True, align_corners=True),
+        Case(*many, dtype=torch.float16, align_corners=True),
+    ]
+    return cases
+
+
+def gpu_quick() -> list[Case]:
+    """A cross-section of it."""
+    _, many, features, _, _ = _GPU_IMAGES
+    return [
+        Case(*_GPU_SMALL),
+        *(Case(*many, mode, channels_last=last) for mode in MODES for last in (False, True)),
+        *(Case(*_GPU_VOLUMES[1], channels_last=last) for last in (False, True)),
+        Case(*features, grid="random", channels_last=True),
+        Case(*many, grid="one_pixel"),
+        Case(*many, dtype=torch.float16),
+        Case(*many, align_corners=True),
+    ]
+
+
+def gpu_compiled() -> set[Case]:
+    """The cases of ``gpu_survey`` that torch.compile is tried on: it takes seconds for each."""
+    few, many, _, _, _ = _GPU_IMAGES
+    return {
+        Case(*few),
+        Case(*many),
+        Case(*many, channels_last=True),
+        Case(*many, mode="bicubic"),
+        Case(*many, dtype=torch.float16),
+        Case(*_GPU_VOLUMES[1]),
+    }
+
+
+def gpu_deterministic() -> set[Case]:
+    """Those whose backward pass is also timed under torch.use_deterministic_algorithms."""
+    few, many, _, _, _ = _GPU_IMAGES
+    volume = _GPU_VOLUMES[1]
+    return {
+        Case(*size, grid=grid, channels_last=last)
+        for size, grid, last in (
+            (few, "smooth", False),
+            (many, "smooth", False),
+            (many, "smooth", True),
+            (many, "random", False),
+            (many, "one_pixel", False),
+            (volume, "smooth", False),
+            (volume, "smooth", True),
+        )
+    }

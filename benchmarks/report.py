@@ -1,4 +1,7 @@
-"""Tables and figures from the JSON that run.py wrote, and from nothing else."""
+"""Tables and figures from the JSON that run.py wrote, and from nothing else.
+
+Of the JSON of run_cuda.py, the tables.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 
 OURS, STOCK = "gridsample_ext", "F.grid_sample"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+CUDA_BEGIN, CUDA_END = "<!-- CUDA tables: begin -->", "<!-- CUDA tables: end -->"
 Record = dict[str, Any]
 
 
@@ -41,6 +45,13 @@ def table(columns: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+def geomean_cells(ratios: list[float]) -> list[str]:
+    """Geometric mean, the least, and how many."""
+    if not ratios:
+        return ["–", "–", "0"]
+    return [f"{statistics.geometric_mean(ratios):.2f}", f"{min(ratios):.2f}", str(len(ratios))]
+
+
 # The sets of the summary, all float32.
 SETS: dict[str, Callable[[Record], bool]] = {
     "all": lambda case: True,
@@ -65,8 +76,7 @@ def summary(survey: list[Record], threads: int) -> str:
                 and STOCK in record["seconds"]
                 and belongs(record["case"])
             ]
-            mean = f"{statistics.geometric_mean(ratios):.2f}" if ratios else "–"
-            row += [mean, f"{min(ratios):.2f}" if ratios else "–", str(len(ratios))]
+            row += geomean_cells(ratios)
         rows.append(row)
     columns = ["float32", "forward, geomean", "least", "cells"]
     return table([*columns, "backward, geomean", "least ", "cells "], rows)
@@ -141,6 +151,111 @@ def tables(results: dict[str, Any]) -> str:
     if results["peers"]:
         parts.append(peers_table(survey))
     parts += [small_calls_table(results["small_calls"]), survey_table(survey, threads)]
+    return "\n\n".join(parts)
+
+
+# The sets of the summary for CUDA.
+CUDA_SETS: dict[str, Callable[[Record], bool]] = {
+    "all": lambda case: True,
+    "NHWC": lambda case: case["channels_last"],
+    "NCHW": lambda case: not case["channels_last"],
+    "3-D": lambda case: len(case["output"]) == 3,
+    "half": lambda case: case["dtype"] in ("float16", "bfloat16"),
+    "one_pixel": lambda case: case["grid"] == "one_pixel",
+}
+PASSES = ("forward", "backward", "both")
+
+
+def ratios_to(survey: list[Record], peer: str, direction: str) -> list[tuple[Record, float]]:
+    """The cells of a pass in which a peer was timed, and its time over ours."""
+    return [
+        (record, seconds(record, peer) / seconds(record))
+        for record in survey
+        if record["direction"] == direction and {peer, OURS} <= record["seconds"].keys()
+    ]
+
+
+def cuda_columns(first: str) -> list[str]:
+    """Geometric mean, least and cells of each pass."""
+    return [first] + [
+        column for name in PASSES for column in (f"{name}, geomean", "least", "cells")
+    ]
+
+
+def cuda_summary(survey: list[Record]) -> str:
+    """F.grid_sample's times over ours, by set."""
+    rows = []
+    for name, belongs in CUDA_SETS.items():
+        row = [name]
+        for direction in PASSES:
+            cells = ratios_to(survey, STOCK, direction)
+            row += geomean_cells([value for record, value in cells if belongs(record["case"])])
+        rows.append(row)
+    return table(cuda_columns("F.grid_sample ÷ ours"), rows)
+
+
+def cuda_peers_table(survey: list[Record]) -> str:
+    """Every side's times over ours, the deterministic backward pass of ours among them."""
+    names = {name: None for record in survey for name in record["seconds"] if name != OURS}
+    rows = []
+    for name in names:
+        row = [name]
+        for direction in PASSES:
+            row += geomean_cells([value for _, value in ratios_to(survey, name, direction)])
+        rows.append(row)
+    return table(cuda_columns("side ÷ ours"), rows)
+
+
+def cuda_survey_table(survey: list[Record]) -> str:
+    """Every case: each pass in milliseconds, against F.grid_sample, and against a copy."""
+    cells: dict[str, dict[str, Record]] = {}
+    for record in survey:
+        cells.setdefault(record["name"], {})[record["direction"]] = record
+    rows = []
+    for name, records in cells.items():
+        row = [name]
+        for direction in PASSES:
+            record = records.get(direction)
+            if record is None or OURS not in record["seconds"]:
+                row += ["–"] * 3
+                continue
+            row += [
+                f"{seconds(record) * 1e3:.3f}",
+                f"{ratio(record):.2f}".replace("nan", "–"),
+                f"{record['of_copy'][OURS]:.0%}",
+            ]
+        rows.append(row)
+    columns = [column for name in PASSES for column in (f"{name}, ms", "ratio", "of copy")]
+    return table(["case", *columns], rows)
+
+
+def not_timed_table(survey: list[Record]) -> str:
+    """What was not timed, and why."""
+    rows = dict.fromkeys(
+        (record["name"], record["direction"], name, reason)
+        for record in survey
+        for name, reason in record["not_timed"].items()
+        if not reason.startswith("same kernel")
+    )
+    if not rows:
+        return "All sides were timed in all cases."
+    return table(
+        ["not timed", "pass", "side", "why"],
+        [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows],
+    )
+
+
+def cuda_tables(results: dict[str, Any]) -> str:
+    """All of them, in Markdown."""
+    survey, environment = results["survey"], results["environment"]
+    facts = ["GPU", "driver", "PyTorch", "PyTorch's CUDA", "cuDNN"]
+    text = "; ".join(f"{name}: {environment.get(name, 'unknown')}" for name in facts)
+    copy = results["copy_bytes_per_second"]
+    parts = [f"{text}; a device copy moves {copy / 1e9:.0f} GB/s."]
+    if not results["complete"]:
+        parts.append("The run was not complete.")
+    parts += [cuda_summary(survey), cuda_peers_table(survey), cuda_survey_table(survey)]
+    parts.append(not_timed_table(survey))
     return "\n\n".join(parts)
 
 
@@ -259,11 +374,15 @@ def main() -> None:
     arguments = parser.parse_args()
 
     results = json.loads(arguments.results.read_text())
-    text = tables(results)
+    on_cuda = "copy_bytes_per_second" in results
+    if arguments.figures and on_cuda:
+        parser.error("figures are drawn of the CPU's results only")
+    text = cuda_tables(results) if on_cuda else tables(results)
+    begin, end = (CUDA_BEGIN, CUDA_END) if on_cuda else (BEGIN, END)
     if arguments.document:
-        before, rest = arguments.document.read_text().split(BEGIN)
-        after = rest.split(END)[1]
-        arguments.document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+        before, rest = arguments.document.read_text().split(begin)
+        after = rest.split(end)[1]
+        arguments.document.write_text(f"{before}{begin}\n{text}\n{end}{after}")
     else:
         print(text)
     if arguments.figures:
