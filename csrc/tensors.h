@@ -149,8 +149,8 @@ inline std::vector<int64_t> sizes_vector(const Tensor& tensor) {
 inline Tensor rounded(const Tensor& sums, const Tensor& like) {
   if (!sums.defined() || sums.scalar_type() == like.scalar_type()) return sums;
   const auto strides = sums.strides();
-  Tensor result = empty_strided(sizes_vector(sums), {strides.begin(), strides.end()},
-                                like.scalar_type(), sums);
+  Tensor result =
+      empty_strided(sizes_vector(sums), {strides.begin(), strides.end()}, like.scalar_type(), sums);
   torch::stable::copy_(result, sums);
   return result;
 }
