@@ -1,6 +1,7 @@
 """The library of CUDA kernels as a file: what it needs is there, and it is loaded where it runs."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -105,3 +106,33 @@ def test_compilers_take_the_answer_for_a_constant():
 
     compiled = torch.compile(call, backend="eager", fullgraph=True)
     assert torch.equal(compiled(torch.zeros(3)), call(torch.zeros(3)))
+
+
+@pytest.fixture(scope="module")
+def cuda_build():
+    return runpy.run_path(str(Path(__file__).parents[1] / "csrc/cuda/build.py"))
+
+
+@pytest.mark.parametrize(("choice", "wanted"), [("0", False), ("1", True)])
+def test_build_is_forbidden_or_required(choice, wanted, cuda_build, monkeypatch):
+    monkeypatch.setenv("GRIDSAMPLE_EXT_CUDA", choice)
+    if wanted and cuda_build["find_nvcc"]() is None:
+        with pytest.raises(SystemExit, match="nvcc was found neither"):
+            cuda_build["wanted"]()
+    else:
+        assert cuda_build["wanted"]() == wanted
+
+
+def test_build_takes_no_other_choice(cuda_build, monkeypatch):
+    monkeypatch.setenv("GRIDSAMPLE_EXT_CUDA", "yes")
+    with pytest.raises(SystemExit, match="GRIDSAMPLE_EXT_CUDA to be 0 or 1"):
+        cuda_build["wanted"]()
+
+
+def test_architectures(cuda_build, monkeypatch):
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0;9.0+PTX")
+    assert cuda_build["code_flags"](cuda_build["architectures"]("nvcc")) == [
+        "-gencode=arch=compute_80,code=sm_80",
+        "-gencode=arch=compute_90,code=sm_90",
+        "-gencode=arch=compute_90,code=compute_90",
+    ]

@@ -8,6 +8,8 @@ import torch
 
 import gridsample_ext  # noqa: F401  registers the ops
 
+pytest.importorskip("expecttest")  # which opcheck imports
+
 ops = torch.ops.gridsample_ext
 
 CASES = [

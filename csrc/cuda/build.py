@@ -24,7 +24,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import ninja
 import torch
 from torch.utils.cpp_extension import include_paths
 
@@ -113,35 +112,50 @@ def build(out: Path, temporary: Path) -> Path:
         *code_flags(architectures(nvcc)),
         f"-Xcompiler {','.join(host)}",
     ]
-    libraries = Path(torch.__file__).parent / "lib"
     target = out / LIBRARY
-    with (temporary / "build.ninja").open("w") as file:
-        writer = ninja.ninja_syntax.Writer(file)
-        writer.rule(
-            "compile",
-            # nvcc's report of resources is kept, and shown if something goes wrong.
-            f"{nvcc} {' '.join(flags)} -MD -MF $out.d -c $in -o $out > $out.ptxas 2>&1 "
-            "|| { cat $out.ptxas; exit 1; }",
-            depfile="$out.d",
-            deps="gcc",
-            description="nvcc $in",
-        )
-        writer.rule(
-            "link",
-            f"{nvcc} -shared -cudart static $in -o $out -L{libraries} "
-            "-Xlinker --no-as-needed -ltorch -ltorch_cpu -lc10",
-            description="link $out",
-        )
-        objects = []
-        for source in sorted(HERE.glob("*.cu")):
-            objects += writer.build(str(temporary / f"{source.stem}.o"), "compile", str(source))
-        writer.build(str(target), "link", objects)
-    jobs = os.environ.get("MAX_JOBS")
-    subprocess.run(
-        [str(Path(ninja.BIN_DIR) / "ninja"), "-C", str(temporary), *(["-j", jobs] if jobs else [])],
-        check=True,
+    # nvcc's report of resources is kept, and shown if something goes wrong.
+    compile_command = (
+        f"{nvcc} {' '.join(flags)} -MD -MF $out.d -c $in -o $out > $out.ptxas 2>&1 "
+        "|| { cat $out.ptxas; exit 1; }"
     )
+    link_command = (
+        f"{nvcc} -shared -cudart static $in -o $out -L{torch_libraries()} "
+        "-Xlinker --no-as-needed -ltorch -ltorch_cpu -lc10"
+    )
+    target = out / LIBRARY
+    run_ninja(temporary, sorted(HERE.glob("*.cu")), target, compile_command, link_command)
     return target
+
+
+def torch_libraries() -> Path:
+    """Where PyTorch's own libraries lie."""
+    return Path(torch.__file__).parent / "lib"
+
+
+def run_ninja(
+    folder: Path, sources: list[Path], target: Path, compile_command: str, link_command: str
+) -> None:
+    """Compile what has changed to objects in a folder, and link."""
+    lines = [
+        f"rule compile\n  command = {compile_command}\n  depfile = $out.d\n  deps = gcc",
+        "  description = $in",
+        f"rule link\n  command = {link_command}\n  description = $out",
+        *(f"build {source.stem}.o: compile {source}" for source in sources),
+        f"build {target}: link {' '.join(f'{source.stem}.o' for source in sources)}",
+    ]
+    (folder / "build.ninja").write_text("\n".join(lines) + "\n")
+    jobs = os.environ.get("MAX_JOBS")
+    command = [find_ninja(), *(["-j", jobs] if jobs else [])]
+    if subprocess.run(command, cwd=folder).returncode != 0:
+        raise RuntimeError("the CUDA kernels do not compile; the reason stands above")
+
+
+def find_ninja() -> str:
+    """The program: on PATH, or that of the Python package."""
+    found = shutil.which("ninja") or shutil.which("ninja", path=str(Path(sys.executable).parent))
+    if found is None:
+        sys.exit("the CUDA kernels are built with ninja, which was not found; pip install ninja")
+    return found
 
 
 if __name__ == "__main__":

@@ -5,11 +5,9 @@ GRIDSAMPLE_EXT_WERROR=1, CXX and MAX_JOBS are as in setup.py.
 """
 
 import os
-import subprocess
+import runpy
 from pathlib import Path
 
-import ninja
-import torch
 from torch.utils.cpp_extension import include_paths
 
 HERE = Path(__file__).resolve().parent
@@ -19,6 +17,7 @@ LIBRARY = "gridsample_ext_emulated.so"
 
 def build() -> Path:
     """Compile what has changed."""
+    cuda = runpy.run_path(str(ROOT / "csrc/cuda/build.py"))
     sanitize = os.environ.get("GRIDSAMPLE_EXT_SANITIZE") == "1"
     folder = ROOT / "build" / ("cuda-emulation" + ("-sanitize" if sanitize else ""))
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,37 +31,22 @@ def build() -> Path:
         f"-I{HERE / 'include'}",
         *(f"-isystem {path}" for path in include_paths()),
         "-DGRIDSAMPLE_CUDA_EMULATION",
-        "-DTORCH_TARGET_VERSION=0x020a000000000000ULL",
+        f"-DTORCH_TARGET_VERSION={cuda['TORCH_TARGET_VERSION']}",
     ]
     # All but the registration for CUDA tensors.
     kernels = [
         path for path in sorted((ROOT / "csrc/cuda").glob("*.cu")) if path.stem != "register"
     ]
-    with (folder / "build.ninja").open("w") as file:
-        writer = ninja.ninja_syntax.Writer(file)
-        writer.rule(
-            "compile",
-            f"{compiler} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out",
-            depfile="$out.d",
-            deps="gcc",
-            description="c++ $in",
-        )
-        writer.rule(
-            "link",
-            f"{compiler} -shared {sanitizers} $in -o $out -L{Path(torch.__file__).parent / 'lib'} "
-            "-Wl,--no-as-needed -ltorch -ltorch_cpu -lc10",
-            description="link $out",
-        )
-        objects = []
-        for source in (*kernels, HERE / "emulation.cpp", HERE / "register.cpp"):
-            objects += writer.build(f"{source.stem}.o", "compile", str(source))
-        writer.build(LIBRARY, "link", objects)
-    jobs = os.environ.get("MAX_JOBS")
-    command = [str(Path(ninja.BIN_DIR) / "ninja"), *(["-j", jobs] if jobs else [])]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"the CUDA kernels do not compile for the host:\n{done.stdout}")
-    return folder / LIBRARY
+    target = folder / LIBRARY
+    cuda["run_ninja"](
+        folder,
+        [*kernels, HERE / "emulation.cpp", HERE / "register.cpp"],
+        target,
+        f"{compiler} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out",
+        f"{compiler} -shared {sanitizers} $in -o $out -L{cuda['torch_libraries']()} "
+        "-Wl,--no-as-needed -ltorch -ltorch_cpu -lc10",
+    )
+    return target
 
 
 if __name__ == "__main__":
