@@ -127,6 +127,39 @@ def test_deterministic_non_finite_gradients(case, dtype, device):
     samples.assert_close(exact, plain.double())
 
 
+@pytest.mark.parametrize("case", samples.cases(padding_mode="zeros", align_corners=False), ids=str)
+def test_deterministic_images_of_different_scales(case, device):
+    """Each image has a unit of its own."""
+    shape = samples.Shape("two", N=2, C=3, size=(2, 3, 5), out=(2, 3, 7))
+    input, grid = samples.sample(case, shape, torch.float32, device=device)
+    grad_output = samples.grad_like(input, grid)
+    grad_output[1] *= 2.0**-70
+    plain, _ = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, False])
+    exact, _ = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, False], True)
+    for image, scale in ((0, 1.0), (1, 2.0**70)):
+        samples.assert_close(exact[image] * scale, plain[image].double() * scale)
+
+
+def test_deterministic_sums_of_many_equal_parts(device):
+    """1,024 samples with 64 taps each, all on one pixel, with the same rest after rounding."""
+    case = samples.Case(3, "bicubic", "border", False)
+    point = [0.26623705983842716, -0.8873710224930327, -0.7664216673624198]
+    grid = torch.tensor(point, dtype=torch.float64, device=device).expand(1, 1, 1, 1024, 3)
+    input = torch.zeros(1, 1, 1, 1, 1, dtype=torch.float64, device=device)
+    grad_output = torch.ones(1, 1, 1, 1, 1024, dtype=torch.float64, device=device)
+    exact, _ = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, False], True)
+    assert abs(exact.item() / 1024 - 1) < 4e-15
+
+
+def test_deterministic_gradients_beyond_float32(device):
+    """A float64 gradient for float32 images that is infinite in float32 leaves the others alone."""
+    input = torch.zeros(1, 1, 2, 2, device=device)
+    grid = torch.tensor([[-1.0, -1.0], [1.0, 1.0]], device=device).reshape(1, 1, 2, 2)
+    grad_output = torch.tensor([1e300, 1.0], dtype=torch.float64, device=device).reshape(1, 1, 1, 2)
+    exact, _ = grid_sample_backward(grad_output, input, grid, 1, 0, True, [True, False], True)
+    assert exact.flatten().tolist() == [float("inf"), 0, 0, 1]
+
+
 def test_deterministic_zero_gradients(device):
     case = samples.CASES[0]
     input, grid = samples.sample(case, device=device)
