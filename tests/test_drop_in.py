@@ -305,7 +305,7 @@ def test_compiles_without_a_graph_break(needs_grad, device):
         for output in (compiled(*leaves), call(*leaves))
     ]
     for ours, eager in zip(*results, strict=True):
-        assert torch.equal(ours, eager)
+        samples.assert_close(ours, eager)  # on a GPU the order of sums changes
 
 
 def test_compiles_with_default_arguments():

@@ -20,8 +20,10 @@ BROADCAST = {
 def gradcheck(case, shape, device):
     input, grid = samples.sample(case, shape, device=device)
     inputs = input.requires_grad_(), grid.requires_grad_()
+    # grad_input on a GPU is added up in an order that changes.
+    tolerance = 1e-12 if device == "cuda" else 0.0
     assert torch.autograd.gradcheck(
-        lambda input, grid: grid_sample(input, grid, *case.options), inputs
+        lambda input, grid: grid_sample(input, grid, *case.options), inputs, nondet_tol=tolerance
     )
 
 
