@@ -155,46 +155,52 @@ void launch_backward(BackwardParams<compute_t> params, const Geometry& geometry,
   }
 }
 
+/// Whether one launch for both gradients keeps the device busy: grad_grid has one block for all
+/// channels of a sample, and of all images where the grid is broadcast; grad_input has not.
+bool worth_joining(const Geometry& geometry, int64_t grid_batch, const Queue& queue) {
+  constexpr int64_t kFewChannels = 64;
+  return grid_batch * geometry.samples >= int64_t(kWarpSize) * queue.multiprocessors ||
+         geometry.batch / grid_batch * geometry.channels <= kFewChannels;
+}
+
 /// Adds to grad_input, writes grad_grid; either may be undefined.
 void accumulate_gradients(const Tensor& grad_output, const Tensor& input, const Tensor& grid,
                           const Geometry& geometry, const Tensor& grad_input,
                           const Tensor& grad_grid, const Queue& queue) {
   dispatch_compute(geometry, [&]<typename compute_t>() {
     const auto element_size = static_cast<int64_t>(input.element_size());
-    BackwardParams<compute_t> both = {};
-    both.channels = geometry.channels;
-    both.grad_output = image_view(grad_output, geometry);
-    both.input = image_view(input, geometry);
-    both.sampling.grid = grid_view(grid, geometry);
-    describe_axes(both.sampling, geometry);
-    // By its size: a grid expanded over the batch has a gradient for each image. Only where that of
-    // one grid is summed over images does a thread take them one by one.
-    const int64_t walked = grad_grid.defined() ? grid.size(0) : geometry.batch;
-    both.images = geometry.batch / walked;
+    BackwardParams<compute_t> params = {};
+    params.channels = geometry.channels;
+    params.grad_output = image_view(grad_output, geometry);
+    params.input = image_view(input, geometry);
+    params.sampling.grid = grid_view(grid, geometry);
+    describe_axes(params.sampling, geometry);
+    View to_input;
+    if (grad_input.defined()) to_input = mutable_image_view(grad_input, geometry);
+    // By its size: a grid expanded over the batch has a gradient for each image.
+    const int64_t grid_batch = grid.size(0);
+    // Offsets are for one set of strides.
+    const bool together = grad_input.defined() && grad_grid.defined() &&
+                          same_spatial_strides(params.input, to_input, geometry) &&
+                          worth_joining(geometry, grid_batch, queue);
+    if (grad_input.defined() && !together) {
+      BackwardParams<compute_t> alone = params;
+      alone.grad_input = to_input;
+      alone.input = to_input;  // for its strides; no pixel is read
+      alone.input.dtype = params.input.dtype;
+      alone.images = 1;
+      alone.sampling.walk =
+          walk_over(geometry, geometry.batch, {&alone.sampling.grid, &alone.grad_output});
+      launch_backward(alone, geometry, element_size, queue);
+    }
     if (grad_grid.defined()) {
-      both.grad_grid = mutable_grid_view(grad_grid, geometry);
-      both.sampling.walk =
-          walk_over(geometry, walked, {&both.sampling.grid, &both.grad_output, &both.grad_grid});
-    } else {
-      both.sampling.walk = walk_over(geometry, walked, {&both.sampling.grid, &both.grad_output});
+      if (together) params.grad_input = to_input;
+      params.grad_grid = mutable_grid_view(grad_grid, geometry);
+      params.images = geometry.batch / grid_batch;
+      params.sampling.walk = walk_over(
+          geometry, grid_batch, {&params.sampling.grid, &params.grad_output, &params.grad_grid});
+      launch_backward(params, geometry, element_size, queue);
     }
-    if (!grad_input.defined()) {
-      return launch_backward(both, geometry, element_size, queue);
-    }
-    const View to_input = mutable_image_view(grad_input, geometry);
-    if (grad_grid.defined() && same_spatial_strides(both.input, to_input, geometry)) {
-      both.grad_input = to_input;
-      return launch_backward(both, geometry, element_size, queue);
-    }
-    // Offsets are for one set of strides: that of grad_input in the one launch, of input in the
-    // other.
-    BackwardParams<compute_t> only_input = both;
-    only_input.grad_grid.data = nullptr;
-    only_input.grad_input = to_input;
-    only_input.input = to_input;  // for its strides; no pixel is read
-    only_input.input.dtype = both.input.dtype;
-    launch_backward(only_input, geometry, element_size, queue);
-    if (grad_grid.defined()) launch_backward(both, geometry, element_size, queue);
   });
 }
 
