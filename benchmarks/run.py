@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from cases import Case, quick, sizes, small_calls, survey
 from peers import Peer, installed_peers
+from rounds import rounds
 from torch import Tensor
 from tqdm import tqdm
 
@@ -108,14 +109,7 @@ def interleaved(calls: dict[str, Call], seconds: float, least: int = 5) -> dict[
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
-    begin = time.perf_counter()
-    rounds = 0
-    while True:
-        passed = time.perf_counter() - begin
-        enough = rounds >= least and passed >= seconds
-        if enough or (rounds >= 3 and passed >= 10 * seconds):
-            break
-        rounds += 1
+    for _ in rounds(seconds, least):
         for name, call in calls.items():
             start = time.perf_counter()
             call()

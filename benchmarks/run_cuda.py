@@ -35,6 +35,7 @@ from cuda_sides import (
 )
 from gpu_check import scrub
 from report import OURS, PASSES, cuda_peers_table, cuda_summary
+from rounds import rounds
 
 from gridsample_ext import _ops
 from gridsample_ext.collect_env import collect_env
@@ -106,20 +107,13 @@ def interleaved(
             count = min(MOST_CALLS, max(1, round(slot / max(passed, 1e-7))))
         counts[name] = count
     times: dict[str, list[float]] = {name: [] for name in batches}
-    begin = time.perf_counter()
-    rounds = 0
-    while True:
-        passed = time.perf_counter() - begin
-        enough = rounds >= least and passed >= seconds
-        if enough or (rounds >= 3 and passed >= 10 * seconds):
-            break
-        rounds += 1
+    for _ in rounds(seconds, least):
         for name, batch in batches.items():
             count = counts[name]
             total = device.seconds(lambda batch=batch, count=count: batch(count))
             times[name].append(total / count)
     return {
-        name: summarize(each) | {"calls": counts[name], "rounds": rounds}
+        name: summarize(each) | {"calls": counts[name], "rounds": len(times[name])}
         for name, each in times.items()
     }
 

@@ -173,7 +173,7 @@ template <typename compute_t>
 void backward_planes(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                      const Queue& queue) {
   const int64_t samples = params.sampling.walk.total;
-  const int64_t wanted = 4 * int64_t(queue.multiprocessors);
+  const int64_t wanted = queue.wanted_blocks();
   int slices = 1;
   while (slices < kThreads / kWarpSize && 2 * slices <= params.images * params.channels &&
          ceil_div(samples, kThreads / slices) < wanted) {

@@ -154,44 +154,36 @@ __global__ void __launch_bounds__(kThreads, 1)
   const Walk& walk = params.sampling.walk;
   const int tile = params.tile;
   SharedTaps<Config, true> shared(shared_memory(), tile);
-  const int thread = static_cast<int>(threadIdx.x);
-  const int lane = thread & (params.lanes - 1);
-  const int group = thread / params.lanes;
-  const int groups = kThreads / params.lanes;
+  const GroupMember member(params.lanes);
   const int64_t step = int64_t(params.lanes) * kBackwardVector<compute_t>;
-  RowsBackward<Config> rows{params, shared, lane};
+  RowsBackward<Config> rows{params, shared, member.lane};
 
   for (int64_t number = blockIdx.x; number < params.tiles; number += gridDim.x) {
     const int64_t first = number * tile;
-    const int64_t left = walk.total - first;
-    const int count = left < tile ? static_cast<int>(left) : tile;
-    if (thread < count) {
-      const Sample sample = locate(first + thread, walk);
-      Taps<Config> taps;
-      compute_taps(taps, sample, params.sampling, params.input);
-      shared.store(thread, taps);
-      shared.place(thread, 0) = sample.batch;
-      shared.place(thread, 1) = sample.batch * params.grad_output.batch_stride +
-                                offset_of<Config::kDims>(sample, params.grad_output, walk);
-    }
-    __syncthreads();
+    const int count = fill_tile(
+        shared, tile, first, params.sampling, params.input, [&](int i, const Sample& sample) {
+          shared.place(i, 0) = sample.batch;
+          shared.place(i, 1) = sample.batch * params.grad_output.batch_stride +
+                               offset_of<Config::kDims>(sample, params.grad_output, walk);
+        });
     // The same for all groups, and so for all lanes of a warp.
-    const int turns = (count + groups - 1) / groups;
+    const int turns = (count + member.groups - 1) / member.groups;
     for (int64_t image = 0; image < params.images; ++image) {
       for (int64_t c = blockIdx.y * step; c < params.channels; c += gridDim.y * step) {
-        rows.run(group * turns, turns, count, image, c + lane * kBackwardVector<compute_t>);
+        rows.run(member.group * turns, turns, count, image,
+                 c + member.lane * kBackwardVector<compute_t>);
       }
     }
     __syncthreads();
-    if (thread < count && params.grad_grid.data != nullptr) {
+    if (member.thread < count && params.grad_grid.data != nullptr) {
       const View& grad_grid = params.grad_grid;
-      const Sample sample = locate(first + thread, walk);
+      const Sample sample = locate(first + member.thread, walk);
       const int64_t to =
           sample.batch * grad_grid.batch_stride + offset_of<Config::kDims>(sample, grad_grid, walk);
       GRIDSAMPLE_UNROLL_ALL
       for (int a = 0; a < Config::kDims; ++a) {
         store_as(grad_grid.data, grad_grid.dtype, to + a * grad_grid.channel_stride,
-                 times_slope(shared.gradient(thread, a), shared.slope(thread, a)));
+                 times_slope(shared.gradient(member.thread, a), shared.slope(member.thread, a)));
       }
     }
     __syncthreads();  // before the next tile's taps replace these
@@ -208,15 +200,14 @@ void backward_rows(BackwardParams<compute_t> params, const Geometry& geometry, b
     dispatch_geometry<pixel_t>(geometry, narrow, [&]<typename Config>() {
       using Shared = SharedTaps<Config, true>;
       const int64_t samples = params.sampling.walk.total;
-      params.tile =
-          tile_for(samples, kThreads / params.lanes, Shared::kMostSamples, queue.multiprocessors);
+      params.tile = tile_for(samples, kThreads / params.lanes, Shared::kMostSamples, queue);
       params.tiles = ceil_div(samples, params.tile);
       Spread spread;
       spread.tiles = params.tiles;
       // grad_grid has one block for all channels of a sample, which adds up.
       if (params.grad_grid.data == nullptr) {
         const int64_t parts = ceil_div(params.channels, params.lanes * kBackwardVector<compute_t>);
-        const int64_t wanted = 4 * int64_t(queue.multiprocessors);
+        const int64_t wanted = queue.wanted_blocks();
         spread.chunks = std::min(parts, ceil_div(wanted, spread.tiles));
       }
       spread.shared_bytes = Shared::kBytes * params.tile;

@@ -64,8 +64,7 @@ void forward_planes(ForwardParams<compute_t> params, const Geometry& geometry, b
                     const Queue& queue) {
   Spread spread;
   spread.tiles = ceil_div(params.sampling.walk.total, kThreads);
-  // Four blocks per multiprocessor, eight warps each, fill half of it.
-  const int64_t wanted = ceil_div(4 * int64_t(queue.multiprocessors), spread.tiles);
+  const int64_t wanted = ceil_div(queue.wanted_blocks(), spread.tiles);
   constexpr int64_t kLeastChannels = 4;  // worth the taps
   params.chunk_channels =
       std::max(std::min(kLeastChannels, params.channels), ceil_div(params.channels, wanted));

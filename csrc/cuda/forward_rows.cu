@@ -19,26 +19,16 @@ __global__ void __launch_bounds__(kThreads, kLeastBlocks<Config>)
   const Walk& walk = params.sampling.walk;
   const int tile = params.tile;
   SharedTaps<Config, false> shared(shared_memory(), tile);
-  const int thread = static_cast<int>(threadIdx.x);
-  const int lane = thread & (params.lanes - 1);
-  const int group = thread / params.lanes;
-  const int groups = kThreads / params.lanes;
+  const GroupMember member(params.lanes);
   const auto* pixels = static_cast<const pixel_t*>(params.input.data);
   auto* outputs = static_cast<pixel_t*>(params.output.data);
 
   for (int64_t number = blockIdx.x; number < params.tiles; number += gridDim.x) {
     const int64_t first = number * tile;
-    const int64_t left = walk.total - first;
-    const int count = left < tile ? static_cast<int>(left) : tile;
-    if (thread < count) {
-      const Sample sample = locate(first + thread, walk);
-      Taps<Config> taps;
-      compute_taps(taps, sample, params.sampling, params.input);
-      shared.store(thread, taps);
-      shared.place(thread) = sample.batch;
-    }
-    __syncthreads();
-    for (int i = group; i < count; i += groups) {
+    const int count =
+        fill_tile(shared, tile, first, params.sampling, params.input,
+                  [&](int i, const Sample& sample) { shared.place(i) = sample.batch; });
+    for (int i = member.group; i < count; i += member.groups) {
       Taps<Config> taps;
       shared.load(i, taps);
       const int64_t batch = shared.place(i);
@@ -51,7 +41,7 @@ __global__ void __launch_bounds__(kThreads, kLeastBlocks<Config>)
              chunk += int64_t(gridDim.y) * params.chunk_channels) {
           const int64_t rest = params.channels - chunk;
           const int64_t end = chunk + (rest < params.chunk_channels ? rest : params.chunk_channels);
-          for (int64_t c = chunk + lane * kVector; c < end; c += params.lanes * kVector) {
+          for (int64_t c = chunk + member.lane * kVector; c < end; c += params.lanes * kVector) {
             compute_t values[Config::kVector];
             sum([&](index_t offset,
                     compute_t(&pixel)[Config::kVector]) { load_row(image + c + offset, pixel); },
@@ -86,14 +76,13 @@ void forward_rows(ForwardParams<compute_t> params, const Geometry& geometry, boo
       const int64_t vectors = params.channels / Config::kVector;
       params.lanes = lanes_for(vectors);
       const int64_t samples = params.sampling.walk.total;
-      params.tile =
-          tile_for(samples, kThreads / params.lanes, Shared::kMostSamples, queue.multiprocessors);
+      params.tile = tile_for(samples, kThreads / params.lanes, Shared::kMostSamples, queue);
       params.tiles = ceil_div(samples, params.tile);
       Spread spread;
       spread.tiles = params.tiles;
       // Many channels and few samples: turns of the lanes go to other blocks.
       const int64_t turns = ceil_div(vectors, params.lanes);
-      const int64_t wanted = ceil_div(4 * int64_t(queue.multiprocessors), spread.tiles);
+      const int64_t wanted = ceil_div(queue.wanted_blocks(), spread.tiles);
       const int64_t chunk_turns = ceil_div(turns, std::min(turns, wanted));
       params.chunk_channels = chunk_turns * params.lanes * Config::kVector;
       spread.chunks = ceil_div(params.channels, params.chunk_channels);

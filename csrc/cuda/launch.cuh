@@ -27,6 +27,9 @@ inline void check_cuda(cudaError_t error, const char* what) {
 struct Queue {
   cudaStream_t stream;
   int multiprocessors;
+
+  /// Four blocks per multiprocessor, of eight warps each, fill half of it.
+  int64_t wanted_blocks() const { return 4 * int64_t(multiprocessors); }
 };
 
 /// How a kernel is spread: blocks beyond what a grid may have are walked over by those there are.

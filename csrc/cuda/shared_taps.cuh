@@ -103,12 +103,46 @@ struct SharedTaps {
   index_t* offsets_;
 };
 
+/// A thread's place among those of a block that share samples.
+struct GroupMember {
+  int thread;
+  int lane;    // among the threads of its group
+  int group;   // which share a sample
+  int groups;  // of the block
+
+  GRIDSAMPLE_DEVICE explicit GroupMember(int lanes)
+      : thread(static_cast<int>(threadIdx.x)),
+        lane(thread & (lanes - 1)),
+        group(thread / lanes),
+        groups(kThreads / lanes) {}
+};
+
+/// The taps of the samples from `first` on, a thread each, as far as tile and walk go; returns how
+/// many they are. keep(thread, sample) notes what else the kernel needs. Ends with a barrier.
+template <typename Config, bool kDerivatives, typename Keep>
+GRIDSAMPLE_DEVICE int fill_tile(SharedTaps<Config, kDerivatives>& shared, int tile, int64_t first,
+                                const Sampling<typename Config::compute_t>& sampling,
+                                const View& view, const Keep& keep) {
+  const int64_t left = sampling.walk.total - first;
+  const int count = left < tile ? static_cast<int>(left) : tile;
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < count) {
+    const Sample sample = locate(first + thread, sampling.walk);
+    Taps<Config> taps;
+    compute_taps(taps, sample, sampling, view);
+    shared.store(thread, taps);
+    keep(thread, sample);
+  }
+  __syncthreads();
+  return count;
+}
+
 /// How threads share the channels of a sample in rows of vectors: a power of two of them, up to a
 /// warp, as many as leave at most an eighth idle.
 inline int lanes_for(int64_t vectors) {
   int lanes = kWarpSize;
   while (lanes > 1) {
-    const int64_t slots = (vectors + lanes - 1) / lanes * lanes;
+    const int64_t slots = ceil_div(vectors, lanes) * lanes;
     if (slots - vectors <= slots / 8) break;
     lanes /= 2;
   }
@@ -117,9 +151,9 @@ inline int lanes_for(int64_t vectors) {
 
 /// How many samples a block takes at a time: as many as it has threads, fewer where that leaves
 /// multiprocessors without a block, but one for each of the groups that share a sample.
-inline int tile_for(int64_t samples, int groups, int most, int multiprocessors) {
+inline int tile_for(int64_t samples, int groups, int most, const Queue& queue) {
   int tile = most;
-  while (tile > groups && ceil_div(samples, tile) < 4 * int64_t(multiprocessors)) tile /= 2;
+  while (tile > groups && ceil_div(samples, tile) < queue.wanted_blocks()) tile /= 2;
   return tile;
 }
 
