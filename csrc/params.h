@@ -16,6 +16,8 @@ enum class DType : int8_t { kHalf, kBFloat16, kFloat, kDouble };
 
 constexpr int kMaxDims = 3;
 
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 /// A tensor as a kernel sees it. For a grid the channel is the coordinate (x, y, z).
 /// A batch stride of 0 repeats a batch of one.
 struct View {
@@ -39,6 +41,14 @@ struct Geometry {
   int64_t input_size[kMaxDims] = {1, 1, 1};
   int64_t output_size[kMaxDims] = {1, 1, 1};
 };
+
+/// True when one offset finds a pixel in both.
+inline bool same_spatial_strides(const View& a, const View& b, const Geometry& geometry) {
+  for (int axis = 0; axis < geometry.dims; ++axis) {
+    if (a.stride[axis] != b.stride[axis]) return false;
+  }
+  return true;
+}
 
 /// True when offsets within one plane of the view fit 32 bits, two steps past each end included,
 /// with room for a float that rounds up.

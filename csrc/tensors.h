@@ -27,6 +27,10 @@ inline ScalarType scalar_type_of(DType dtype) {
   throw std::logic_error("gridsample_ext: unreachable dtype");
 }
 
+inline int64_t bytes_of(const Tensor& tensor) {
+  return tensor.numel() * static_cast<int64_t>(tensor.element_size());
+}
+
 inline DType compute_dtype(const Geometry& geometry) {
   return geometry.compute_in_double ? DType::kDouble : DType::kFloat;
 }

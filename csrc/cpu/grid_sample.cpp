@@ -16,10 +16,6 @@
 namespace gridsample_ext {
 namespace {
 
-int64_t bytes_of(const Tensor& tensor) {
-  return tensor.numel() * static_cast<int64_t>(tensor.element_size());
-}
-
 /// Uninitialised values of the compute type.
 class Scratch {
  public:
@@ -132,10 +128,6 @@ GradGridParams grad_grid_params(const BackwardCall& call, const Tensor& grad_gri
   params.partial_sums = 0;
   params.has_first_sums = false;
   return params;
-}
-
-bool same_spatial_strides(const View& a, const View& b, const Geometry& geometry) {
-  return std::equal(a.stride, a.stride + geometry.dims, b.stride);
 }
 
 /// Both gradients in one walk over the samples, where lanes can go over channels and whole images

@@ -175,7 +175,6 @@ inline Range block_range(int64_t size, int64_t parts, int64_t index) {
   return {size * index / parts, size * (index + 1) / parts};
 }
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t tile_count(const Geometry& geometry) {
   return ceil_div(geometry.samples, kTileSize);
 }

@@ -23,10 +23,6 @@ void dispatch_compute(const Geometry& geometry, const F& function) {
   return function.template operator()<float>();
 }
 
-int64_t bytes_of(const Tensor& tensor) {
-  return tensor.numel() * static_cast<int64_t>(tensor.element_size());
-}
-
 void set_zero(const Tensor& tensor, const Queue& queue) {
   if (tensor.numel() == 0) return;
   check_cuda(cudaMemsetAsync(tensor.mutable_data_ptr(), 0, bytes_of(tensor), queue.stream),
@@ -127,13 +123,6 @@ Tensor grid_sample_checked(const Tensor& input, const Tensor& grid, const Geomet
     }
   });
   return output;
-}
-
-bool same_spatial_strides(const View& a, const View& b, const Geometry& geometry) {
-  for (int axis = 0; axis < geometry.dims; ++axis) {
-    if (geometry.input_size[axis] > 1 && a.stride[axis] != b.stride[axis]) return false;
-  }
-  return true;
 }
 
 /// One launch for what is wanted of both gradients: null views for what is not.

@@ -6,13 +6,12 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "../params.h"
 #include "platform.cuh"
 
 namespace gridsample_ext::cuda {
 
 constexpr int kThreads = 256;
-
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// An error that is reported here is not left for the next call to find.
 inline void check_cuda(cudaError_t error, const char* what) {
