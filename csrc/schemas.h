@@ -4,8 +4,8 @@
 // 1 border, 2 reflection. What output_mask does not ask for comes back undefined (None in Python).
 // deterministic: grad_input bitwise repeatable, which on the CPU it always is.
 //
-// grid_sample_jvp: the directional derivative of the output along (tangent_input, tangent_grid); one
-// that is None is zero, and one has to be given.
+// grid_sample_jvp: the directional derivative of the output along (tangent_input, tangent_grid);
+// one that is None is zero, and one has to be given.
 //
 // grid_sample_double_backward: with grad_grad_input = U and grad_grad_grid = V (None is zero; one
 // has to be given), the gradients by input and by grid of

@@ -4,6 +4,7 @@
 #include "dispatch.h"
 #include "pack.h"
 #include "pixels.h"
+#include "slabs.h"
 #include "zeros.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
@@ -172,28 +173,6 @@ void grad_input_rows(const GradInputParams& params, const Tile& tile, const Tile
   }
 }
 
-inline const TapRange& range_of_tile(const GradInputParams& params, int64_t batch, int64_t t) {
-  return params.ranges[batch * tile_count(params.geometry) + t];
-}
-
-/// How the taps of a tile lie to a slab.
-struct SlabReach {
-  bool any;      // some may lie inside
-  bool crosses;  // some may lie in other slabs
-};
-
-inline SlabReach reach_into(const GradInputParams& params, Range slab, const TapRange& range) {
-  if (params.slabs == 1) return {true, false};
-  return {range.first < slab.end && range.last >= slab.begin,
-          range.first < slab.begin || range.last >= slab.end};
-}
-
-template <typename Tile>
-void restrict_to_slab(const GradInputParams& params, Range slab, Tile& tile) {
-  restrict_taps(tile, params.slab_axis, slab.begin, slab.end,
-                params.grad_input.stride[params.slab_axis]);
-}
-
 /// Nearest: the samples of a run of tiles that have a pixel, and where it is.
 template <typename Tile>
 struct PixelList {
@@ -316,11 +295,7 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
   Tile tile;
   TileOffsets located;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t input_batch = item / params.slabs / params.channel_blocks;
-    const Range channels = block_range(geometry.channels, params.channel_blocks,
-                                       item / params.slabs % params.channel_blocks);
-    const Range slab =
-        block_range(geometry.input_size[params.slab_axis], params.slabs, item % params.slabs);
+    const auto [input_batch, channels, slab] = grad_input_item(params, item);
     const Range batches = batches_of(geometry, params.input_batch, input_batch);
     Zeros<typename Tile::compute_t> zeros(params.grad_input, geometry, input_batch, channels,
                                           params.slab_axis, slab);

@@ -10,10 +10,11 @@
 
 #include "../checks.h"
 #include "../tensors.h"
+#include "grid_sample.h"
 #include "isa.h"
 #include "schedule.h"
 
-namespace gridsample_ext {
+namespace gridsample_ext::cpu {
 namespace {
 
 /// Uninitialised values of the compute type.
@@ -42,6 +43,8 @@ Tensor widened(const Tensor& input, const Geometry& geometry) {
   torch::stable::copy_(wide, input);
   return wide;
 }
+
+}  // namespace
 
 Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
                    int64_t padding_mode, bool align_corners) {
@@ -84,6 +87,8 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
             [&](int64_t, int64_t begin, int64_t end) { kernels.forward(params, begin, end); });
   return output;
 }
+
+namespace {
 
 /// What the backward pass is given, and what it decides once for both gradients.
 struct BackwardCall {
@@ -188,27 +193,13 @@ bool compute_together(const BackwardCall& call, Tensor grad_input, Tensor grad_g
 /// result.
 GradInputParams grad_input_params(const BackwardCall& call, const Tensor& grad_input,
                                   std::vector<TapRange>& ranges) {
-  const Geometry& geometry = call.geometry;
   GradInputParams params;
-  params.geometry = geometry;
-  params.grad_output = image_view(call.grad_output, geometry);
-  params.grid = grid_view(call.grid, geometry);
-  params.grad_input = mutable_image_view(grad_input, geometry);
+  params.geometry = call.geometry;
+  params.grad_output = image_view(call.grad_output, call.geometry);
+  params.grid = grid_view(call.grid, call.geometry);
+  params.grad_input = mutable_image_view(grad_input, call.geometry);
   params.input_batch = call.input.size(0);
-  const GradInputSplit split = split_grad_input(
-      geometry, params.input_batch, params.grad_input.channel_stride == 1, call.threads);
-  params.channel_blocks = split.channel_blocks;
-  params.slabs = split.slabs;
-  params.slab_axis = split.slab_axis;
-  const int64_t tiles = geometry.batch * tile_count(geometry);
-  ranges.resize(static_cast<size_t>(tiles));
-  params.ranges = ranges.data();
-  run_items(tiles, call.threads, [&](int64_t, int64_t begin, int64_t end) {
-    kernels_for(geometry, params.grad_input).slab_ranges(params, begin, end);
-  });
-  if (params.slabs > 1) {
-    params.slabs *= finer_slabs(ranges, geometry.input_size[params.slab_axis], params.slabs);
-  }
+  divide_grad_input(params, call.threads, ranges);
   return params;
 }
 
@@ -307,6 +298,26 @@ void compute_grad_grid_packed(const BackwardCall& call, const Tensor& grad_grid)
   }
 }
 
+}  // namespace
+
+void divide_grad_input(GradInputParams& params, int64_t threads, std::vector<TapRange>& ranges) {
+  const Geometry& geometry = params.geometry;
+  const GradInputSplit split = split_grad_input(geometry, params.input_batch,
+                                                params.grad_input.channel_stride == 1, threads);
+  params.channel_blocks = split.channel_blocks;
+  params.slabs = split.slabs;
+  params.slab_axis = split.slab_axis;
+  const int64_t tiles = geometry.batch * tile_count(geometry);
+  ranges.resize(static_cast<size_t>(tiles));
+  params.ranges = ranges.data();
+  run_items(tiles, threads, [&](int64_t, int64_t begin, int64_t end) {
+    kernels_for(geometry, params.grad_input).slab_ranges(params, begin, end);
+  });
+  if (params.slabs > 1) {
+    params.slabs *= finer_slabs(ranges, geometry.input_size[params.slab_axis], params.slabs);
+  }
+}
+
 std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const Tensor& input,
                                                 const Tensor& grid, int64_t interpolation_mode,
                                                 int64_t padding_mode, bool align_corners,
@@ -354,10 +365,12 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
   return {rounded(grad_input, input), rounded(grad_grid, grid)};
 }
 
-}  // namespace
-}  // namespace gridsample_ext
+}  // namespace gridsample_ext::cpu
 
 STABLE_TORCH_LIBRARY_IMPL(gridsample_ext, CPU, m) {
-  m.impl("grid_sample", TORCH_BOX(&gridsample_ext::grid_sample));
-  m.impl("grid_sample_backward", TORCH_BOX(&gridsample_ext::grid_sample_backward));
+  m.impl("grid_sample", TORCH_BOX(&gridsample_ext::cpu::grid_sample));
+  m.impl("grid_sample_backward", TORCH_BOX(&gridsample_ext::cpu::grid_sample_backward));
+  m.impl("grid_sample_jvp", TORCH_BOX(&gridsample_ext::cpu::grid_sample_jvp));
+  m.impl("grid_sample_double_backward",
+         TORCH_BOX(&gridsample_ext::cpu::grid_sample_double_backward));
 }

@@ -137,6 +137,38 @@ struct BackwardSlabParams {
   BackwardParams rows;         // lanes over channels; one group, not packed
 };
 
+/// Images as rows: of the compute type, channels innermost, pixel after pixel. grad_input is
+/// divided as GradInputParams says; work item of jvp = (batch, part of kPartSize samples); of
+/// double_backward_grid (grid batch, part).
+struct SecondOrderParams {
+  Geometry geometry;
+  View grid;
+  View tangent_grid;   // no data: does not move
+  View input;          // rows
+  View tangent_input;  // rows; no data: does not change
+  View grad_output;
+  View output;  // of jvp
+  View grad_grid;
+  int64_t grid_batch;
+  GradInputParams to_input;  // grad_input as rows
+};
+
+/// An image between its own layout and type and rows. Work item = (batch, part of the pixels).
+struct RowsParams {
+  Geometry geometry;
+  View image;
+  View rows;
+  int64_t parts;
+};
+
+struct SecondOrderTable {
+  void (*to_rows)(const RowsParams&, int64_t begin, int64_t end);
+  void (*from_rows)(const RowsParams&, int64_t begin, int64_t end);
+  void (*jvp)(const SecondOrderParams&, int64_t begin, int64_t end);
+  void (*double_backward_input)(const SecondOrderParams&, int64_t begin, int64_t end);
+  void (*double_backward_grid)(const SecondOrderParams&, int64_t begin, int64_t end);
+};
+
 struct KernelTable {
   void (*forward)(const ForwardParams&, int64_t begin, int64_t end);
   void (*forward_packed)(const ForwardParams&, int64_t worker, int64_t begin, int64_t end);
@@ -148,6 +180,7 @@ struct KernelTable {
   void (*grad_input)(const GradInputParams&, int64_t begin, int64_t end);
   void (*grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
   void (*finish_grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
+  const SecondOrderTable* second_order;
 };
 
 /// Whether lanes can go over channels: they are innermost in memory, and there are several.
@@ -177,6 +210,9 @@ inline Range block_range(int64_t size, int64_t parts, int64_t index) {
 
 inline int64_t tile_count(const Geometry& geometry) {
   return ceil_div(geometry.samples, kTileSize);
+}
+inline int64_t part_count(const Geometry& geometry) {
+  return ceil_div(geometry.samples, kPartSize);
 }
 /// Tiles that nearest takes together.
 inline int64_t nearest_run(const Geometry& geometry) {

@@ -1,17 +1,7 @@
 #include "isa_begin.h"
 
 #if GRIDSAMPLE_X86_LEVELS
-#define GRIDSAMPLE_ISA avx512
-#define GRIDSAMPLE_HAS_FMA
-#define GRIDSAMPLE_HAS_AVX512
-#if defined(__clang__)
-#pragma clang attribute push( \
-    __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
-#else
-#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")
-#endif
+#include "isa_avx512.h"
 #include "kernel_table.h"
-#if defined(__clang__)
-#pragma clang attribute pop
+#include "isa_end.h"
 #endif
-#endif  // GRIDSAMPLE_X86_LEVELS

@@ -1,5 +1,5 @@
 #include "isa_begin.h"
 
-#define GRIDSAMPLE_ISA baseline
-#define GRIDSAMPLE_WIDE_OFFSETS
+#include "isa_baseline.h"
+
 #include "kernel_table.h"

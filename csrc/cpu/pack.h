@@ -69,6 +69,34 @@ void pack_image(const View& image, const Geometry& geometry, int64_t batch, int6
   });
 }
 
+/// And back, to an image in its own type.
+template <typename compute_t>
+void unpack_image(const View& image, const Geometry& geometry, int64_t batch, int count,
+                  const compute_t* rows, int64_t part, int64_t parts) {
+  const PixelRuns runs(image, geometry.input_size, geometry.dims);
+  const Range pixels = block_range(runs.count * runs.length, parts, part);
+  dispatch_dtype(image.dtype, [&]<typename scalar>() {
+    auto* data = static_cast<typename scalar::storage_t*>(image.data) + batch * image.batch_stride;
+    for (int64_t pixel = pixels.begin; pixel < pixels.end;) {
+      const int64_t run = pixel / runs.length;
+      const int64_t skipped = pixel % runs.length;
+      const int64_t length = std::min(runs.length - skipped, pixels.end - pixel);
+      auto* target = data + runs.at(run) + skipped * runs.step;
+      const compute_t* source = rows + pixel * count;
+      if (runs.step == 1) {
+        transpose_to_planes<scalar>(source, count, count, length, target, image.channel_stride);
+      } else {
+        for (int64_t p = 0; p < length; ++p) {
+          for (int c = 0; c < count; ++c) {
+            target[p * runs.step + c * image.channel_stride] = scalar::store(source[p * count + c]);
+          }
+        }
+      }
+      pixel += length;
+    }
+  });
+}
+
 /// A packed image, as a view: rows of `width` channels, of one image.
 inline View packed_view(void* rows, const Geometry& geometry, int64_t width) {
   View view;
@@ -121,6 +149,13 @@ void store_rows(const View& view, int64_t batch, int64_t channel, int count,
     if (tile.even && tile.step == 1) {
       transpose_to_planes<scalar>(rows, width, count, end - begin, data + tile.first + begin,
                                   view.channel_stride);
+    } else if (view.channel_stride == 1) {
+      for (int i = begin; i < end; ++i) {
+        auto* row = data + tile.at(i);
+        const compute_t* from = rows + (i - begin) * width;
+#pragma omp simd
+        for (int c = 0; c < count; ++c) row[c] = scalar::store(from[c]);
+      }
     } else {
       for (int i = begin; i < end; ++i) {
         for (int c = 0; c < count; ++c) {

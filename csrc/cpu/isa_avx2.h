@@ -1,0 +1,11 @@
+#pragma once
+
+// Included after isa_begin.h, and followed by the kernels and isa_end.h.
+
+#define GRIDSAMPLE_ISA avx2
+#define GRIDSAMPLE_HAS_FMA
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif

@@ -1,0 +1,211 @@
+// Derivatives along a direction, and gradients of the gradients: check, allocate, describe, run.
+
+#include "../checks.h"
+#include "../tensors.h"
+#include "grid_sample.h"
+#include "isa.h"
+#include "schedule.h"
+
+namespace gridsample_ext::cpu {
+namespace {
+
+/// An image as rows: the tensor itself where its layout and type allow, else memory of its own.
+struct Rows {
+  Tensor memory;
+  View view;
+};
+
+bool is_rows(const Tensor& image, const View& view, const Geometry& geometry) {
+  if (view.dtype != compute_dtype(geometry)) return false;
+  if (geometry.channels > 1 && view.channel_stride != 1) return false;
+  int64_t stride = geometry.channels;
+  for (int axis = 0; axis < geometry.dims; ++axis) {
+    if (geometry.input_size[axis] > 1 && view.stride[axis] != stride) return false;
+    stride *= geometry.input_size[axis];
+  }
+  return image.size(0) == 1 || view.batch_stride >= stride;
+}
+
+View rows_view(void* data, int64_t batch_stride, const Geometry& geometry) {
+  View view;
+  view.data = data;
+  view.dtype = compute_dtype(geometry);
+  view.batch_stride = batch_stride;
+  view.channel_stride = 1;
+  int64_t stride = geometry.channels;
+  for (int axis = 0; axis < geometry.dims; ++axis) {
+    view.stride[axis] = stride;
+    stride *= geometry.input_size[axis];
+  }
+  return view;
+}
+
+/// Rows for an image of `image`'s sizes, to be filled in; the image itself if it is rows.
+Rows rows_like(const Tensor& image, const View& view, const Geometry& geometry) {
+  if (is_rows(image, view, geometry)) {
+    return {image, rows_view(view.data, view.batch_stride, geometry)};
+  }
+  const Tensor memory = empty_contiguous({image.numel()}, sum_type(geometry), image);
+  const int64_t batch_stride =
+      image.size(0) == 1 ? 0 : packed_elements(geometry, geometry.channels);
+  return {memory, rows_view(memory.mutable_data_ptr(), batch_stride, geometry)};
+}
+
+RowsParams between(const Rows& rows, const Tensor& image, const View& view,
+                   const Geometry& geometry, int64_t threads) {
+  return {geometry, view, rows.view, ceil_div(enough_items(threads), image.size(0))};
+}
+
+Rows rows_of(const Tensor& image, const Geometry& geometry, int64_t threads) {
+  const View view = image_view(image, geometry);
+  Rows rows = rows_like(image, view, geometry);
+  if (rows.view.data != view.data) {
+    const RowsParams params = between(rows, image, view, geometry, threads);
+    run_items(image.size(0) * params.parts, threads, [&](int64_t, int64_t begin, int64_t end) {
+      active_kernels().second_order->to_rows(params, begin, end);
+    });
+  }
+  return rows;
+}
+
+/// What both ops tell the kernels.
+SecondOrderParams second_order_params(const Geometry& geometry, const Tensor& grid,
+                                      const Tensor& tangent_grid) {
+  SecondOrderParams params;
+  params.geometry = geometry;
+  params.grid = grid_view(grid, geometry);
+  params.tangent_grid = grid_view(tangent_grid, geometry);
+  params.grid_batch = grid.size(0);
+  return params;
+}
+
+const SecondOrderTable& kernels(const SecondOrderParams& params) {
+  return *kernels_for(params.geometry, params.input).second_order;
+}
+
+Tensor zeros(Tensor tensor) {
+  torch::stable::zero_(tensor);
+  return tensor;
+}
+
+/// grad_input from what moves the grid.
+Tensor double_backward_input(SecondOrderParams& params, const Tensor& input, int64_t threads) {
+  const Geometry& geometry = params.geometry;
+  Tensor grad_input = empty_image(input, sizes_vector(input), input.scalar_type());
+  const View view = mutable_image_view(grad_input, geometry);
+  const Rows rows = rows_like(grad_input, view, geometry);
+  params.input = rows.view;  // for its strides
+  GradInputParams& to_input = params.to_input;
+  to_input.geometry = geometry;
+  to_input.grad_output = params.grad_output;
+  to_input.grid = params.grid;
+  to_input.grad_input = rows.view;
+  to_input.input_batch = input.size(0);
+  std::vector<TapRange> ranges;
+  divide_grad_input(to_input, threads, ranges);
+  run_items(to_input.input_batch * to_input.channel_blocks * to_input.slabs, threads,
+            [&](int64_t, int64_t begin, int64_t end) {
+              kernels(params).double_backward_input(params, begin, end);
+            });
+  if (rows.view.data != view.data) {
+    const RowsParams back = between(rows, grad_input, view, geometry, threads);
+    run_items(input.size(0) * back.parts, threads, [&](int64_t, int64_t begin, int64_t end) {
+      active_kernels().second_order->from_rows(back, begin, end);
+    });
+  }
+  return grad_input;
+}
+
+Tensor double_backward_grid(SecondOrderParams& params, const Tensor& input, const Tensor& grid,
+                            const std::optional<Tensor>& tangent_input, int64_t threads) {
+  const Geometry& geometry = params.geometry;
+  Tensor grad_grid = empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid);
+  const Rows image = rows_of(input, geometry, threads);
+  Rows tangent;
+  if (tangent_input.has_value()) tangent = rows_of(*tangent_input, geometry, threads);
+  params.input = image.view;
+  params.tangent_input = tangent.view;
+  params.grad_grid = mutable_grid_view(grad_grid, geometry);
+  run_items(params.grid_batch * part_count(geometry), threads,
+            [&](int64_t, int64_t begin, int64_t end) {
+              kernels(params).double_backward_grid(params, begin, end);
+            });
+  return grad_grid;
+}
+
+}  // namespace
+
+Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
+                       const std::optional<Tensor>& tangent_input,
+                       const std::optional<Tensor>& tangent_grid, int64_t interpolation_mode,
+                       int64_t padding_mode, bool align_corners) {
+  const Geometry geometry =
+      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+  check_companions("tangent_input", tangent_input, "tangent_grid", tangent_grid, input, grid);
+  Tensor output = empty_image(input, output_sizes(geometry), input.scalar_type());
+  if (output.numel() == 0) return output;
+  if (!tangent_grid.has_value() || geometry.mode == Mode::kNearest) {
+    if (!tangent_input.has_value()) return zeros(output);
+    // The output is linear in input.
+    const Tensor tangent =
+        grid_sample(*tangent_input, grid, interpolation_mode, padding_mode, align_corners);
+    if (tangent.scalar_type() == output.scalar_type() && tangent.strides() == output.strides()) {
+      return tangent;
+    }
+    torch::stable::copy_(output, tangent);
+    return output;
+  }
+  const int64_t threads = useful_threads(geometry);
+  SecondOrderParams params = second_order_params(geometry, grid, *tangent_grid);
+  const Rows image = rows_of(input, geometry, threads);
+  Rows tangent;
+  if (tangent_input.has_value()) tangent = rows_of(*tangent_input, geometry, threads);
+  params.input = image.view;
+  params.tangent_input = tangent.view;
+  params.output = mutable_image_view(output, geometry);
+  run_items(geometry.batch * part_count(geometry), threads,
+            [&](int64_t, int64_t begin, int64_t end) { kernels(params).jvp(params, begin, end); });
+  return output;
+}
+
+std::tuple<Tensor, Tensor> grid_sample_double_backward(
+    const std::optional<Tensor>& grad_grad_input, const std::optional<Tensor>& grad_grad_grid,
+    const Tensor& grad_output, const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
+    int64_t padding_mode, bool align_corners, const std::vector<bool>& output_mask,
+    bool /*deterministic: always*/) {
+  const Geometry geometry =
+      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+  check_grad_output(grad_output, input, grid, geometry);
+  check_companions("grad_grad_input", grad_grad_input, "grad_grad_grid", grad_grad_grid, input,
+                   grid);
+  check_output_mask(output_mask);
+  const bool curved = grad_output.numel() > 0 && geometry.mode != Mode::kNearest;
+  const int64_t threads = useful_threads(geometry);
+  Tensor grad_input;
+  Tensor grad_grid;
+  SecondOrderParams params;
+  if (curved && grad_grad_grid.has_value()) {
+    params = second_order_params(geometry, grid, *grad_grad_grid);
+    params.grad_output = image_view(grad_output, geometry);
+  }
+  if (output_mask[0]) {
+    grad_input = curved && grad_grad_grid.has_value()
+                     ? double_backward_input(params, input, threads)
+                     : zeros(empty_image(input, sizes_vector(input), input.scalar_type()));
+  }
+  if (output_mask[1]) {
+    if (!curved) {
+      grad_grid = zeros(empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid));
+    } else if (grad_grad_grid.has_value()) {
+      grad_grid = double_backward_grid(params, input, grid, grad_grad_input, threads);
+    } else {
+      // grad_grid is linear in input.
+      grad_grid =
+          std::get<1>(grid_sample_backward(grad_output, *grad_grad_input, grid, interpolation_mode,
+                                           padding_mode, align_corners, {false, true}, true));
+    }
+  }
+  return {grad_input, grad_grid};
+}
+
+}  // namespace gridsample_ext::cpu

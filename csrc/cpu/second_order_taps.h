@@ -1,0 +1,171 @@
+#pragma once
+
+// Weights of taps for second-order kernels: those of the output's derivative along a direction of
+// the grid, and of the derivatives of that. They do not separate into a factor per axis, so there
+// is one per tap, for a vector of samples at a time.
+
+#include "tap_list.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// A direction in which the grid of a tile moves.
+template <typename Tile>
+struct Direction {
+  using compute_t = typename Tile::compute_t;
+  static constexpr bool kCurved = Tile::kTaps == 4;
+
+  alignas(64) compute_t along[Tile::kDims][Tile::kSize];  // slope * tangent, 0 where slope is 0
+  // w'' of the taps, which for two taps are 0.
+  alignas(64) compute_t second[Tile::kDims][kCurved ? Tile::kTaps : 1][Tile::kSize];
+  // kOutside for samples that no direction moves, else 0: they have no derivative, whatever their
+  // pixels.
+  alignas(64) typename Tile::offset_t still[Tile::kSize];
+};
+
+template <typename T>
+GRIDSAMPLE_INLINE T move_along(T slope, T tangent) {
+  return select(slope == T(0), T(0), slope * tangent);
+}
+
+template <Mode kMode, typename Tile>
+void fill_direction(const Tile& tile, const Geometry& geometry, const View& grid,
+                    const View& tangent_grid, int64_t batch, int64_t first,
+                    Direction<Tile>& direction) {
+  using compute_t = typename Tile::compute_t;
+  using offset_t = typename Tile::offset_t;
+  alignas(64) compute_t values[Tile::kDims][Tile::kSize];
+  load_grid<Tile>(geometry, tangent_grid, batch, first, tile.count, values);
+  fill_rest(direction.still, 0, offset_t(kOutside));
+  for (int a = 0; a < Tile::kDims; ++a) {
+    const compute_t* slope = tile.axis[a].slope;
+    compute_t* along = direction.along[a];
+    offset_t* still = direction.still;
+    for (int i = 0; i < Tile::kSize; ++i) {
+      along[i] = move_along(slope[i], values[a][i]);
+      still[i] = slope[i] == 0 ? still[i] : 0;
+    }
+  }
+  if constexpr (Direction<Tile>::kCurved) {
+    load_grid<Tile>(geometry, grid, batch, first, tile.count, values);
+    for (int a = 0; a < Tile::kDims; ++a) {
+      const auto axis = make_axis<compute_t>(geometry.input_size[a], geometry.align_corners);
+      for (int i = 0; i < Tile::kSize; ++i) {
+        compute_t second[Tile::kTaps];
+        second_derivatives<kMode>(values[a][i], axis, second);
+        GRIDSAMPLE_UNROLL
+        for (int k = 0; k < Tile::kTaps; ++k) direction.second[a][k][i] = second[k];
+      }
+    }
+  }
+}
+
+/// What second-order kernels weight the taps with, for a vector of samples. c_a is
+/// Direction::along, D the derivatives by pixel coordinates.
+template <typename Tile>
+struct TapVectors {
+  using compute_t = typename Tile::compute_t;
+  using offset_t = typename Tile::offset_t;
+  static constexpr int kLanes = kFullLanes<compute_t>;
+  static constexpr int kCount = kTapsPerSample<Tile>;
+  using PerTap = compute_t[kCount][kLanes];
+
+  alignas(64) offset_t offset[kCount][kLanes];  // negative outside
+  alignas(64) offset_t moved[kCount][kLanes];   // the same, and where the sample does not move
+  alignas(64) PerTap weight;                    // W = prod_a w_a
+  alignas(64) PerTap along;                     // sum_a c_a D_a W
+  alignas(64) PerTap derivative[Tile::kDims];   // D_a W
+  alignas(64) PerTap curvature[Tile::kDims];    // D_a sum_b c_b D_b W
+};
+
+/// Weights, first and second derivatives of one tap on one axis, of a vector of samples.
+template <typename T, int kLanes>
+struct AxisLanes {
+  Vector<T, kLanes> weight, first, second;
+};
+
+template <int kLanes, typename Tile>
+GRIDSAMPLE_INLINE AxisLanes<typename Tile::compute_t, kLanes> axis_lanes(
+    const Tile& tile, const Direction<Tile>& direction, int a, int k, int i) {
+  using T = typename Tile::compute_t;
+  const auto at = [](const T* from) { return load_vector<T, kLanes>(from); };
+  AxisLanes<T, kLanes> lanes;
+  lanes.weight = at(&tile.axis[a].weight[k][i]);
+  if constexpr (Direction<Tile>::kCurved) {
+    lanes.first = at(&tile.axis[a].derivative[k][i]);
+    lanes.second = at(&direction.second[a][k][i]);
+  } else {
+    lanes.first = broadcast<T, kLanes>(k == 0 ? T(-1) : T(1));
+    lanes.second = Vector<T, kLanes>{};
+  }
+  return lanes;
+}
+
+/// For the samples from i on. kWeight, kAlong, kDerivative, kCurvature: which of the weights.
+///
+/// The weight of a row of taps along x, w_y w_z, is differentiated once for its taps; without z,
+/// w_z is 1.
+template <bool kWeight, bool kAlong, bool kDerivative, bool kCurvature, typename Tile>
+void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
+                      TapVectors<Tile>& taps) {
+  using T = typename Tile::compute_t;
+  using offset_t = typename Tile::offset_t;
+  constexpr int kLanes = TapVectors<Tile>::kLanes;
+  constexpr int kDims = Tile::kDims;
+  constexpr bool kCurved = Direction<Tile>::kCurved;
+  using Lanes = Vector<T, kLanes>;
+  const TapOffsets<Tile, false> offsets(tile);
+  Lanes c[3] = {};
+  for (int a = 0; a < kDims; ++a) c[a] = load_vector<T, kLanes>(&direction.along[a][i]);
+  GRIDSAMPLE_KEEP_LOOP
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    AxisLanes<T, kLanes> z{broadcast<T, kLanes>(T(1)), Lanes{}, Lanes{}};
+    if constexpr (kDims == 3) z = axis_lanes<kLanes>(tile, direction, 2, kz, i);
+    GRIDSAMPLE_KEEP_LOOP
+    for (int ky = 0; ky < Tile::kTaps; ++ky) {
+      const auto y = axis_lanes<kLanes>(tile, direction, 1, ky, i);
+      const Lanes row = y.weight * z.weight;
+      const Lanes row_y = y.first * z.weight;
+      const Lanes row_z = y.weight * z.first;
+      const Lanes row_yz = y.first * z.first;
+      const Lanes along_row = c[1] * row_y + c[2] * row_z;
+      Lanes along_row_y = c[2] * row_yz;
+      Lanes along_row_z = c[1] * row_yz;
+      if constexpr (kCurved) {
+        along_row_y += c[1] * (y.second * z.weight);
+        along_row_z += c[2] * (y.weight * z.second);
+      }
+      GRIDSAMPLE_KEEP_LOOP
+      for (int kx = 0; kx < Tile::kTaps; ++kx) {
+        const auto x = axis_lanes<kLanes>(tile, direction, 0, kx, i);
+        const int t = tap_number<Tile>(kz, ky, kx);
+        const auto store = [](T(&to)[kLanes], const Lanes& lanes) {
+          store_vector<T, kLanes>(to, lanes);
+        };
+        const Lanes along_x = c[0] * x.first;
+        if constexpr (kWeight) store(taps.weight[t], x.weight * row);
+        if constexpr (kAlong) store(taps.along[t], along_x * row + x.weight * along_row);
+        if constexpr (kDerivative) {
+          store(taps.derivative[0][t], x.first * row);
+          store(taps.derivative[1][t], x.weight * row_y);
+          if constexpr (kDims == 3) store(taps.derivative[2][t], x.weight * row_z);
+        }
+        if constexpr (kCurvature) {
+          Lanes curvature = x.first * along_row;
+          if constexpr (kCurved) curvature += c[0] * (x.second * row);
+          store(taps.curvature[0][t], curvature);
+          store(taps.curvature[1][t], along_x * row_y + x.weight * along_row_y);
+          if constexpr (kDims == 3) {
+            store(taps.curvature[2][t], along_x * row_z + x.weight * along_row_z);
+          }
+        }
+        for (int l = 0; l < kLanes; ++l) {
+          const offset_t offset = offsets.offset(kz, ky, kx, i + l);
+          taps.offset[t][l] = offset;
+          taps.moved[t][l] = offset | direction.still[i + l];
+        }
+      }
+    }
+  }
+}
+
+GRIDSAMPLE_NAMESPACE_END

@@ -1,0 +1,46 @@
+#pragma once
+
+// How grad_input is divided among threads: see GradInputParams.
+
+#include "tap_tile.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// What a work item owns.
+struct GradInputItem {
+  int64_t input_batch;
+  Range channels;
+  Range slab;
+};
+
+inline GradInputItem grad_input_item(const GradInputParams& params, int64_t item) {
+  const Geometry& geometry = params.geometry;
+  const int64_t block = item / params.slabs;
+  return {block / params.channel_blocks,
+          block_range(geometry.channels, params.channel_blocks, block % params.channel_blocks),
+          block_range(geometry.input_size[params.slab_axis], params.slabs, item % params.slabs)};
+}
+
+inline const TapRange& range_of_tile(const GradInputParams& params, int64_t batch, int64_t t) {
+  return params.ranges[batch * tile_count(params.geometry) + t];
+}
+
+/// How the taps of a tile lie to a slab.
+struct SlabReach {
+  bool any;      // some may lie inside
+  bool crosses;  // some may lie in other slabs
+};
+
+inline SlabReach reach_into(const GradInputParams& params, Range slab, const TapRange& range) {
+  if (params.slabs == 1) return {true, false};
+  return {range.first < slab.end && range.last >= slab.begin,
+          range.first < slab.begin || range.last >= slab.end};
+}
+
+template <typename Tile>
+void restrict_to_slab(const GradInputParams& params, Range slab, Tile& tile) {
+  restrict_taps(tile, params.slab_axis, slab.begin, slab.end,
+                params.grad_input.stride[params.slab_axis]);
+}
+
+GRIDSAMPLE_NAMESPACE_END
