@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from gridsample_ext import _ops
-from gridsample_ext.autograd import GridSample, without_autograd
+from gridsample_ext.autograd import GridSample, sample, without_autograd
 
 # PyTorch's enums, as in csrc/params.h.
 _MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
@@ -128,6 +128,8 @@ def grid_sample(
     why_not = _why_not_ours(input, grid)
     if why_not is not None:
         return _fall_back(why_not, input, grid, mode, padding_mode, align_corners)
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return sample(input, grid, mode_enum, padding_enum, align_corners)
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return _ops.grid_sample(  # type: ignore[no-any-return]
             input, grid, mode_enum, padding_enum, align_corners
@@ -152,12 +154,8 @@ def _why_not_ours(input: Tensor, grid: Tensor) -> str | None:
         problem = _ops.cuda_problem(input.device.index)
         if problem is not None:
             return f"CUDA tensors ({problem})"
-    if torch._C._are_functorch_transforms_active():
-        return "transforms of torch.func"
-    if forward_ad._current_level >= 0 and any(
-        forward_ad.unpack_dual(tensor).tangent is not None for tensor in (input, grid)
-    ):
-        return "forward-mode differentiation"
+    if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        return "transforms of torch.func inside torch.compile"  # which follows no Function there
     return None
 
 

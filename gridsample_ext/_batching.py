@@ -1,0 +1,268 @@
+"""How the ops treat one more batch dimension (``torch.vmap``): fold it into one they have.
+
+An image has no dimension in common with a grid but N, which both have. So B images sampled at one
+grid are an image of B * C channels; one image sampled at B grids is sampled at one grid of B times
+the samples; and B images sampled at a grid each are a batch of B * N. Nothing is repeated but what
+is small or has to be: a batched tensor of the same kind as an unbatched one.
+
+A rule gets the ops it is made of, then what ``torch.library.register_vmap`` says: the batch size
+in ``info`` and for each argument the dimension of its batch or None. All results come with the
+batch in front.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_Dim = int | None
+_Op = Callable[..., Any]
+_Result = tuple[Any, Any]
+
+
+def _unflatten(tensor: Tensor, dim: int, sizes: tuple[int, int]) -> Tensor:
+    return tensor.unflatten(dim, sizes)  # type: ignore[no-any-return]
+
+
+class _Fold:
+    """Folds B calls into one, and their results out of it.
+
+    ``image`` and ``grid`` are shapes without the batch, ``images`` and ``grids`` say which of them
+    are batched.
+    """
+
+    def __init__(
+        self, B: int, image: torch.Size, grid: torch.Size, *, images: bool, grids: bool
+    ) -> None:
+        self.B = B
+        self.N_image, self.C = image[:2]
+        self.N_grid, self.first = grid[:2]
+        if not grids:
+            self.kind = "channels"
+        elif not images:
+            self.kind = "samples"
+        elif self.N_image == self.N_grid:
+            self.kind = "batch"
+        else:
+            # The side with N > 1 folds N away, so that the other need not be repeated N times.
+            self.kind = "batch, samples" if self.N_image == 1 else "batch, channels"
+
+    def image(self, image: Tensor) -> Tensor:
+        """(B, N, C, ...), or (N, C, ...) where images are not batched."""
+        if self.kind == "channels":
+            return image.movedim(0, 1).flatten(1, 2)
+        if self.kind == "samples":
+            return image
+        return image.flatten(1, 2) if self.kind == "batch, channels" else image.flatten(0, 1)
+
+    def grid(self, grid: Tensor) -> Tensor:
+        """(B, N, H, W, 2), or (N, H, W, 2) where grids are not batched."""
+        if self.kind == "channels":
+            return grid
+        if self.kind == "samples":
+            return grid.movedim(0, 1).flatten(1, 2)
+        return grid.flatten(1, 2) if self.kind == "batch, samples" else grid.flatten(0, 1)
+
+    def output(self, output: Tensor) -> Tensor:
+        """(B, N, C, H, W)."""
+        if self.kind == "channels":
+            return output.movedim(0, 1).flatten(1, 2)
+        if self.kind == "samples":
+            return output.movedim(0, 2).flatten(2, 3)
+        if self.kind == "batch":
+            return output.flatten(0, 1)
+        if self.kind == "batch, channels":
+            return output.flatten(1, 2)
+        return output.movedim(1, 2).flatten(2, 3)
+
+    def images_of(self, image: Tensor) -> Tensor:
+        """What ``image`` made, back."""
+        if self.kind == "channels":
+            return _unflatten(image, 1, (self.B, self.C)).movedim(1, 0)
+        if self.kind == "batch, channels":
+            return _unflatten(image, 1, (self.N_image, self.C))
+        return _unflatten(image, 0, (self.B, self.N_image))
+
+    def grids_of(self, grid: Tensor) -> Tensor:
+        """What ``grid`` made, back."""
+        if self.kind == "samples":
+            return _unflatten(grid, 1, (self.B, self.first)).movedim(1, 0)
+        if self.kind == "batch, samples":
+            return _unflatten(grid, 1, (self.N_grid, self.first))
+        return _unflatten(grid, 0, (self.B, self.N_grid))
+
+    def outputs_of(self, output: Tensor) -> Tensor:
+        """What ``output`` made, back."""
+        if self.kind == "channels":
+            return _unflatten(output, 1, (self.B, self.C)).movedim(1, 0)
+        if self.kind == "samples":
+            return _unflatten(output, 2, (self.B, self.first)).movedim(2, 0)
+        if self.kind == "batch":
+            return _unflatten(output, 0, (self.B, self.N_image))
+        if self.kind == "batch, channels":
+            return _unflatten(output, 1, (self.N_image, self.C))
+        return _unflatten(output, 2, (self.N_grid, self.first)).movedim(2, 1)
+
+
+def _in_front(tensor: Tensor, dim: _Dim, B: int) -> Tensor:
+    """With the batch in front, repeated where there is none."""
+    if dim is None:
+        return tensor.expand(B, *tensor.shape)
+    return tensor.movedim(dim, 0)
+
+
+def _one(tensor: Tensor, dim: _Dim) -> Tensor:
+    return tensor if dim is None else tensor.select(dim, 0)
+
+
+def _blank(image: Tensor) -> Tensor:
+    """In place of an image of which only the sizes matter: no memory."""
+    return image.new_zeros(()).expand(image.shape)
+
+
+def sample(
+    sample_op: _Op, info: Any, in_dims: Any, input: Tensor, grid: Tensor, *options: Any
+) -> _Result:
+    """The rule of grid_sample."""
+    B = info.batch_size
+    input_dim, grid_dim = in_dims[:2]
+    fold = _Fold(
+        B,
+        _one(input, input_dim).shape,
+        _one(grid, grid_dim).shape,
+        images=input_dim is not None,
+        grids=grid_dim is not None,
+    )
+    if input_dim is not None:
+        input = _in_front(input, input_dim, B)
+    if grid_dim is not None:
+        grid = _in_front(grid, grid_dim, B)
+    output = sample_op(fold.image(input), fold.grid(grid), *options)
+    return fold.outputs_of(output), 0
+
+
+def _batched_grad_input(
+    B: int,
+    call: Callable[[Tensor, Tensor, list[Tensor]], Tensor],
+    grad_output: tuple[Tensor, _Dim],
+    input: tuple[Tensor, _Dim],
+    grids: list[tuple[Tensor, _Dim]],
+) -> Tensor:
+    """grad_input by ``call(grad_output, input, grids)``, of whose input only the sizes matter."""
+    image = _one(*input)
+    any_grid = any(dim is not None for _, dim in grids)
+    fold = _Fold(B, image.shape, _one(*grids[0]).shape, images=True, grids=any_grid)
+    folded = [fold.grid(_in_front(*grid, B)) if any_grid else grid[0] for grid in grids]
+    blank = _blank(fold.image(_blank(image).expand(B, *image.shape)))
+    return fold.images_of(call(fold.output(_in_front(*grad_output, B)), blank, folded))
+
+
+def _batched_grad_grid(
+    B: int,
+    call: Callable[[Tensor, Tensor, list[Tensor]], Tensor],
+    grad_output: tuple[Tensor, _Dim],
+    input: tuple[Tensor, _Dim],
+    grids: list[tuple[Tensor, _Dim]],
+) -> Tensor:
+    """grad_grid by ``call(grad_output, input, grids)``; grids are repeated where need be."""
+    images = input[1] is not None
+    fold = _Fold(B, _one(*input).shape, _one(*grids[0]).shape, images=images, grids=True)
+    image = fold.image(_in_front(*input, B) if images else input[0])
+    folded = [fold.grid(_in_front(*grid, B)) for grid in grids]
+    return fold.grids_of(call(fold.output(_in_front(*grad_output, B)), image, folded))
+
+
+def backward(backward: _Op, info: Any, in_dims: Any, *arguments: Any) -> _Result:
+    """The rule of grid_sample_backward."""
+    *tensors, mode, padding_mode, align_corners, output_mask = arguments[:7]
+    deterministic = arguments[7] if len(arguments) > 7 else False
+    options = mode, padding_mode, align_corners
+    grad_output, input, grid = zip(tensors, in_dims[:3], strict=True)
+
+    def call(index: int) -> Callable[[Tensor, Tensor, list[Tensor]], Tensor]:
+        mask = [index == 0, index == 1]
+        return lambda grad_output, input, grids: backward(
+            grad_output, input, *grids, *options, mask, deterministic
+        )[index]
+
+    B = info.batch_size
+    grad_input = grad_grid = None
+    if output_mask[0]:
+        grad_input = _batched_grad_input(B, call(0), grad_output, input, [grid])
+    if output_mask[1]:
+        grad_grid = _batched_grad_grid(B, call(1), grad_output, input, [grid])
+    return _with_dims(grad_input, grad_grid)
+
+
+def _with_dims(*results: Tensor | None) -> _Result:
+    return results, tuple(None if result is None else 0 for result in results)
+
+
+def jvp(sample_op: _Op, jvp: _Op, info: Any, in_dims: Any, *arguments: Any) -> _Result:
+    """The rule of grid_sample_jvp: the parts of both tangents, each folded its own way."""
+    input, grid, tangent_input, tangent_grid, *options = arguments
+    input_dim, grid_dim, tangent_input_dim, tangent_grid_dim = in_dims[:4]
+    B = info.batch_size
+    result = None
+    if tangent_input is not None:
+        # The output is linear in input.
+        dims = tangent_input_dim, grid_dim
+        if dims == (None, None):
+            output = sample_op(tangent_input, grid, *options)
+            result = output.expand(B, *output.shape)
+        else:
+            result, _ = sample(sample_op, info, dims, tangent_input, grid, *options)
+    if tangent_grid is not None:
+        grids = [(grid, grid_dim), (tangent_grid, tangent_grid_dim)]
+        images, any_grid = input_dim is not None, (grid_dim, tangent_grid_dim) != (None, None)
+        fold = _Fold(
+            B, _one(input, input_dim).shape, _one(*grids[0]).shape, images=images, grids=any_grid
+        )
+        folded = [fold.grid(_in_front(*each, B)) if any_grid else each[0] for each in grids]
+        if images or any_grid:
+            image = fold.image(_in_front(input, input_dim, B) if images else input)
+            moved = fold.outputs_of(jvp(image, folded[0], None, folded[1], *options))
+        else:
+            moved = jvp(input, grid, None, tangent_grid, *options)
+        result = moved if result is None else result + moved
+    return result, 0
+
+
+def double_backward(
+    backward: _Op, double_backward: _Op, info: Any, in_dims: Any, *arguments: Any
+) -> _Result:
+    """The rule of grid_sample_double_backward, whose parts are linear in the tangents."""
+    *tensors, mode, padding_mode, align_corners, output_mask = arguments[:9]
+    deterministic = arguments[9] if len(arguments) > 9 else False
+    options = mode, padding_mode, align_corners
+    tangent_input, tangent_grid, grad_output, input, grid = zip(tensors, in_dims[:5], strict=True)
+    B = info.batch_size
+
+    def along_grid(index: int) -> Callable[[Tensor, Tensor, list[Tensor]], Tensor]:
+        mask = [index == 0, index == 1]
+        return lambda grad_output, input, grids: double_backward(
+            None, grids[1], grad_output, input, grids[0], *options, mask, deterministic
+        )[index]
+
+    def by_grid(grad_output: Tensor, image: Tensor, grids: list[Tensor]) -> Tensor:
+        gradients = backward(grad_output, image, *grids, *options, [False, True], deterministic)
+        grad_grid: Tensor = gradients[1]
+        return grad_grid
+
+    grad_input = grad_grid = None
+    if output_mask[0]:
+        if tangent_grid[0] is None:
+            image = _one(*input)
+            grad_input = image.new_zeros(()).expand(B, *image.shape)
+        else:
+            grad_input = _batched_grad_input(
+                B, along_grid(0), grad_output, input, [grid, tangent_grid]
+            )
+    if output_mask[1]:
+        if tangent_input[0] is not None:
+            grad_grid = _batched_grad_grid(B, by_grid, grad_output, tangent_input, [grid])
+        if tangent_grid[0] is not None:
+            moved = _batched_grad_grid(B, along_grid(1), grad_output, input, [grid, tangent_grid])
+            grad_grid = moved if grad_grid is None else grad_grid + moved
+    return _with_dims(grad_input, grad_grid)

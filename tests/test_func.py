@@ -1,0 +1,195 @@
+"""torch.func: grad, vjp, jacobians, hessian, per-sample gradients, vmap in any dimension."""
+
+import composed
+import pytest
+import samples
+import torch
+from torch.func import grad, hessian, jacfwd, jacrev, vjp, vmap
+from torch.utils._pytree import tree_leaves
+
+import gridsample_ext
+from gridsample_ext import grid_sample
+
+TINY = samples.Shape("tiny", N=2, C=2, size=(2, 3, 4), out=(2, 1, 2))
+SHAPES = [samples.SMALL, *(shape for shape in samples.SHAPES if "broadcast" in shape.name)]
+CASES = [
+    samples.Case(2, "bilinear", "zeros", False),
+    samples.Case(2, "nearest", "border", False),
+    samples.Case(2, "bicubic", "reflection", True),
+    samples.Case(3, "bilinear", "border", True),
+    samples.Case(3, "bicubic", "zeros", False),
+]
+
+
+def loss_of(sample, case):
+    return lambda input, grid: sample(input, grid, *case.options).sin().sum()
+
+
+TRANSFORMS = {
+    "grad": lambda f: grad(lambda *a: f(*a).sin().sum(), (0, 1)),
+    "grad_of_grad": lambda f: grad(
+        lambda *a: sum(g.square().sum() for g in grad(lambda *b: f(*b).sin().sum(), (0, 1))(*a)),
+        (0, 1),
+    ),
+    "vjp": lambda f: lambda *a: vjp(f, *a)[1](f(*a).cos()),
+    "jacrev": lambda f: jacrev(f, (0, 1)),
+    "jacfwd": lambda f: jacfwd(f, (0, 1)),
+    "hessian": lambda f: hessian(lambda *a: f(*a).sin().sum(), (0, 1)),
+    "reverse_over_reverse": lambda f: jacrev(jacrev(lambda *a: f(*a).sin().sum(), (0, 1)), (0, 1)),
+}
+
+
+def assert_all_close(ours, expected):
+    for our, want in zip(tree_leaves(ours), tree_leaves(expected), strict=True):
+        assert our.shape == want.shape
+        samples.assert_close(our, want)
+
+
+@pytest.fixture(autouse=True)
+def no_loop(monkeypatch):
+    """Batching by PyTorch's fallback, a loop over the batch with a warning, is a failure."""
+    torch._C._functorch._set_vmap_fallback_enabled(False)
+    yield
+    torch._C._functorch._set_vmap_fallback_enabled(True)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_transforms(case, transform, device):
+    inputs = samples.sample(case, TINY, device=device)
+    ours, expected = (
+        TRANSFORMS[transform](lambda *a, sample=sample: sample(*a, *case.options))(*inputs)
+        for sample in (grid_sample, composed.grid_sample)
+    )
+    assert_all_close(ours, expected)
+
+
+def stack(tensor, dim, count=3):
+    """Stack variants of a tensor along a new dimension; alone where that is None."""
+    if dim is None:
+        return tensor
+    return torch.stack([tensor * (1 - 0.07 * k) for k in range(count)], dim)
+
+
+def one(tensor, dim, index):
+    return tensor if dim is None else tensor.select(dim, index)
+
+
+IN_DIMS = [(0, None), (2, None), (-1, None), (None, 0), (None, 2), (None, -1), (0, 0), (1, -2)]
+
+
+@pytest.mark.parametrize("in_dims", IN_DIMS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_vmap(case, shape, in_dims, device):
+    """Outputs are to the bit what the calls one by one give, gradients nearly."""
+    inputs = samples.sample(case, shape, device=device)
+    batched = [stack(tensor, dim) for tensor, dim in zip(inputs, in_dims, strict=True)]
+
+    def sample(*inputs):
+        return grid_sample(*inputs, *case.options)
+
+    gradient = grad(loss_of(grid_sample, case), (0, 1))
+    outputs = vmap(sample, in_dims, out_dims=1)(*batched)
+    gradients = vmap(gradient, in_dims)(*batched)
+    for b in range(3):
+        each = [one(tensor, dim, b) for tensor, dim in zip(batched, in_dims, strict=True)]
+        samples.assert_close(outputs.select(1, b), sample(*each))
+        assert_all_close([gradient[b] for gradient in gradients], gradient(*each))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_nested_vmap(case, device):
+    input, grid = samples.sample(case, device=device)
+    inputs, grids = stack(input, 0), stack(grid, 0, count=2)
+
+    def sample(*inputs):
+        return grid_sample(*inputs, *case.options)
+
+    every = vmap(vmap(sample, (0, None)), (None, 0))(inputs, grids)
+    both = vmap(vmap(sample), (1, 1))(stack(inputs, 1, 2), stack(stack(grid, 0), 1, 2))
+    for i in range(2):
+        for j in range(3):
+            samples.assert_close(every[i, j], sample(inputs[j], grids[i]))
+            samples.assert_close(
+                both[i, j], sample(stack(inputs, 1, 2)[j, i], stack(stack(grid, 0), 1, 2)[j, i])
+            )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_per_sample_gradients_of_a_model(case, device):
+    """Of the parameters that both a warp and its image depend on."""
+    input, grid = samples.sample(case, device=device)
+    inputs = stack(input, 0)
+    parameters = {
+        "scale": torch.tensor(0.9, dtype=torch.float64, device=device),
+        "gain": samples.randn(input.shape[1], *[1] * case.dims, device=device),
+    }
+
+    def gradients(sample):
+        def loss(parameters, input):
+            warped = sample(input * parameters["gain"], grid * parameters["scale"], *case.options)
+            return warped.square().mean()
+
+        return vmap(grad(loss), (None, 0))(parameters, inputs)
+
+    assert_all_close(gradients(grid_sample), gradients(composed.grid_sample))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_hessian_vector_products_in_a_batch(case, device):
+    inputs = samples.sample(case, TINY, device=device)
+    directions = [stack(tensor.cos(), 0) for tensor in inputs]
+
+    def products(sample):
+        gradient = grad(loss_of(sample, case), (0, 1))
+        return vmap(lambda *along: torch.func.jvp(gradient, inputs, along)[1])(*directions)
+
+    assert_all_close(products(grid_sample), products(composed.grid_sample))
+
+
+def test_vmap_folds_and_does_not_copy_the_image(device, monkeypatch):
+    """One image at many grids is one call, for which the image is not repeated."""
+    case = samples.Case(2, "bilinear", "zeros", False)
+    input, grid = samples.sample(case, device=device)
+    seen = []
+    op = gridsample_ext.autograd._ops.grid_sample
+
+    def spy(input, grid, *options):
+        seen.append((input.shape, grid.shape))
+        return op(input, grid, *options)
+
+    monkeypatch.setattr(gridsample_ext.autograd._ops, "grid_sample", spy)
+    vmap(lambda grid: grid_sample(input, grid, *case.options))(stack(grid, 0))
+    N, H, W, _ = grid.shape
+    assert seen[-1] == (input.shape, (N, 3 * H, W, 2))
+
+
+@pytest.mark.parametrize("in_dims", [(0, None), (None, 0), (0, 0)], ids=str)
+def test_vmap_of_the_op_itself(in_dims, device):
+    case = samples.Case(2, "bicubic", "zeros", True)
+    inputs = samples.sample(case, device=device)
+    batched = [stack(tensor, dim) for tensor, dim in zip(inputs, in_dims, strict=True)]
+    outputs = vmap(lambda *a: torch.ops.gridsample_ext.grid_sample(*a, *case.op_options), in_dims)(
+        *batched
+    )
+    for b in range(3):
+        each = [one(tensor, dim, b) for tensor, dim in zip(batched, in_dims, strict=True)]
+        samples.assert_close(outputs[b], grid_sample(*each, *case.options))
+
+
+def test_grad_of_the_op_itself_is_an_error():
+    """Never a silent wrong number: torch.func gives an op's autograd key no way to take part."""
+    case = samples.Case(2, "bilinear", "zeros", False)
+    input, grid = samples.sample(case)
+    with pytest.raises(RuntimeError, match=r"call gridsample_ext\.grid_sample"):
+        grad(lambda x: torch.ops.gridsample_ext.grid_sample(x, grid, *case.op_options).sum())(input)
+
+
+def test_compiled_transforms_fall_back(device):
+    """torch.compile follows no autograd.Function through torch.func: F.grid_sample's formula."""
+    case = samples.Case(2, "bilinear", "zeros", False)
+    inputs = samples.sample(case, device=device)
+    gradient = grad(loss_of(grid_sample, case), (0, 1))
+    compiled = torch.compile(gradient, backend="aot_eager", fullgraph=True)
+    assert_all_close(compiled(*inputs), gradient(*inputs))
