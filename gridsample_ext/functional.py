@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from gridsample_ext import _ops
+from gridsample_ext import _ops, onnx
 from gridsample_ext.autograd import GridSample, without_autograd
 
 # PyTorch's enums, as in csrc/params.h.
@@ -128,6 +128,8 @@ def grid_sample(
     why_not = _why_not_ours(input, grid)
     if why_not is not None:
         return _fall_back(why_not, input, grid, mode, padding_mode, align_corners)
+    if torch.compiler.is_compiling() and onnx.is_exporting():
+        return onnx.grid_sample_for_export(input, grid, mode_enum, padding_enum, align_corners)
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return _ops.grid_sample(  # type: ignore[no-any-return]
             input, grid, mode_enum, padding_enum, align_corners
