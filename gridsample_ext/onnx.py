@@ -1,15 +1,15 @@
 """Export to ONNX: a sampling becomes the standard operator ``GridSample``.
 
 A model that calls :func:`gridsample_ext.grid_sample` needs nothing of this module:
-``torch.onnx.export`` finds the function, under ``dynamo=True`` and under ``dynamo=False``. A program
-of ``torch.export.export`` holds the op already; :func:`translation_table` tells the exporter what it
+``torch.onnx.export`` understands it under ``dynamo=True`` and under ``dynamo=False``. A program of
+``torch.export.export`` holds the op already; :func:`translation_table` tells the exporter what that
 is.
 
 ``GridSample`` knows less than the function. What it lacks is made of other operators, so that the
 exported model computes what the function does: half types are sampled in float32 and rounded once
-(``Cast``), types of input and grid are made equal first (``Cast``), and a batch of 1 is repeated
-(``Expand``). Volumes need opset 20, images opset 16; below that :class:`torch.onnx.OnnxExporterError`
-says so. A NaN coordinate, which reads as -1 here, is left open by ONNX.
+(``Cast``), input and grid get one type (``Cast``), and a batch of 1 is repeated (``Expand``).
+Images need opset 16 and volumes opset 20; below that :class:`torch.onnx.OnnxExporterError` says so.
+NaN coordinates, which are read as -1 here, have no defined result in ONNX.
 """
 
 import inspect
@@ -46,7 +46,8 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         >>> class Sampler(torch.nn.Module):
         ...     def forward(self, image, grid):
         ...         return gridsample_ext.grid_sample(image, grid, align_corners=False)
-        >>> program = torch.export.export(Sampler(), (torch.rand(1, 3, 8, 8), torch.rand(1, 5, 5, 2)))
+        >>> arguments = torch.rand(1, 3, 8, 8), torch.rand(1, 5, 5, 2)
+        >>> program = torch.export.export(Sampler(), arguments)
         >>> onnx_program = torch.onnx.export(
         ...     program,
         ...     custom_translation_table=gridsample_ext.onnx.translation_table(),
@@ -147,7 +148,7 @@ def _nodes(
     sides: list[Any],
     dtypes: list[torch.dtype],
     batches: list[Any],
-    options: tuple[int, int, bool],
+    options: tuple[Any, ...],
     opset: int,
     rank: int | None,
 ) -> Any:
@@ -161,6 +162,7 @@ def _nodes(
         options: the arguments of the op after input and grid.
         opset: the one that is exported to.
         rank: the number of dimensions of input, if known.
+
     """
     _check_opset(opset, rank)
     interpolation_mode, padding_mode, align_corners = options
@@ -212,7 +214,7 @@ def _translate(
 
 def _torchscript_symbolic(g: Any, input: Any, grid: Any, *options: Any) -> Any:
     """For the exporter of ``dynamo=False``; values are TorchScript's."""
-    from torch.onnx import JitScalarType, symbolic_helper
+    from torch.onnx import JitScalarType, symbolic_helper  # type: ignore[attr-defined]
 
     def call(name: str, *inputs: Any, **attributes: Any) -> Any:
         if name == "Constant":  # only tensors there
@@ -233,7 +235,7 @@ def _torchscript_symbolic(g: Any, input: Any, grid: Any, *options: Any) -> Any:
         [input, grid],
         [JitScalarType.from_value(side).dtype() for side in (input, grid)],
         [symbolic_helper._get_tensor_dim_size(side, 0) for side in (input, grid)],
-        tuple(  # type: ignore[arg-type]
+        tuple(
             symbolic_helper._get_const(option, kind, name)
             for option, kind, name in zip(options, "iib", names, strict=True)
         ),

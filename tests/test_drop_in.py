@@ -290,33 +290,6 @@ def test_forward_mode_falls_back(first_fallback):
         assert output is None or forward_ad.unpack_dual(output).tangent is not None
 
 
-@pytest.mark.parametrize("needs_grad", [(True, True), (True, False), (False, True)])
-def test_compiles_without_a_graph_break(needs_grad, device):
-    leaves = [
-        tensor.to(device).requires_grad_(needed)
-        for tensor, needed in zip(
-            samples.sample(CASE, dtype=torch.float64), needs_grad, strict=True
-        )
-    ]
-    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
-    wanted = [leaf for leaf in leaves if leaf.requires_grad]
-    results = [
-        (output, *torch.autograd.grad(output.square().sum(), wanted))
-        for output in (compiled(*leaves), call(*leaves))
-    ]
-    for ours, eager in zip(*results, strict=True):
-        samples.assert_close(ours, eager)  # on a GPU the order of sums changes
-
-
-def test_compiles_with_default_arguments():
-    """Where torch's own function warns outside the graph, and only there."""
-    input, grid = samples.sample(CASE, dtype=torch.float64)
-    compiled = torch.compile(
-        lambda input, grid: grid_sample(input, grid), backend="aot_eager", fullgraph=True
-    )
-    assert torch.equal(compiled(input, grid), call(input, grid))
-
-
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace")  # deprecated by torch itself
 def test_jit_trace_of_a_differentiable_call():
     input, grid = samples.sample(CASE, dtype=torch.float64)
