@@ -107,9 +107,9 @@ def test_layouts(dims, layout, device):
     assert channels_innermost == (layout == "channels_last")
 
 
-# Sizes that one graph has to serve. In a call that is compiled, axes of one size become one symbol, and
-# a size that never changed is none: so none of the first is 2 or 3, the last dimension of grid, no two
-# in a call are the same, and the second call has other sizes everywhere.
+# Sizes that one graph has to serve. In a call that is compiled, axes of one size become one symbol,
+# and a size that never changed is none: so none of the first is 2 or 3, the last dimension of grid,
+# no two in a call are the same, and the second call has other sizes everywhere.
 SIZES = [
     samples.Shape("first", N=4, C=5, size=(6, 7, 8), out=(9, 10, 11)),
     samples.Shape("second", N=6, C=7, size=(5, 9, 11), out=(8, 4, 12)),

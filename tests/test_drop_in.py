@@ -107,18 +107,6 @@ def test_torch_function_sees_the_call(side):
     ]
 
 
-@pytest.mark.parametrize("autocast_dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
-def test_autocast_changes_nothing(dtype, autocast_dtype, device):
-    input, grid = samples.sample(CASE, dtype=dtype, grid_dtype=torch.float32, device=device)
-    expected = call(input, grid)
-    with torch.autocast(device, dtype=autocast_dtype):
-        output = call(input.requires_grad_(), grid.requires_grad_())
-        output.sum(dtype=torch.float32).backward()
-    samples.assert_bitwise_equal(output.detach(), expected)
-    assert (input.grad.dtype, grid.grad.dtype) == (dtype, torch.float32)
-
-
 def test_parameter(device):
     input, grid = samples.sample(CASE, device=device)
     parameter = torch.nn.Parameter(input)
