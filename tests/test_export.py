@@ -53,10 +53,10 @@ def draw(dims, shape=EXAMPLE):
 
 def dynamic_shapes(dims):
     """The batch, the size of the image and that of the output."""
-    N = Dim("N")
+    N, *sizes = (Dim(f"{name}{dims}d") for name in ("N", *"DHWdhw"))
     return {
-        "input": {0: N} | {2 + i: Dim(f"size{i}", min=2) for i in range(dims)},
-        "grid": {0: N} | {1 + i: Dim(f"out{i}") for i in range(dims)},
+        "input": {0: N} | {2 + i: sizes[i] for i in range(dims)},
+        "grid": {0: N} | {1 + i: sizes[3 + i] for i in range(dims)},
     }
 
 
