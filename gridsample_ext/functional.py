@@ -128,9 +128,9 @@ def grid_sample(
     why_not = _why_not_ours(input, grid)
     if why_not is not None:
         return _fall_back(why_not, input, grid, mode, padding_mode, align_corners)
-    if torch.compiler.is_compiling() and onnx.is_exporting():
-        return onnx.grid_sample_for_export(input, grid, mode_enum, padding_enum, align_corners)
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+        if torch.compiler.is_compiling() and onnx.is_exporting():
+            return onnx.grid_sample_for_export(input, grid, mode_enum, padding_enum, align_corners)
         return _ops.grid_sample(  # type: ignore[no-any-return]
             input, grid, mode_enum, padding_enum, align_corners
         )
