@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from gridsample_ext import _ops
+from gridsample_ext import _ops, onnx
 from gridsample_ext.autograd import GridSample, sample, without_autograd
 
 # PyTorch's enums, as in csrc/params.h.
@@ -131,6 +131,8 @@ def grid_sample(
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return sample(input, grid, mode_enum, padding_enum, align_corners)
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+        if torch.compiler.is_compiling() and onnx.is_exporting():
+            return onnx.grid_sample_for_export(input, grid, mode_enum, padding_enum, align_corners)
         return _ops.grid_sample(  # type: ignore[no-any-return]
             input, grid, mode_enum, padding_enum, align_corners
         )

@@ -107,18 +107,6 @@ def test_torch_function_sees_the_call(side):
     ]
 
 
-@pytest.mark.parametrize("autocast_dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
-def test_autocast_changes_nothing(dtype, autocast_dtype, device):
-    input, grid = samples.sample(CASE, dtype=dtype, grid_dtype=torch.float32, device=device)
-    expected = call(input, grid)
-    with torch.autocast(device, dtype=autocast_dtype):
-        output = call(input.requires_grad_(), grid.requires_grad_())
-        output.sum(dtype=torch.float32).backward()
-    samples.assert_bitwise_equal(output.detach(), expected)
-    assert (input.grad.dtype, grid.grad.dtype) == (dtype, torch.float32)
-
-
 def test_parameter(device):
     input, grid = samples.sample(CASE, device=device)
     parameter = torch.nn.Parameter(input)
@@ -288,33 +276,6 @@ def test_forward_mode_falls_back(first_fallback):
         ):
             output = call(dual, grid)
         assert output is None or forward_ad.unpack_dual(output).tangent is not None
-
-
-@pytest.mark.parametrize("needs_grad", [(True, True), (True, False), (False, True)])
-def test_compiles_without_a_graph_break(needs_grad, device):
-    leaves = [
-        tensor.to(device).requires_grad_(needed)
-        for tensor, needed in zip(
-            samples.sample(CASE, dtype=torch.float64), needs_grad, strict=True
-        )
-    ]
-    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
-    wanted = [leaf for leaf in leaves if leaf.requires_grad]
-    results = [
-        (output, *torch.autograd.grad(output.square().sum(), wanted))
-        for output in (compiled(*leaves), call(*leaves))
-    ]
-    for ours, eager in zip(*results, strict=True):
-        samples.assert_close(ours, eager)  # on a GPU the order of sums changes
-
-
-def test_compiles_with_default_arguments():
-    """Where torch's own function warns outside the graph, and only there."""
-    input, grid = samples.sample(CASE, dtype=torch.float64)
-    compiled = torch.compile(
-        lambda input, grid: grid_sample(input, grid), backend="aot_eager", fullgraph=True
-    )
-    assert torch.equal(compiled(input, grid), call(input, grid))
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace")  # deprecated by torch itself

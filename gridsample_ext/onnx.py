@@ -1,0 +1,255 @@
+"""Export to ONNX: a sampling becomes the standard operator ``GridSample``.
+
+A model that calls :func:`gridsample_ext.grid_sample` needs nothing of this module:
+``torch.onnx.export`` understands it under ``dynamo=True`` and under ``dynamo=False``. A program of
+``torch.export.export`` holds the op already; :func:`translation_table` tells the exporter what that
+is.
+
+``GridSample`` knows less than the function. What it lacks is made of other operators, so that the
+exported model computes what the function does: half types are sampled in float32 and rounded once
+(``Cast``), input and grid get one type (``Cast``), and a batch of 1 is repeated (``Expand``).
+Images need opset 16 and volumes opset 20; below that :class:`torch.onnx.OnnxExporterError` says so.
+NaN coordinates, which are read as -1 here, have no defined result in ONNX.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import guard_or_false
+
+from gridsample_ext import _ops
+
+_PADDING_MODES = ("zeros", "border", "reflection")
+_MODES_FROM_16 = ("bilinear", "nearest", "bicubic")
+_MODES_FROM_20 = ("linear", "nearest", "cubic")
+
+# Numbers of TensorProto.DataType.
+_ONNX_TYPES = {torch.float32: 1, torch.float16: 10, torch.float64: 11, torch.bfloat16: 16}
+
+
+def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """What ``torch.onnx.export`` has to know to export programs that hold the op itself.
+
+    Those are the programs of ``torch.export.export``, and models that call
+    ``torch.ops.gridsample_ext.grid_sample``. Models that call :func:`gridsample_ext.grid_sample` do
+    without, and so does the TorchScript exporter (``dynamo=False``).
+
+    Returns:
+        A ``custom_translation_table``, a new dictionary that may be added to.
+
+    Example:
+        >>> import torch, gridsample_ext
+        >>> class Sampler(torch.nn.Module):
+        ...     def forward(self, image, grid):
+        ...         return gridsample_ext.grid_sample(image, grid, align_corners=False)
+        >>> arguments = torch.rand(1, 3, 8, 8), torch.rand(1, 5, 5, 2)
+        >>> program = torch.export.export(Sampler(), arguments)
+        >>> onnx_program = torch.onnx.export(
+        ...     program,
+        ...     custom_translation_table=gridsample_ext.onnx.translation_table(),
+        ...     verbose=False,
+        ... )
+        >>> [node.op_type for node in onnx_program.model_proto.graph.node]
+        ['GridSample']
+
+    """
+    return {_ops.grid_sample: _translate}
+
+
+def is_exporting() -> bool:
+    """Whether ``torch.onnx.export`` is what traces."""
+    return torch.onnx.is_in_onnx_export()
+
+
+# torch.compile takes the answer and does not trace the question. Left to itself it would answer no,
+# but the exporter may trace with it, where torch.export's other way fails.
+is_exporting._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _requested_opset() -> int:
+    """The ``opset_version`` of the ``torch.onnx.export`` that is running.
+
+    Neither exporter tells it to the code that it traces, nor to a translation, so it is read where
+    it was given: among the arguments of that call.
+    """
+    code = inspect.unwrap(torch.onnx.export).__code__
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code is not code:
+        frame = frame.f_back
+    requested: int | None = frame.f_locals.get("opset_version")
+    if requested is not None:
+        return requested
+    constants = getattr(torch.onnx, "_constants", None)
+    return getattr(constants, "ONNX_DEFAULT_OPSET", 20)
+
+
+_requested_opset._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _check_opset(opset: int, rank: int | None) -> None:
+    if opset < 16:
+        raise torch.onnx.OnnxExporterError(
+            "grid_sample(): ONNX has the operator GridSample from opset 16 on, but got "
+            f"opset_version={opset}; export with opset_version=16 or later"
+        )
+    if opset < 20 and rank == 5:
+        raise torch.onnx.OnnxExporterError(
+            "grid_sample(): ONNX samples volumes from opset 20 on, but got a 5-D input and "
+            f"opset_version={opset}; export with opset_version=20 or later"
+        )
+
+
+def _compute_type(*dtypes: torch.dtype) -> torch.dtype:
+    """What coordinates and sums are computed in; docs/semantics.md."""
+    return torch.float64 if torch.float64 in dtypes else torch.float32
+
+
+def grid_sample_for_export(
+    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> Tensor:
+    """The op in terms that the exporter of ``dynamo=True`` knows, while it traces a model."""
+    _check_opset(_requested_opset(), input.dim())
+    dtype = input.dtype
+    shape = _ops._output_shape(input, grid, interpolation_mode, padding_mode)
+    batch = shape[0]
+    if not guard_or_false(batch == 1):
+        if guard_or_false(input.size(0) == 1):
+            input = input.expand(batch, *input.shape[1:])
+        elif guard_or_false(grid.size(0) == 1):
+            grid = grid.expand(batch, *grid.shape[1:])
+    compute_type = _compute_type(dtype, grid.dtype)
+    input, grid = input.to(compute_type), grid.to(compute_type)
+    if input.dim() == 4:
+        # The exporter's own translation, whatever opset it targets.
+        output = torch.grid_sampler(input, grid, interpolation_mode, padding_mode, align_corners)
+    else:
+        # torch.grid_sampler has no 5-D bicubic before 2.15.
+        output = torch.onnx.ops.symbolic(
+            "GridSample",
+            (input, grid),
+            {
+                "mode": _MODES_FROM_20[interpolation_mode],
+                "padding_mode": _PADDING_MODES[padding_mode],
+                "align_corners": int(align_corners),
+            },
+            dtype=compute_type,
+            shape=shape,
+            version=20,
+        )
+    return output.to(dtype)
+
+
+def _nodes(
+    call: Callable[..., Any],
+    sides: list[Any],
+    dtypes: list[torch.dtype],
+    batches: list[Any],
+    options: tuple[Any, ...],
+    opset: int,
+    rank: int | None,
+) -> Any:
+    """The op as ONNX operators, for an exporter that has met it in a graph.
+
+    Args:
+        call: makes a node of the name of an operator, its inputs and its attributes.
+        sides: the values of input and grid; two in each of the next lists, too.
+        dtypes: what they hold.
+        batches: their sizes in the first dimension, as far as these are known.
+        options: the arguments of the op after input and grid.
+        opset: the one that is exported to.
+        rank: the number of dimensions of input, if known.
+
+    """
+    _check_opset(opset, rank)
+    interpolation_mode, padding_mode, align_corners = options
+    compute_type = _compute_type(*dtypes)
+    sides = list(sides)
+    for side, other in ((0, 1), (1, 0)):
+        if batches[side] == 1 and batches[other] != 1 and rank is not None:
+            batch = call("Shape", sides[other], start=0, end=1)
+            ones = call("Constant", value_ints=[1] * (rank - 1))
+            sides[side] = call("Expand", sides[side], call("Concat", batch, ones, axis=0))
+            break
+    for side, dtype in enumerate(dtypes):
+        if dtype != compute_type:
+            sides[side] = call("Cast", sides[side], to=_ONNX_TYPES[compute_type])
+    output = call(
+        "GridSample",
+        *sides,
+        mode=(_MODES_FROM_16 if opset < 20 else _MODES_FROM_20)[interpolation_mode],
+        padding_mode=_PADDING_MODES[padding_mode],
+        align_corners=int(align_corners),
+    )
+    return output if dtypes[0] == compute_type else call("Cast", output, to=_ONNX_TYPES[dtypes[0]])
+
+
+def _translate(
+    input: Any, grid: Any, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> Any:
+    """For the exporter of ``dynamo=True``; values are onnxscript's."""
+    from onnxscript import opset18, opset20
+
+    opset = _requested_opset()
+    torch_types = {number: dtype for dtype, number in _ONNX_TYPES.items()}
+
+    def call(name: str, *inputs: Any, **attributes: Any) -> Any:
+        # Other operators are left to the exporter, whose own are of opset 18.
+        operators = opset20 if name == "GridSample" and opset >= 20 else opset18
+        return getattr(operators, name)(*inputs, **attributes)
+
+    return _nodes(
+        call,
+        [input, grid],
+        [torch_types[int(side.dtype)] for side in (input, grid)],
+        [side.shape[0] for side in (input, grid)],
+        (interpolation_mode, padding_mode, align_corners),
+        opset,
+        len(input.shape),
+    )
+
+
+def _torchscript_symbolic(g: Any, input: Any, grid: Any, *options: Any) -> Any:
+    """For the exporter of ``dynamo=False``; values are TorchScript's."""
+    from torch.onnx import JitScalarType, symbolic_helper  # type: ignore[attr-defined]
+
+    def call(name: str, *inputs: Any, **attributes: Any) -> Any:
+        if name == "Constant":  # only tensors there
+            return g.op(name, value_t=torch.tensor(attributes["value_ints"]))
+        # The name of an attribute ends in its kind: _s for strings, _i for integers.
+        return g.op(
+            name,
+            *inputs,
+            **{
+                f"{key}_{'s' if isinstance(value, str) else 'i'}": value
+                for key, value in attributes.items()
+            },
+        )
+
+    names = ("interpolation_mode", "padding_mode", "align_corners")
+    return _nodes(
+        call,
+        [input, grid],
+        [JitScalarType.from_value(side).dtype() for side in (input, grid)],
+        [symbolic_helper._get_tensor_dim_size(side, 0) for side in (input, grid)],
+        tuple(
+            symbolic_helper._get_const(option, kind, name)
+            for option, kind, name in zip(options, "iib", names, strict=True)
+        ),
+        g.opset,
+        symbolic_helper._get_tensor_rank(input),
+    )
+
+
+def _register_torchscript_symbolic() -> None:
+    """Tell the TorchScript exporter, as long as PyTorch has one."""
+    register = getattr(torch.onnx, "register_custom_op_symbolic", None)
+    if register is not None:
+        # From the oldest opset: one below 16 gets an error of ours and not one about custom ops.
+        register("gridsample_ext::grid_sample", _torchscript_symbolic, 9)
+
+
+_register_torchscript_symbolic()
