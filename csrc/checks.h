@@ -11,6 +11,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "params.h"
 
@@ -157,6 +158,31 @@ inline void check_grad_output(const Tensor& grad_output, const Tensor& input, co
         "expected grad_output to have the sizes of the output, but got grad_output with sizes ",
         sizes_of(grad_output), " for input with sizes ", sizes_of(input), " and grid with sizes ",
         sizes_of(grid));
+}
+
+inline void check_output_mask(const std::vector<bool>& output_mask) {
+  check(output_mask.size() == 2, "expected output_mask to have 2 elements, but got ",
+        output_mask.size());
+}
+
+/// What is given along with a tensor, as its tangent or as the gradient of its gradient, if it is.
+inline void check_companion(const char* name, const std::optional<Tensor>& companion,
+                            const char* of_name, const Tensor& of, const Tensor& input) {
+  if (!companion.has_value()) return;
+  check_tensor(name, *companion, input);
+  bool matches = companion->dim() == of.dim();
+  for (int64_t d = 0; matches && d < of.dim(); ++d) matches = companion->size(d) == of.size(d);
+  check(matches, "expected ", name, " to have the sizes of ", of_name, ", but got ", name,
+        " with sizes ", sizes_of(*companion), " and ", of_name, " with sizes ", sizes_of(of));
+}
+
+inline void check_companions(const char* input_name, const std::optional<Tensor>& of_input,
+                             const char* grid_name, const std::optional<Tensor>& of_grid,
+                             const Tensor& input, const Tensor& grid) {
+  check(of_input.has_value() || of_grid.has_value(), "expected ", input_name, " or ", grid_name,
+        " to be a tensor, but both are None");
+  check_companion(input_name, of_input, "input", input, input);
+  check_companion(grid_name, of_grid, "grid", grid, input);
 }
 
 }  // namespace gridsample_ext

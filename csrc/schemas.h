@@ -3,6 +3,19 @@
 // The ops' schemas. interpolation_mode: 0 bilinear, 1 nearest, 2 bicubic; padding_mode: 0 zeros,
 // 1 border, 2 reflection. What output_mask does not ask for comes back undefined (None in Python).
 // deterministic: grad_input bitwise repeatable, which on the CPU it always is.
+//
+// grid_sample_jvp: the directional derivative of the output along (tangent_input, tangent_grid); one
+// that is None is zero, and one has to be given.
+//
+// grid_sample_double_backward: with grad_grad_input = U and grad_grad_grid = V (None is zero; one
+// has to be given), the gradients by input and by grid of
+//
+//   <U, grad_input> + <V, grad_grid>,  (grad_input, grad_grid) = grid_sample_backward(grad_output,
+//   ...)
+//
+// Its gradient by grad_output is grid_sample_jvp along (U, V). Because second derivatives are
+// symmetric, it is also the directional derivative of (grad_input, grad_grid) along (U, V), with
+// grad_output held fixed.
 
 namespace gridsample_ext {
 
@@ -12,6 +25,11 @@ inline constexpr const char* kSchemas[] = {
     "grid_sample_backward(Tensor grad_output, Tensor input, Tensor grid, "
     "int interpolation_mode, int padding_mode, bool align_corners, bool[2] output_mask, "
     "bool deterministic=False) -> (Tensor, Tensor)",
+    "grid_sample_jvp(Tensor input, Tensor grid, Tensor? tangent_input, Tensor? tangent_grid, "
+    "int interpolation_mode, int padding_mode, bool align_corners) -> Tensor",
+    "grid_sample_double_backward(Tensor? grad_grad_input, Tensor? grad_grad_grid, "
+    "Tensor grad_output, Tensor input, Tensor grid, int interpolation_mode, int padding_mode, "
+    "bool align_corners, bool[2] output_mask, bool deterministic=False) -> (Tensor, Tensor)",
 };
 
 }  // namespace gridsample_ext

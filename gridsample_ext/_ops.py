@@ -18,6 +18,8 @@ CUDA_LIBRARY = Path(__file__).with_name("gridsample_ext_cuda.so")
 
 grid_sample = torch.ops.gridsample_ext.grid_sample.default
 grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward.default
+grid_sample_jvp = torch.ops.gridsample_ext.grid_sample_jvp.default
+grid_sample_double_backward = torch.ops.gridsample_ext.grid_sample_double_backward.default
 
 
 @functools.cache
@@ -133,6 +135,77 @@ def _output_shape(
     return (batch, input.size(1), *grid.shape[1:-1])
 
 
+def _check_grad_output(grad_output: Tensor, input: Tensor, shape: tuple[int, ...]) -> None:
+    torch._check(
+        grad_output.dtype in DTYPES,
+        lambda: (
+            "gridsample_ext: expected grad_output to have dtype float16, bfloat16, float32 or "
+            f"float64, but got grad_output with sizes {list(grad_output.shape)} and dtype "
+            f"{grad_output.dtype}"
+        ),
+    )
+    matches = grad_output.device == input.device and grad_output.dim() == len(shape)
+    for dim, size in enumerate(shape):
+        torch._check(
+            matches and grad_output.size(dim) == size,
+            lambda: (
+                "gridsample_ext: expected grad_output to be on the device of input and have the "
+                f"sizes of the output, {list(shape)} on {input.device}, but got grad_output with "
+                f"sizes {list(grad_output.shape)} on {grad_output.device}"
+            ),
+        )
+
+
+def _check_companions(companions: dict[str, tuple[Tensor | None, str, Tensor]]) -> None:
+    """Check tensors that come along with others of the same sizes: name -> (it, whose, of whom)."""
+    torch._check(
+        any(companion is not None for companion, _, _ in companions.values()),
+        lambda: (
+            f"gridsample_ext: expected {' or '.join(companions)} to be a tensor, but both are None"
+        ),
+    )
+    for name, (companion, of_name, of) in companions.items():
+        if companion is None:
+            continue
+        torch._check(
+            companion.dtype in DTYPES,
+            lambda name=name, companion=companion: (
+                f"gridsample_ext: expected {name} to have dtype float16, bfloat16, float32 or "
+                f"float64, but got {name} with sizes {list(companion.shape)} and dtype "
+                f"{companion.dtype}"
+            ),
+        )
+        matches = companion.device == of.device and companion.dim() == of.dim()
+        for dim, size in enumerate(of.shape):
+            torch._check(
+                matches and companion.size(dim) == size,
+                lambda name=name, companion=companion, of_name=of_name, of=of: (
+                    f"gridsample_ext: expected {name} to be on the device of {of_name} and have "
+                    f"its sizes, but got {name} with sizes {list(companion.shape)} on "
+                    f"{companion.device} and {of_name} with sizes {list(of.shape)} on {of.device}"
+                ),
+            )
+
+
+def _empty_gradients(
+    input: Tensor, grid: Tensor, output_mask: list[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    torch._check(
+        len(output_mask) == 2,
+        lambda: (
+            f"gridsample_ext: expected output_mask to have 2 elements, but got {len(output_mask)}"
+        ),
+    )
+    grad_input = grad_grid = None
+    if output_mask[0]:
+        grad_input = torch.empty(
+            input.shape, dtype=input.dtype, device=input.device, memory_format=_memory_format(input)
+        )
+    if output_mask[1]:
+        grad_grid = torch.empty(grid.shape, dtype=grid.dtype, device=grid.device)
+    return grad_input, grad_grid
+
+
 @torch.library.register_fake("gridsample_ext::grid_sample")
 def _grid_sample_fake(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
@@ -157,35 +230,49 @@ def _grid_sample_backward_fake(
     deterministic: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
     shape = _output_shape(input, grid, interpolation_mode, padding_mode)
-    torch._check(
-        grad_output.dtype in DTYPES,
-        lambda: (
-            "gridsample_ext: expected grad_output to have dtype float16, bfloat16, float32 or "
-            f"float64, but got grad_output with sizes {list(grad_output.shape)} and dtype "
-            f"{grad_output.dtype}"
-        ),
+    _check_grad_output(grad_output, input, shape)
+    return _empty_gradients(input, grid, output_mask)
+
+
+@torch.library.register_fake("gridsample_ext::grid_sample_jvp")
+def _grid_sample_jvp_fake(
+    input: Tensor,
+    grid: Tensor,
+    tangent_input: Tensor | None,
+    tangent_grid: Tensor | None,
+    interpolation_mode: int,
+    padding_mode: int,
+    align_corners: bool,
+) -> Tensor:
+    output: Tensor = _grid_sample_fake(input, grid, interpolation_mode, padding_mode, align_corners)
+    _check_companions(
+        {
+            "tangent_input": (tangent_input, "input", input),
+            "tangent_grid": (tangent_grid, "grid", grid),
+        }
     )
-    torch._check(
-        len(output_mask) == 2,
-        lambda: (
-            f"gridsample_ext: expected output_mask to have 2 elements, but got {len(output_mask)}"
-        ),
+    return output
+
+
+@torch.library.register_fake("gridsample_ext::grid_sample_double_backward")
+def _grid_sample_double_backward_fake(
+    grad_grad_input: Tensor | None,
+    grad_grad_grid: Tensor | None,
+    grad_output: Tensor,
+    input: Tensor,
+    grid: Tensor,
+    interpolation_mode: int,
+    padding_mode: int,
+    align_corners: bool,
+    output_mask: list[bool],
+    deterministic: bool = False,
+) -> tuple[Tensor | None, Tensor | None]:
+    shape = _output_shape(input, grid, interpolation_mode, padding_mode)
+    _check_grad_output(grad_output, input, shape)
+    _check_companions(
+        {
+            "grad_grad_input": (grad_grad_input, "input", input),
+            "grad_grad_grid": (grad_grad_grid, "grid", grid),
+        }
     )
-    matches = grad_output.device == input.device and grad_output.dim() == len(shape)
-    for dim, size in enumerate(shape):
-        torch._check(
-            matches and grad_output.size(dim) == size,
-            lambda: (
-                "gridsample_ext: expected grad_output to be on the device of input and have the "
-                f"sizes of the output, {list(shape)} on {input.device}, but got grad_output with "
-                f"sizes {list(grad_output.shape)} on {grad_output.device}"
-            ),
-        )
-    grad_input = grad_grid = None
-    if output_mask[0]:
-        grad_input = torch.empty(
-            input.shape, dtype=input.dtype, device=input.device, memory_format=_memory_format(input)
-        )
-    if output_mask[1]:
-        grad_grid = torch.empty(grid.shape, dtype=grid.dtype, device=grid.device)
-    return grad_input, grad_grid
+    return _empty_gradients(input, grid, output_mask)

@@ -248,8 +248,7 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
   const Geometry geometry =
       check_call(input, grid, interpolation_mode, padding_mode, align_corners);
   check_grad_output(grad_output, input, grid, geometry);
-  check(output_mask.size() == 2, "expected output_mask to have 2 elements, but got ",
-        output_mask.size());
+  check_output_mask(output_mask);
   const CurrentQueue queue(input);
   const bool no_samples = grad_output.numel() == 0;
   Tensor grad_input;

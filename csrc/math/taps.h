@@ -7,6 +7,11 @@
 //   out                = sum over taps of  prod_a w_a               * pixel
 //   d out / d grid_a   = slope_a * sum of  w'_a prod_(b != a) w_b   * pixel
 //
+// and again, slopes being constant between the folds of the padding,
+//
+//   d^2 out / d grid_a d grid_b = slope_a slope_b * sum of w'_a w'_b prod_(c != a, b) w_c * pixel
+//   d^2 out / d grid_a^2        = slope_a^2 * sum of       w''_a prod_(c != a) w_c        * pixel
+//
 // The slope (un-normalising scale times that of the padding) is kept apart from the derivative
 // because it is common to the taps, and because a slope of 0 must give exactly 0 whatever the
 // pixels are; 0 * infinity would not.
@@ -59,6 +64,19 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
     }
   }
   return taps;
+}
+
+/// w'' of the taps of axis_taps.
+template <Mode kMode, typename T>
+GRIDSAMPLE_INLINE void second_derivatives(T grid_value, const Axis<T>& axis,
+                                          T (&second)[kTapsPerAxis<kMode>]) {
+  if constexpr (kMode == Mode::kBicubic) {
+    const T value = finite(unnormalize(grid_value, axis).value);
+    cubic_second_derivatives(value - round_down(value), second);
+  } else {
+    GRIDSAMPLE_UNROLL
+    for (int k = 0; k < kTapsPerAxis<kMode>; ++k) second[k] = T(0);
+  }
 }
 
 /// Marks a tap outside the image in place of an offset. Offsets of taps inside are never negative,

@@ -36,4 +36,15 @@ GRIDSAMPLE_INLINE void cubic_weights(T t, T (&weight)[4], T (&derivative)[4]) {
   derivative[3] = A * t * (T(2) - T(3) * t);
 }
 
+/// The second derivatives of these by t.
+template <typename T>
+GRIDSAMPLE_INLINE void cubic_second_derivatives(T t, T (&second)[4]) {
+  constexpr T A = T(-0.75);
+  const T u = T(1) - t;
+  second[0] = A * (T(6) * t - T(4));
+  second[1] = T(6) * (A + T(2)) * t - T(2) * (A + T(3));
+  second[2] = T(6) * (A + T(2)) * u - T(2) * (A + T(3));
+  second[3] = A * (T(2) - T(6) * t);
+}
+
 GRIDSAMPLE_NAMESPACE_END
