@@ -17,7 +17,7 @@ _Gradients = tuple[Tensor | None, Tensor | None, None, None, None]
 
 def _backward(ctx: Any, grad_output: Tensor) -> _Gradients:
     """Gradients of input and grid: those that are needed, and no others."""
-    input, grid = ctx.saved_tensors
+    grid, input = ctx.saved_tensors
     grad_input, grad_grid = _ops.grid_sample_backward(
         grad_output,
         input,
@@ -42,7 +42,9 @@ class GridSample(torch.autograd.Function):
         align_corners: bool,
     ) -> Tensor:
         """Sample ``input`` at ``grid``; see :func:`gridsample_ext.grid_sample`."""
-        ctx.save_for_backward(input, grid)
+        # In the order of F.grid_sample: a checkpoint may run it again in place of this, or this in
+        # place of it, if gridsample_ext.patch() has begun or ended meanwhile.
+        ctx.save_for_backward(grid, input)
         ctx.options = (interpolation_mode, padding_mode, align_corners)
         return without_autograd(input, grid, interpolation_mode, padding_mode, align_corners)
 
@@ -61,7 +63,7 @@ def without_autograd(
 
 def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int, bool], output: Tensor) -> None:
     input, grid, *options = inputs
-    ctx.save_for_backward(input, grid)
+    ctx.save_for_backward(grid, input)  # in the order of PyTorch; see GridSample.forward
     ctx.options = options
 
 

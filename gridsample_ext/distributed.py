@@ -136,7 +136,9 @@ def _acceptable(
         ),
     ]
 
-    def placements(arguments: dict[str, Any], results: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    def placements(
+        arguments: dict[str, Any], results: Sequence[Any]
+    ) -> tuple[list[Any], list[Any]]:
         return list(results), [arguments.get(argument.name) for argument in op._schema.arguments]
 
     acceptable = [

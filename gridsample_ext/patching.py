@@ -1,4 +1,4 @@
-"""``torch.nn.functional.grid_sample`` on this implementation, without touching the code that calls it.
+"""``torch.nn.functional.grid_sample`` on this implementation, whoever calls it.
 
 Every call of ``F.grid_sample`` ends in a call of ``torch.grid_sampler``, looked up by that name.
 While a patch is in force the name stands for :func:`_grid_sampler` here. ``F.grid_sample`` itself
