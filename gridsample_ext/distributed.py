@@ -24,7 +24,6 @@ DistributedDataParallel and FSDP compute on plain tensors and need nothing of th
 
 import functools
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,61 +107,50 @@ prepare_for._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _acceptable(
-    op: torch._ops.OpOverload, sharding: _Sharding, *values: Any
-) -> Sequence[tuple[list[Any], list[Any]]]:
+    op: torch._ops.OpOverload, sharding: _Sharding, *values: Any, **named_values: Any
+) -> list[tuple[list[Any], list[Any]]]:
     """The placements of (results, arguments) along one dimension of the mesh, as DTensor asks."""
     from torch.distributed.tensor import Partial, Replicate, Shard
 
-    given: dict[str, Any] = {
-        argument.name: value
-        for argument, value in zip(op._schema.arguments, values, strict=False)
-        if argument.name in sharding.arguments and value is not None
+    names = [argument.name for argument in op._schema.arguments]
+    values_by_name = dict(zip(names, values, strict=False)) | named_values
+    roles = {
+        name: role
+        for name, role in sharding.arguments.items()
+        if values_by_name.get(name) is not None
     }
-    batch = {role: given[role].shape[0] for role in ("input", "grid")}
-    replicate = dict.fromkeys(("input", "grid", "output"), Replicate())
+    input, grid = values_by_name["input"], values_by_name["grid"]
+    N_input, N_grid = input.shape[0], grid.shape[0]
 
-    # By role, the placements of arguments; of results they are the same, except that a sum over
-    # what is split leaves partial sums where arguments are replicated.
+    acceptable: list[tuple[list[Any], list[Any]]] = []
+
+    def accept(results: list[Any], arguments: dict[str, Any]) -> None:
+        acceptable.append((results, [arguments.get(name) for name in names]))
+
+    accept([Replicate() for _ in sharding.results], {name: Replicate() for name in roles})
     splits = [
         {
-            "input": Replicate() if batch["input"] < batch["grid"] else Shard(0),
-            "grid": Replicate() if batch["grid"] < batch["input"] else Shard(0),
+            "input": Replicate() if N_input == 1 != N_grid else Shard(0),
+            "grid": Replicate() if N_grid == 1 != N_input else Shard(0),
             "output": Shard(0),
         },
         {"input": Shard(1), "grid": Replicate(), "output": Shard(1)},
         *(
             {"input": Replicate(), "grid": Shard(1 + axis), "output": Shard(2 + axis)}
-            for axis in range(given["input"].ndim - 2)
+            for axis in range(input.ndim - 2)
         ),
     ]
-
-    def placements(
-        arguments: dict[str, Any], results: Sequence[Any]
-    ) -> tuple[list[Any], list[Any]]:
-        return list(results), [arguments.get(argument.name) for argument in op._schema.arguments]
-
-    acceptable = [
-        placements(
-            {name: replicate[sharding.arguments[name]] for name in given},
-            [replicate[role] for role in sharding.results],
-        )
-    ]
     for split in splits:
-        acceptable.append(
-            placements(
-                {name: split[sharding.arguments[name]] for name in given},
-                [
-                    Partial() if split[role] == Replicate() else split[role]
-                    for role in sharding.results
-                ],
-            )
+        # A result of a replicated argument's kind is summed over what is split.
+        results = [split[role] for role in sharding.results]
+        accept(
+            [Partial() if result == Replicate() else result for result in results],
+            {name: split[role] for name, role in roles.items()},
         )
-    for names in sharding.linear_in:
-        if all(name in given for name in names):
-            acceptable.append(
-                placements(
-                    {name: Partial() if name in names else Replicate() for name in given},
-                    [Partial() for _ in sharding.results],
-                )
+    for linear in sharding.linear_in:
+        if all(name in roles for name in linear):
+            accept(
+                [Partial() for _ in sharding.results],
+                {name: Partial() if name in linear else Replicate() for name in roles},
             )
     return acceptable

@@ -19,7 +19,7 @@ _DEVICES = ("cpu", "meta")  # with kernels in any case, or none needed; CUDA is 
 
 # PyTorch's own, whatever is patched later.
 torch_grid_sample = F.grid_sample
-torch_grid_sampler = torch._C._VariableFunctions.grid_sampler  # type: ignore[attr-defined]
+torch_grid_sampler = torch._C._VariableFunctions.grid_sampler
 
 
 def grid_sample(
@@ -178,7 +178,7 @@ def _fall_back(
             input = input.expand(grid.size(0), *input.shape[1:])
         elif grid.size(0) == 1:
             grid = grid.expand(input.size(0), *grid.shape[1:])
-    return torch_grid_sampler(  # type: ignore[no-any-return]
+    return torch_grid_sampler(
         input, grid, _MODES[mode], _PADDING_MODES[padding_mode], align_corners
     )
 

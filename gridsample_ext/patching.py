@@ -152,10 +152,10 @@ def _tagged_compile_caches() -> Iterator[None]:
 
     Their keys have F.grid_sample by its name, and would not tell which implementation was traced.
     """
-    config = torch.compiler.config
+    config: Any = torch.compiler.config
     tag = "+".join(filter(None, (config.cache_key_tag, _CACHE_KEY_TAG)))
     # Set in the ordinary way, it would be for this thread alone; a forced value is for all.
-    entry: Any = config._config["cache_key_tag"]
+    entry = config._config["cache_key_tag"]
     before, entry.env_value_force = entry.env_value_force, tag
     try:
         yield
@@ -187,7 +187,7 @@ def _grid_sampler(
 
 def _is_supported(value: object) -> bool:
     """Whether it is a tensor that our ops can be given."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind is not Tensor and not (
         isinstance(value, Tensor)
         and (
