@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from gridsample_ext import _ops
+from gridsample_ext.saving import without_data
 
+_NEAREST = 1  # of interpolation_mode
 _Gradients = tuple[Tensor | None, Tensor | None, None, None, None]
 
 
@@ -42,9 +44,11 @@ class GridSample(torch.autograd.Function):
         align_corners: bool,
     ) -> Tensor:
         """Sample ``input`` at ``grid``; see :func:`gridsample_ext.grid_sample`."""
+        # The gradient of input does not depend on its values; that of grid is 0 in nearest mode.
+        needs_values = ctx.needs_input_grad[1] and interpolation_mode != _NEAREST
         # In the order of F.grid_sample: a checkpoint may run it again in place of this, or this in
         # place of it, if gridsample_ext.patch() has begun or ended meanwhile.
-        ctx.save_for_backward(grid, input)
+        ctx.save_for_backward(grid, input if needs_values else without_data(input))
         ctx.options = (interpolation_mode, padding_mode, align_corners)
         return without_autograd(input, grid, interpolation_mode, padding_mode, align_corners)
 
