@@ -128,7 +128,7 @@ def _acceptable(
         acceptable.append((results, [arguments.get(name) for name in names]))
 
     accept([Replicate() for _ in sharding.results], {name: Replicate() for name in roles})
-    splits = [
+    splits: list[dict[str, Any]] = [
         {
             "input": Replicate() if N_input == 1 != N_grid else Shard(0),
             "grid": Replicate() if N_grid == 1 != N_input else Shard(0),

@@ -82,17 +82,21 @@ class Packed:
         self.hooks = saved_tensors_hooks(self.pack, self.unpack)
 
     def pack(self, tensor):
+        """Copy."""
         self.packed.append(tensor)
         return tensor.numpy(force=True).copy(), tensor.device
 
     def unpack(self, packed):
+        """Make a tensor of the copy."""
         self.unpacked += 1
         return torch.from_numpy(packed[0]).to(packed[1])
 
     def has(self, tensor):
+        """Tell whether a tensor's data was saved."""
         return any(saved.data_ptr() == tensor.data_ptr() for saved in self.packed)
 
     def bytes(self):
+        """Count the memory of all that was saved."""
         return sum(saved.untyped_storage().nbytes() for saved in self.packed)
 
 

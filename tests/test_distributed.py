@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+import functools
 import itertools
 import multiprocessing
 import subprocess
@@ -57,6 +58,7 @@ class Processes:
         self.starts = 0
 
     def start(self):
+        """Start two, which find each other by a file."""
         context = multiprocessing.get_context("spawn")
         self.starts += 1
         store = self.folder / f"store{self.starts}"
@@ -70,6 +72,7 @@ class Processes:
             process.start()
 
     def stop(self, kill=False):
+        """End them, at the end of a task or at once."""
         for process, pipe in zip(self.processes, self.pipes, strict=True):
             if kill:
                 process.kill()
@@ -80,6 +83,7 @@ class Processes:
         self.processes = []
 
     def run(self, function, *arguments):
+        """Call a function of this module in both, and fail if it fails in one."""
         if not self.processes:
             self.start()
         for pipe in self.pipes:
@@ -115,6 +119,7 @@ class SpatialTransformer(nn.Module):
         self.head = nn.Linear(3, 2)
 
     def forward(self, x):
+        """(N, 3, H, W) to (N, 2)."""
         theta = self.localize(x).view(-1, 2, 3) + torch.eye(2, 3, dtype=x.dtype)
         grid = F.affine_grid(theta, [x.shape[0], 3, 7, 9], align_corners=False)
         sampled = gridsample_ext.grid_sample(x, grid, align_corners=False)
@@ -168,7 +173,12 @@ def test_training(processes, wrap):
     processes.run(check_training, wrap)
 
 
+@functools.cache
 def mesh_of(*sizes):
+    """One for the life of a process.
+
+    PyTorch 2.13's torch.compile confuses equal ones (so, too, with its own ops).
+    """
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh("cpu", sizes)
