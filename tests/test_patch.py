@@ -6,6 +6,7 @@ import pickle
 import random
 import sys
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -126,6 +127,28 @@ def test_many_threads(shared):
             list(pool.map(enter_and_leave, range(8)))
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_threads_wait_for_the_one_that_patches(monkeypatch):
+    """The second is not told that the first has patched while that is still at it."""
+    begun = threading.Event()
+    register = torch.jit._builtins._register_builtin
+
+    def register_slowly(*arguments):
+        begun.set()
+        time.sleep(0.2)
+        register(*arguments)
+
+    def second():
+        begun.wait()
+        with gridsample_ext.patch():
+            return is_ours()
+
+    monkeypatch.setattr(torch.jit._builtins, "_register_builtin", register_slowly)
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(second)
+        with gridsample_ext.patch():
+            assert result.result()
 
 
 def test_undone_by_many_threads():
@@ -334,7 +357,9 @@ def test_torch_function_mode():
 
     with gridsample_ext.patch(), Recorder(), torch.device("cpu"):
         assert is_ours()
+        torch.grid_sampler(*FLOATS, *CASE.op_options)
     assert F.grid_sample in seen
+    assert ORIGINAL in seen
 
 
 @pytest.mark.parametrize("needs_grad", [(True, True), (True, False), (False, True)])
@@ -409,8 +434,7 @@ def test_torchscript_is_left_alone():
     """Compiled before, meanwhile or after; the function or one that calls it."""
     before = torch.jit.script(call_scripted)
     with gridsample_ext.patch():
-        torch._C._jit_clear_class_registry()
-        torch.jit._state._clear_class_state()
+        torch.jit._state._jit_caching_layer.clear()  # F.grid_sample is to be compiled again
         scripted = [torch.jit.script(function) for function in (call_scripted, F.grid_sample)]
         options = [(), ("nearest", "border", True)]
         for function, extra in zip(scripted, options, strict=True):
