@@ -2,5 +2,6 @@
 
 from gridsample_ext._version import __version__
 from gridsample_ext.functional import grid_sample
+from gridsample_ext.patching import patch
 
-__all__ = ["__version__", "grid_sample"]
+__all__ = ["__version__", "grid_sample", "patch"]

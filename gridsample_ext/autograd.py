@@ -32,7 +32,9 @@ from torch._ops import OpOverload
 from torch.autograd import forward_ad
 
 from gridsample_ext import _batching, _ops
+from gridsample_ext.saving import without_data
 
+_NEAREST = 1  # of interpolation_mode
 _Gradients = tuple[Tensor | None, ...]
 
 
@@ -53,14 +55,18 @@ class GridSample(torch.autograd.Function):
         align_corners: bool,
     ) -> Tensor:
         """Sample ``input`` at ``grid``; see :func:`gridsample_ext.grid_sample`."""
-        ctx.save_for_backward(input, grid)
+        # The gradient of input does not depend on its values; that of grid is 0 in nearest mode.
+        needs_values = ctx.needs_input_grad[1] and interpolation_mode != _NEAREST
+        # In the order of F.grid_sample: a checkpoint may run it again in place of this, or this in
+        # place of it, if gridsample_ext.patch() has begun or ended meanwhile.
+        ctx.save_for_backward(grid, input if needs_values else without_data(input))
         ctx.options = (interpolation_mode, padding_mode, align_corners)
         return without_autograd(input, grid, interpolation_mode, padding_mode, align_corners)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> _Gradients:
         """Gradients of input and grid: those that are needed, and no others."""
-        input, grid = ctx.saved_tensors
+        grid, input = ctx.saved_tensors
         arguments = (
             grad_output,
             input,
@@ -113,20 +119,17 @@ class _Sample(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         input, grid, *options = inputs
         ctx.options = options
-        ctx.save_for_backward(input, grid)
-        ctx.save_for_forward(input, grid)
+        ctx.save_for_backward(grid, input)  # as GridSample does
+        ctx.save_for_forward(grid, input)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None) -> _Gradients:
         if grad_output is None:
             return None, None, None, None, None
+        grid, input = ctx.saved_tensors
         grad_input, grad_grid = backward(
-            grad_output,
-            *ctx.saved_tensors,
-            *ctx.options,
-            ctx.needs_input_grad[:2],
-            _deterministic(),
+            grad_output, input, grid, *ctx.options, ctx.needs_input_grad[:2], _deterministic()
         )
         return grad_input, grad_grid, None, None, None
 
@@ -134,7 +137,8 @@ class _Sample(torch.autograd.Function):
     def jvp(ctx: Any, input_t: Tensor | None, grid_t: Tensor | None, *_: None) -> Tensor | None:
         if not _any(input_t, grid_t):
             return None
-        tangent: Tensor = jvp(*ctx.saved_tensors, input_t, grid_t, *ctx.options)
+        grid, input = ctx.saved_tensors
+        tangent: Tensor = jvp(input, grid, input_t, grid_t, *ctx.options)
         return tangent
 
     @staticmethod

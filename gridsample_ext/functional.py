@@ -9,13 +9,17 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from gridsample_ext import _ops, onnx
+from gridsample_ext import _ops, distributed, onnx
 from gridsample_ext.autograd import GridSample, sample, without_autograd
 
 # PyTorch's enums, as in csrc/params.h.
 _MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
 _PADDING_MODES = {"zeros": 0, "border": 1, "reflection": 2}
 _DEVICES = ("cpu", "meta")  # with kernels in any case, or none needed; CUDA is asked for its own
+
+# PyTorch's own, whatever is patched later.
+torch_grid_sample = F.grid_sample
+torch_grid_sampler = torch._C._VariableFunctions.grid_sampler
 
 
 def grid_sample(
@@ -125,6 +129,8 @@ def grid_sample(
             f"sizes {list(input.shape)} on {input.device} and grid with sizes {list(grid.shape)} "
             f"on {grid.device}"
         )
+    if type(input) is not Tensor or type(grid) is not Tensor:
+        distributed.prepare_for(type(input), type(grid))
     why_not = _why_not_ours(input, grid)
     if why_not is not None:
         return _fall_back(why_not, input, grid, mode, padding_mode, align_corners)
@@ -172,7 +178,9 @@ def _fall_back(
             input = input.expand(grid.size(0), *input.shape[1:])
         elif grid.size(0) == 1:
             grid = grid.expand(input.size(0), *grid.shape[1:])
-    return F.grid_sample(input, grid, mode, padding_mode, align_corners)
+    return torch_grid_sampler(
+        input, grid, _MODES[mode], _PADDING_MODES[padding_mode], align_corners
+    )
 
 
 @functools.cache

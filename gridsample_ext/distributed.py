@@ -1,0 +1,156 @@
+"""How the ops work on distributed tensors (``torch.distributed.tensor.DTensor``).
+
+:func:`gridsample_ext.grid_sample` takes DTensors as it takes tensors, backward included. Along each
+dimension of the device mesh it computes where the data is if they are placed in one of these ways,
+and exchanges nothing:
+
+===========  ===================  ==================  =============  ==========================
+split        input                grid                output         gradients
+===========  ===================  ==================  =============  ==========================
+batch        Shard(0)             Shard(0)            Shard(0)       Shard(0)
+..., one     Replicate, batch 1   Shard(0)            Shard(0)       of input Partial
+..., other   Shard(0)             Replicate, batch 1  Shard(0)       of grid Partial
+channels     Shard(1)             Replicate           Shard(1)       Shard(1); of grid Partial
+samples      Replicate            Shard(1 + axis)     Shard(2 + ..)  of input Partial; Shard(1 + ..)
+linearity    Partial              Replicate           Partial        as of a replicated input
+nothing      Replicate            Replicate           Replicate      Replicate
+===========  ===================  ==================  =============  ==========================
+
+Everything else is redistributed to the cheapest of them first: a sample may lie anywhere in an
+image, so an ``input`` split along its own axes has to be exchanged.
+
+DistributedDataParallel and FSDP compute on plain tensors and need nothing of this.
+"""
+
+import functools
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class _Sharding:
+    """What the arguments and results of an op stand for.
+
+    ``"input"``: sizes as of input, (N, C, ...); ``"grid"``: as of grid, (N, ...out, dims);
+    ``"output"``: as of output, (N, C, ...out).
+    """
+
+    arguments: dict[str, str]  # the tensors among them
+    results: tuple[str, ...]
+    linear_in: tuple[tuple[str, ...], ...]  # arguments in which the op is linear, together
+
+
+_SHARDINGS = {
+    "grid_sample": _Sharding({"input": "input", "grid": "grid"}, ("output",), (("input",),)),
+    "grid_sample_backward": _Sharding(
+        {"grad_output": "output", "input": "input", "grid": "grid"},
+        ("input", "grid"),
+        (("grad_output",),),
+    ),
+    "grid_sample_jvp": _Sharding(
+        {"input": "input", "grid": "grid", "tangent_input": "input", "tangent_grid": "grid"},
+        ("output",),
+        (("tangent_input", "tangent_grid"), ("input", "tangent_input")),
+    ),
+    "grid_sample_double_backward": _Sharding(
+        {
+            "grad_grad_input": "input",
+            "grad_grad_grid": "grid",
+            "grad_output": "output",
+            "input": "input",
+            "grid": "grid",
+        },
+        ("input", "grid"),
+        (("grad_output",), ("grad_grad_input", "grad_grad_grid")),
+    ),
+}
+
+
+@functools.cache
+def register_sharding_rules() -> None:
+    """Tell DTensor about the ops.
+
+    :func:`gridsample_ext.grid_sample` does this when it meets its first DTensor. Only code that
+    calls ``torch.ops.gridsample_ext.*`` with DTensors directly has to call it, once. It is not done
+    at import, because it imports ``torch.distributed.tensor``, most of a second's work.
+
+    Example:
+        >>> import gridsample_ext.distributed
+        >>> gridsample_ext.distributed.register_sharding_rules()
+
+    """
+    from torch.distributed.tensor.experimental import register_sharding
+
+    for name, sharding in _SHARDINGS.items():
+        op = getattr(torch.ops.gridsample_ext, name).default
+        register_sharding(op)(functools.partial(_acceptable, op, sharding))
+
+
+def is_dtensor_type(kind: type) -> bool:
+    """Whether a class is DTensor or derived from it."""
+    # Whoever has a DTensor has imported it.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and issubclass(kind, module.DTensor)
+
+
+def prepare_for(*kinds: type) -> None:
+    """Register the rules if one of the classes of a call's tensors needs them."""
+    if any(map(is_dtensor_type, kinds)):
+        register_sharding_rules()
+
+
+# torch.compile calls it and does not trace it, as torch.compiler.assume_constant_result would.
+prepare_for._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _acceptable(
+    op: torch._ops.OpOverload, sharding: _Sharding, *values: Any, **named_values: Any
+) -> list[tuple[list[Any], list[Any]]]:
+    """The placements of (results, arguments) along one dimension of the mesh, as DTensor asks."""
+    from torch.distributed.tensor import Partial, Replicate, Shard
+
+    names = [argument.name for argument in op._schema.arguments]
+    values_by_name = dict(zip(names, values, strict=False)) | named_values
+    roles = {
+        name: role
+        for name, role in sharding.arguments.items()
+        if values_by_name.get(name) is not None
+    }
+    input, grid = values_by_name["input"], values_by_name["grid"]
+    N_input, N_grid = input.shape[0], grid.shape[0]
+
+    acceptable: list[tuple[list[Any], list[Any]]] = []
+
+    def accept(results: list[Any], arguments: dict[str, Any]) -> None:
+        acceptable.append((results, [arguments.get(name) for name in names]))
+
+    accept([Replicate() for _ in sharding.results], {name: Replicate() for name in roles})
+    splits: list[dict[str, Any]] = [
+        {
+            "input": Replicate() if N_input == 1 != N_grid else Shard(0),
+            "grid": Replicate() if N_grid == 1 != N_input else Shard(0),
+            "output": Shard(0),
+        },
+        {"input": Shard(1), "grid": Replicate(), "output": Shard(1)},
+        *(
+            {"input": Replicate(), "grid": Shard(1 + axis), "output": Shard(2 + axis)}
+            for axis in range(input.ndim - 2)
+        ),
+    ]
+    for split in splits:
+        # A result of a replicated argument's kind is summed over what is split.
+        results = [split[role] for role in sharding.results]
+        accept(
+            [Partial() if result == Replicate() else result for result in results],
+            {name: split[role] for name, role in roles.items()},
+        )
+    for linear in sharding.linear_in:
+        if all(name in roles for name in linear):
+            accept(
+                [Partial() for _ in sharding.results],
+                {name: Partial() if name in linear else Replicate() for name in roles},
+            )
+    return acceptable
