@@ -15,6 +15,8 @@ from typing import Any
 
 OURS, STOCK = "gridsample_ext", "F.grid_sample"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+DERIVATIVES_BEGIN = "<!-- derivatives: begin -->"
+DERIVATIVES_END = "<!-- derivatives: end -->"
 CUDA_BEGIN, CUDA_END = "<!-- CUDA tables: begin -->", "<!-- CUDA tables: end -->"
 Record = dict[str, Any]
 
@@ -139,13 +141,48 @@ def small_calls_table(records: list[Record]) -> str:
     )
 
 
+def environment_line(results: dict[str, Any]) -> str:
+    """What the tables were measured on."""
+    environment = results["environment"]
+    facts = ["CPU", "PyTorch", "compiler", "SIMD level in use"]
+    text = "; ".join(f"{name}: {environment[name]}" for name in facts)
+    return f"{text}; threads: {results['threads']}."
+
+
+def mebibytes(count: int | None) -> str:
+    """Of a number of bytes."""
+    return "–" if count is None else f"{count / 2**20:.0f}"
+
+
+def derivatives_tables(results: dict[str, Any]) -> str:
+    """Second derivatives and forward mode: in summary, and every case."""
+    records = results["derivatives"]
+    summary_rows, rows = [], []
+    for direction in dict.fromkeys(record["direction"] for record in records):
+        chosen = [record for record in records if record["direction"] == direction]
+        ratios = [ratio(record) for record in chosen if STOCK in record["seconds"]]
+        memory = [
+            record["peak_bytes"][STOCK] / max(record["peak_bytes"][OURS], 1)
+            for record in chosen
+            if None not in record["peak_bytes"].values() and STOCK in record["peak_bytes"]
+        ]
+        summary_rows.append([direction, *geomean_cells(ratios), *geomean_cells(memory)[:2]])
+        for record in chosen:
+            peaks = record["peak_bytes"]
+            row = [record["name"], direction, f"{seconds(record) * 1e3:.2f}"]
+            row += [f"{ratio(record):.2f}".replace("nan", "–")]
+            rows.append([*row, mebibytes(peaks[OURS]), mebibytes(peaks.get(STOCK))])
+    columns = ["float32", "time, F ÷ ours, geomean", "least", "cells"]
+    parts = [environment_line(results)]
+    parts.append(table([*columns, "peak memory, F ÷ ours, geomean", "least "], summary_rows))
+    columns = ["case", "what", "ours, ms", "F ÷ ours", "ours adds, MiB", "F adds, MiB"]
+    return "\n\n".join([*parts, table(columns, rows)])
+
+
 def tables(results: dict[str, Any]) -> str:
     """All of them, in Markdown."""
     survey, threads = results["survey"], results["threads"]
-    environment = results["environment"]
-    facts = ["CPU", "PyTorch", "compiler", "SIMD level in use"]
-    parts = ["; ".join(f"{name}: {environment[name]}" for name in facts) + f"; threads: {threads}."]
-    parts.append(summary(survey, threads))
+    parts = [environment_line(results), summary(survey, threads)]
     if threads > 1:
         parts += ["With one thread:", summary(survey, 1)]
     if results["peers"]:
@@ -377,14 +414,20 @@ def main() -> None:
     on_cuda = "copy_bytes_per_second" in results
     if arguments.figures and on_cuda:
         parser.error("figures are drawn of the CPU's results only")
-    text = cuda_tables(results) if on_cuda else tables(results)
-    begin, end = (CUDA_BEGIN, CUDA_END) if on_cuda else (BEGIN, END)
-    if arguments.document:
-        before, rest = arguments.document.read_text().split(begin)
-        after = rest.split(end)[1]
-        arguments.document.write_text(f"{before}{begin}\n{text}\n{end}{after}")
-    else:
-        print(text)
+    texts = {}
+    if on_cuda:
+        texts[CUDA_BEGIN, CUDA_END] = cuda_tables(results)
+    elif results["survey"]:
+        texts[BEGIN, END] = tables(results)
+    if results.get("derivatives"):
+        texts[DERIVATIVES_BEGIN, DERIVATIVES_END] = derivatives_tables(results)
+    for (begin, end), text in texts.items():
+        if arguments.document:
+            before, rest = arguments.document.read_text().split(begin)
+            after = rest.split(end)[1]
+            arguments.document.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+        else:
+            print(text)
     if arguments.figures:
         arguments.figures.mkdir(parents=True, exist_ok=True)
         threads = results["threads"]

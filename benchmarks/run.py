@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from cases import Case, quick, sizes, small_calls, survey
+from derivatives import FUNCTIONS, KINDS, derivative_cases, stock_has
 from peers import Peer, installed_peers
 from rounds import rounds
 from torch import Tensor
@@ -183,10 +185,45 @@ def measure_small_call(case: Case, seconds: float) -> list[dict[str, Any]]:
     return records
 
 
+def peak_memory(case: Case, what: str, implementation: str) -> int | None:
+    """Bytes that a call adds at its peak, in a process of its own; None where that is unknown."""
+    if not Path("/proc/self/statm").exists():
+        return None
+    script = Path(__file__).with_name("derivatives.py")
+    command = [sys.executable, script, case.name, what, implementation]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure_derivatives(case: Case, threads: int, seconds: float) -> list[dict[str, Any]]:
+    """A gradient-penalty step and forward mode: time, and memory at the peak."""
+    torch.set_num_threads(threads)
+    tensors = case.tensors()
+    exact = [tensor.double() for tensor in tensors]
+    records = []
+    for what, make in KINDS.items():
+        names = [OURS, STOCK] if stock_has(what, case) else [OURS]
+        calls = {name: make(FUNCTIONS[name], case, *tensors) for name in names}
+        for ours, oracle in zip(
+            calls[OURS](), make(FUNCTIONS[names[-1]], case, *exact)(), strict=True
+        ):
+            check_close(case, what, ours, oracle, 1e-3)
+        records.append(
+            {
+                "case": {**dataclasses.asdict(case), "dtype": str(case.dtype)[6:]},
+                "name": case.name,
+                "direction": what,
+                "threads": threads,
+                "seconds": interleaved(calls, seconds, least=3),
+                "peak_bytes": {name: peak_memory(case, what, name) for name in names},
+            }
+        )
+    return records
+
+
 def line(record: dict[str, Any]) -> str:
     """What the progress shows of a record."""
     seconds = record["seconds"]
-    text = f"{record['name']:<72} {record.get('direction', 'call'):<8} "
+    text = f"{record['name']:<72} {record.get('direction', 'call'):<12} "
     text += f"{record.get('threads', 1)} thr  {seconds[OURS]['median'] * 1e3:9.3f} ms"
     for group in (seconds, record.get("beside_peers", {})):
         for name, timing in group.items():
@@ -202,6 +239,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a cross-section, below a minute")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--seconds", type=float, default=0.12, help="per case, pass and threads")
+    parser.add_argument("--derivatives", action="store_true", help="second derivatives alone")
     parser.add_argument("--no-peers", action="store_true", help="PyTorch's own only")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
@@ -215,16 +253,24 @@ def main() -> None:
         "survey": [],
         "sizes": [],
         "small_calls": [],
+        "derivatives": [],
     }
-    chosen = [c for c in (quick() if arguments.quick else survey()) if arguments.only in c.name]
+    cases = [] if arguments.derivatives else quick() if arguments.quick else survey()
+    chosen = [case for case in cases if arguments.only in case.name]
     for case in tqdm(chosen, leave=False, unit="case"):
         for record in measure(case, all_threads, peers, arguments.seconds):
             results["survey"].append(record)
             tqdm.write(line(record))
-    if not arguments.quick and not arguments.only:
+    if not arguments.quick:
+        for case in tqdm(derivative_cases(), leave=False, unit="case"):
+            if arguments.only in case.name:
+                for record in measure_derivatives(case, arguments.threads, arguments.seconds):
+                    results["derivatives"].append(record)
+                    tqdm.write(line(record))
+    if not (arguments.quick or arguments.only or arguments.derivatives):
         for case in tqdm(sizes(), leave=False, unit="case"):
             results["sizes"] += measure(case, all_threads, [], arguments.seconds)
-    for case in small_calls():
+    for case in [] if arguments.derivatives else small_calls():
         results["small_calls"] += measure_small_call(case, arguments.seconds)
         for record in results["small_calls"]:
             tqdm.write(line(record))

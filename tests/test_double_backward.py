@@ -78,7 +78,8 @@ PENALTIES = {
 @pytest.mark.parametrize("case", samples.cases(align_corners=False), ids=str)
 def test_penalties_of_gradients(case, dtype, penalty, device):
     """In every type, against the composed operation in float64."""
-    input, grid = leaves(case, samples.SMALL, device, dtype=dtype, grid_dtype=torch.float32)
+    grid_dtype = torch.promote_types(dtype, torch.float32)
+    input, grid = leaves(case, samples.SMALL, device, dtype=dtype, grid_dtype=grid_dtype)
     doubles = [leaf.detach().double().requires_grad_() for leaf in (input, grid)]
     if case.mode == "nearest" and penalty == "on_grid":
         penalty = "on_both"  # the norm of a gradient of 0 has no derivative

@@ -293,9 +293,10 @@ void double_backward_grid_part(const SecondOrderParams& params, const Tile& tile
 /// rows += along * grad_output at the taps of a part, `count` channels of them from `grad_image`
 /// on.
 template <typename Tile>
-void scatter_along(const TapVectors<Tile>& taps, int group, int end, const RowPrefetch& prefetch,
-                   const Tile& tile, const typename Tile::compute_t* grad_output, int count,
-                   typename Tile::compute_t* grad_image) {
+GRIDSAMPLE_INLINE void scatter_along(const TapVectors<Tile>& taps, int group, int end,
+                                     const RowPrefetch& prefetch, const Tile& tile,
+                                     const typename Tile::compute_t* grad_output, int count,
+                                     typename Tile::compute_t* grad_image) {
   using T = typename Tile::compute_t;
   using scalar = ScalarOf<T>;
   for (int i = group; i < end; ++i) {

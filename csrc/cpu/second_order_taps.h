@@ -113,7 +113,11 @@ void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
   constexpr int kDims = Tile::kDims;
   constexpr bool kCurved = Direction<Tile>::kCurved;
   using Lanes = Vector<T, kLanes>;
-  const TapOffsets<Tile, false> offsets(tile);
+  using Offsets = Vector<offset_t, kLanes>;
+  const auto offset_at = [i](const offset_t* of_part) {
+    return load_vector<offset_t, kLanes>(of_part + i);
+  };
+  const Offsets still = offset_at(direction.still);
   Lanes c[3] = {};
   for (int a = 0; a < kDims; ++a) c[a] = load_vector<T, kLanes>(&direction.along[a][i]);
   GRIDSAMPLE_KEEP_LOOP
@@ -123,6 +127,7 @@ void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
     GRIDSAMPLE_KEEP_LOOP
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
       const auto y = axis_lanes<kLanes>(tile, direction, 1, ky, i);
+      const Offsets y_offset = offset_at(tile.axis[1].offset[ky]);
       const Lanes row = y.weight * z.weight;
       const Lanes row_y = y.first * z.weight;
       const Lanes row_z = y.weight * z.first;
@@ -158,11 +163,17 @@ void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
             store(taps.curvature[2][t], along_x * row_z + x.weight * along_row_z);
           }
         }
-        for (int l = 0; l < kLanes; ++l) {
-          const offset_t offset = offsets.offset(kz, ky, kx, i + l);
-          taps.offset[t][l] = offset;
-          taps.moved[t][l] = offset | direction.still[i + l];
+        const Offsets x_offset = offset_at(tile.axis[0].offset[kx]);
+        Offsets sum = x_offset + y_offset;
+        Offsets signs = x_offset | y_offset;
+        if constexpr (kDims == 3) {
+          const Offsets z_offset = offset_at(tile.axis[2].offset[kz]);
+          sum += z_offset;
+          signs |= z_offset;
         }
+        const Offsets offset = sum | (signs < 0);
+        store_vector<offset_t, kLanes>(taps.offset[t], offset);
+        store_vector<offset_t, kLanes>(taps.moved[t], offset | still);
       }
     }
   }

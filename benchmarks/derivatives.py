@@ -1,0 +1,124 @@
+"""Second derivatives and forward mode, against PyTorch's own where it has them.
+
+A gradient-penalty step is the forward pass, both gradients, and the gradients of their squares;
+PyTorch composes the last of tensor operations. Forward mode is one call on dual tensors, which
+PyTorch has since 2.15.
+
+    python benchmarks/derivatives.py CASE WHAT IMPLEMENTATION
+
+prints the peak of resident memory that a call adds, in bytes; run.py starts it as a process of its
+own for each.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from cases import _IMAGES, _VOLUMES, Case
+from torch import Tensor
+from torch.autograd import forward_ad
+
+import gridsample_ext
+
+Results = Callable[[], tuple[Tensor, ...]]
+OURS, STOCK = "gridsample_ext", "F.grid_sample"
+FUNCTIONS = {OURS: gridsample_ext.grid_sample, STOCK: F.grid_sample}
+
+
+def derivative_cases() -> list[Case]:
+    """Images and volumes, few channels and many, in both layouts."""
+    return [
+        Case(input, output, mode, channels_last=last)
+        for input, output in (*_IMAGES, *_VOLUMES)
+        for mode in ("bilinear", "bicubic")
+        for last in (False, True)
+        # Of one channel both layouts are the same; tricubic of the others takes PyTorch seconds.
+        if (input[1] > 1 or not last) and (len(output) == 2 or mode == "bilinear" or input[1] == 32)
+    ]
+
+
+def penalty_step(
+    function: Callable[..., Tensor], case: Case, input: Tensor, grid: Tensor, grad: Tensor
+) -> Results:
+    """A gradient-penalty step on both gradients."""
+    leaves = [input.detach().clone().requires_grad_(), grid.detach().clone().requires_grad_()]
+
+    def step() -> tuple[Tensor, ...]:
+        output = function(*leaves, **case.options)
+        gradients = torch.autograd.grad(output, leaves, grad, create_graph=True)
+        penalty = gradients[0].square().sum() + gradients[1].square().sum()
+        return torch.autograd.grad(penalty, leaves)
+
+    return step
+
+
+def forward_mode(
+    function: Callable[..., Tensor], case: Case, input: Tensor, grid: Tensor, grad: Tensor
+) -> Results:
+    """The derivative along a tangent of input and grid."""
+    tangents = input.roll(1, -1), torch.full_like(grid, 0.01)
+
+    def call() -> tuple[Tensor, ...]:
+        with forward_ad.dual_level(), torch.no_grad():
+            duals = map(forward_ad.make_dual, (input, grid), tangents)
+            output = function(*duals, **case.options)
+            return tuple(forward_ad.unpack_dual(output))
+
+    return call
+
+
+KINDS = {"penalty step": penalty_step, "forward mode": forward_mode}
+
+
+def stock_has(what: str, case: Case) -> bool:
+    """Whether this PyTorch has it."""
+    try:
+        small = Case((1, 1, *(4,) * case.dims), (3,) * case.dims, case.mode)
+        KINDS[what](F.grid_sample, small, *small.tensors())()
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+class PeakMemory:
+    """The greatest resident memory while it is open, sampled by a thread."""
+
+    def __enter__(self) -> PeakMemory:
+        self._done = threading.Event()
+        self.begin = self.peak = self._resident()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    @staticmethod
+    def _resident() -> int:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+
+    def _watch(self) -> None:
+        while not self._done.wait(2e-4):
+            self.peak = max(self.peak, self._resident())
+
+
+def main() -> None:
+    """Print what a call adds to resident memory at its peak."""
+    name, what, implementation = sys.argv[1:]
+    case = next(case for case in derivative_cases() if case.name == name)
+    call = KINDS[what](FUNCTIONS[implementation], case, *case.tensors())
+    with PeakMemory() as memory:
+        call()
+    print(memory.peak - memory.begin)
+
+
+if __name__ == "__main__":
+    main()
