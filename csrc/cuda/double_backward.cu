@@ -108,7 +108,7 @@ struct MovingBackward {
 };
 
 template <typename Config>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     double_backward_kernel(const BackwardParams<typename Config::compute_t> params) {
   using compute_t = typename Config::compute_t;
   const Walk& walk = params.sampling.walk;

@@ -62,7 +62,7 @@ class MovingSum {
 };
 
 template <typename Config>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     jvp_kernel(const JvpParams<typename Config::compute_t> params) {
   using pixel_t = typename Config::pixel_t;
   using compute_t = typename Config::compute_t;
