@@ -552,7 +552,6 @@ def test_wrong_directions(call, side, device):
         good[None],
         good.to(torch.int32),
         good.to("meta"),
-        good.to_sparse(),
     ):
         of = [None, None]
         of[side == "grid"] = wrong

@@ -88,8 +88,8 @@ GRIDSAMPLE_DEVICE void for_each_share(const FixedPointParams<compute_t>& params,
   }
 }
 
-/// e of grad_output alone as the sum of its own exponent and this one: log2 of a bound for
-/// 2 sum of |c_a|, or INT_MIN if that is 0.
+/// What motion adds to the exponent of grad_output: log2 of a bound for twice the sum of |c_a|, or
+/// INT_MIN if nothing moves.
 template <typename compute_t>
 GRIDSAMPLE_DEVICE int exponent_of_motion(const FixedPointParams<compute_t>& params,
                                          const Sample& sample) {

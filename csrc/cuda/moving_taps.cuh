@@ -1,15 +1,14 @@
 #pragma once
 
-// The taps of a sample whose coordinates move: derivatives along V, a direction for the grid.
+// The taps of a sample whose coordinates move along V, a direction for the grid.
 //
-// Each coordinate moves by c_a = slope_a V_a, which carries the weights along. With a dot for the
-// derivative along V,
+// Each coordinate moves by c_a = slope_a V_a and carries weights and derivatives along:
 //
-//   weight'     of an axis    w_a.  = c_a w'_a
-//   derivative' of an axis    w'_a. = c_a w''_a   (0 where weights are linear)
-//   weight'     of a tap      (prod_a w_a). = sum_a  w_a. prod_(b != a) w_b
+//   weight_dot           dw_a          = c_a w'_a
+//   derivative_dot       dw'_a         = c_a w''_a, 0 where weights are linear
+//   weight_dot_of_tap    d prod_a w_a  = sum over a of  dw_a prod_(b != a) w_b
 //
-// and by the product rule the sums over taps, be they nested, move along.
+// By the product rule nested sums over the taps carry their derivatives along, too (Moving).
 
 #include "grid_gradient.cuh"
 #include "taps.cuh"
