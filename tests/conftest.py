@@ -14,6 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent / "cuda_emulation"))
 import build_emulation
 
 DEVICES = ("cpu", "emulated-cuda", "cuda")
+OPS = (
+    "grid_sample",
+    "grid_sample_backward",
+    "grid_sample_jvp",
+    "grid_sample_double_backward",
+)
 
 
 def pytest_addoption(parser):
@@ -64,7 +70,7 @@ def replaced_on_cpu(ops):
     library = torch.library.Library("gridsample_ext", "IMPL")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a kernel is replaced
-        for name in ("grid_sample", "grid_sample_backward"):
+        for name in OPS:
             library.impl(name, getattr(ops, name).default, "CPU", allow_override=True)
     try:
         yield

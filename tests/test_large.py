@@ -7,6 +7,8 @@ import torch
 from gridsample_ext import grid_sample
 
 grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward
+grid_sample_jvp = torch.ops.gridsample_ext.grid_sample_jvp
+grid_sample_double_backward = torch.ops.gridsample_ext.grid_sample_double_backward
 
 HALF_DTYPES = (torch.float16, torch.bfloat16)
 SAMPLES = {2: (61, 67), 3: (13, 17, 19)}
@@ -104,6 +106,31 @@ def test_offsets_beyond_31_bits_in_channels_last(case, device):
     for dimension in range(case.dims + 1):
         far = huge(input.movedim(1, -1), dimension).movedim(-1, 1)
         assert_same_results(case, (grad_output, far, grid), (grad_output, input, grid))
+
+
+@pytest.mark.parametrize("far", [(0,), (1,), (0, 3), (2,), (4,)], ids=str)
+@pytest.mark.parametrize("case", LARGE_CASES, ids=str)
+def test_second_order_offsets_beyond_31_bits(case, far, device):
+    """Of input, grid, grad_output and the directions, that for input by itself or with input."""
+    input, grid = samples.sample(case, LARGE_SHAPE, torch.float16, device=device)
+    plain = [input, grid, samples.grad_like(input, grid)]
+    plain += [samples.randn(*t.shape, dtype=t.dtype, device=device, seed=5) for t in (input, grid)]
+
+    def results(input, grid, grad_output, of_input, of_grid):
+        return [
+            grid_sample_jvp(input, grid, of_input, of_grid, *case.op_options),
+            *grid_sample_double_backward(
+                of_input, of_grid, grad_output, input, grid, *case.op_options, [True, True]
+            ),
+        ]
+
+    expected = results(*plain)
+    for dimension in range(input.dim()):
+        arguments = list(plain)
+        for argument in far:
+            arguments[argument] = huge(plain[argument], dimension)
+        for result, values in zip(results(*arguments), expected, strict=True):
+            samples.assert_close(result, values.double())
 
 
 @pytest.fixture(scope="module", params=(2**24 + 3, 2**24 + 4))

@@ -45,6 +45,20 @@ void dispatch_geometry(const Geometry& geometry, bool narrow, const F& function)
   return dispatch_geometry<pixel_t, int64_t>(geometry, function);
 }
 
+/// The same for what needs derivatives of weights, which nearest has none of: another mode.
+template <typename pixel_t, typename index_t = int64_t, typename F>
+void dispatch_moving_geometry(const Geometry& geometry, const F& function) {
+  dispatch_geometry<pixel_t, index_t>(geometry, [&]<typename Config>() {
+    if constexpr (Config::kMode != Mode::kNearest) function.template operator()<Config>();
+  });
+}
+
+template <typename pixel_t, typename F>
+void dispatch_moving_geometry(const Geometry& geometry, bool narrow, const F& function) {
+  if (narrow) return dispatch_moving_geometry<pixel_t, int32_t>(geometry, function);
+  return dispatch_moving_geometry<pixel_t, int64_t>(geometry, function);
+}
+
 /// The element types that are computed in compute_t: float64 in float64, the others in float32.
 /// Calls function.template operator()<pixel_t>().
 template <typename compute_t, typename F>

@@ -1,10 +1,15 @@
 // grad_input whose bits do not depend on the order of additions, which differs from run to run.
 //
 // Integers add up to the same sum in any order, so contributions are added as multiples of a unit.
-// With n samples on an image, each gradient at most g in magnitude, and the weights of a sample's
-// taps at most 4 in sum of magnitudes (1.375^3 = 2.6 for tricubic), a pixel's sum stays below 2^E,
-// E = exponent(g) + ceil(log2(n)) + 2. The unit is 2^(E - 62), so that sums fit 63 bits. Each image
-// has a unit of its own.
+// With n samples on an image, and the contributions of a sample to a channel at most 4 * 2^e in sum
+// of magnitudes, a pixel's sum stays below 2^E, E = e + ceil(log2(n)) + 2. The unit is 2^(E - 62),
+// so that sums fit 63 bits. Each image has an e of its own:
+//
+//   backward          |grad_output| < 2^e, since the weights of a sample's taps are at most 4 in
+//                     sum of magnitudes (1.375^3 = 2.6 for tricubic)
+//   double backward   |grad_output| * sum over axes of |c_a| < 2^(e - 1), since their derivatives
+//                     by a coordinate are at most 8 (cubic w' are 3 at most, so 3 * 1.375^2 = 5.7);
+//                     c_a is at most |grad_grad_grid_a| * size / 2
 //
 //   float32   rounding to the unit costs, beside the image's largest gradient, 2^-(60 - log2(n)):
 //             with 2^24 samples as little as 2^-36, where float32 itself has 2^-24
@@ -15,11 +20,13 @@
 // Infinite and NaN contributions are noted apart, a byte for each pixel: which there were decides,
 // not when.
 
+#include <climits>
 #include <limits>
 
 #include "dispatch.cuh"
 #include "kernels.cuh"
 #include "launch.cuh"
+#include "moving_taps.cuh"
 
 namespace gridsample_ext::cuda {
 namespace {
@@ -28,6 +35,12 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr unsigned kPlusInfinity = 1;
 constexpr unsigned kMinusInfinity = 2;
 constexpr unsigned kNaN = 4;
+
+// Nothing finite is added of more than 64 * 2^1024, nor anything below 2^-1074. Stored with a bias:
+// 0, where memory starts, stands for nothing to add.
+constexpr int kMostExponent = 1024 + 4;
+constexpr int kLeastExponent = -1074;
+constexpr int kBias = 1 - kLeastExponent;
 
 /// Exponents of an image's two units.
 struct Units {
@@ -43,12 +56,10 @@ GRIDSAMPLE_DEVICE int bits_for(int64_t count) {
 
 template <typename compute_t>
 GRIDSAMPLE_DEVICE Units units_for(const FixedPointParams<compute_t>& params, int64_t image) {
-  const auto bits = static_cast<long long>(params.largest[image]);
   const bool shared = params.grad_input.batch_stride == 0;
   const int samples =
       bits_for(shared ? params.sampling.walk.total : params.sampling.walk.per_image);
-  int exponent = 0;
-  frexp(__longlong_as_double(bits), &exponent);
+  const int exponent = static_cast<int>(params.exponents[image]) - kBias;
   return {exponent + samples + 2 - 62, samples - 57};
 }
 
@@ -77,8 +88,29 @@ GRIDSAMPLE_DEVICE void for_each_share(const FixedPointParams<compute_t>& params,
   }
 }
 
-/// The largest finite |grad_output| of each image, as the bits of a double: in their order as
-/// integers.
+/// What motion adds to the exponent of grad_output: log2 of a bound for twice the sum of |c_a|, or
+/// INT_MIN if nothing moves.
+template <typename compute_t>
+GRIDSAMPLE_DEVICE int exponent_of_motion(const FixedPointParams<compute_t>& params,
+                                         const Sample& sample) {
+  const View& view = params.grad_grad_grid;
+  const int64_t place =
+      sample.batch * view.batch_stride + offset_of<kMaxDims>(sample, view, params.sampling.walk);
+  int most = INT_MIN;
+  for (int a = 0; a < params.dims; ++a) {
+    const double component = static_cast<double>(
+        load_as<compute_t>(view.data, view.dtype, place + a * view.channel_stride));
+    // With one that is not finite, whatever is added is not, unless the slope is 0.
+    if (component - component != 0.0 || component == 0.0) continue;
+    int exponent = 0;
+    frexp(component, &exponent);
+    exponent += bits_for(params.sampling.input_size[a]);
+    most = most < exponent ? exponent : most;
+  }
+  return most == INT_MIN ? most : most + 2;  // three axes
+}
+
+/// e of each image.
 template <typename compute_t>
 __global__ void __launch_bounds__(kThreads)
     largest_kernel(const FixedPointParams<compute_t> params) {
@@ -93,10 +125,20 @@ __global__ void __launch_bounds__(kThreads)
           grad_output.data, grad_output.dtype, place + c * grad_output.channel_stride)));
       if (magnitude - magnitude == 0.0 && magnitude > largest) largest = magnitude;
     }
-    unsigned long long* to = params.largest + image_of(params, sample.batch);
-    const auto bits = static_cast<unsigned long long>(__double_as_longlong(largest));
+    if (largest == 0.0) return;
+    int exponent = 0;
+    frexp(largest, &exponent);
+    if (params.grad_grad_grid.data != nullptr) {
+      const int motion = exponent_of_motion(params, sample);
+      if (motion == INT_MIN) return;
+      exponent += motion;
+    }
+    exponent = exponent < kLeastExponent ? kLeastExponent : exponent;
+    exponent = exponent > kMostExponent ? kMostExponent : exponent;
+    unsigned* to = params.exponents + image_of(params, sample.batch);
+    const auto biased = static_cast<unsigned>(exponent + kBias);
     // Most find that it is there already.
-    if (bits > *static_cast<volatile unsigned long long*>(to)) atomicMax(to, bits);
+    if (biased > *static_cast<volatile unsigned*>(to)) atomicMax(to, biased);
   });
 }
 
@@ -132,7 +174,7 @@ GRIDSAMPLE_DEVICE void add_fixed(const FixedPointParams<compute_t>& params, cons
   }
 }
 
-template <typename Config>
+template <typename Config, bool kMoving>
 __global__ void __launch_bounds__(kThreads, 1)
     fixed_point_kernel(const FixedPointParams<typename Config::compute_t> params) {
   using compute_t = typename Config::compute_t;
@@ -140,8 +182,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   const View& grad_input = params.grad_input;
   for_each_share(params, [&](const Sample& sample, int64_t c, int64_t end, int step) {
     if (c >= end) return;
-    Taps<Config> taps;
-    compute_taps(taps, sample, params.sampling, grad_input);
+    std::conditional_t<kMoving, MovingTaps<Config>, Taps<Config>> taps;
+    if constexpr (kMoving) {
+      compute_moving_taps(taps, sample, params.sampling, grad_input, params.grad_grad_grid);
+      if (!taps.moves) return;
+    } else {
+      compute_taps(taps, sample, params.sampling, grad_input);
+    }
     const Units units = units_for(params, image_of(params, sample.batch));
     const Scale coarse(units.coarse);
     const Scale fine(units.fine);
@@ -152,12 +199,22 @@ __global__ void __launch_bounds__(kThreads, 1)
       const auto grad = load_as<compute_t>(grad_output.data, grad_output.dtype,
                                            from + c * grad_output.channel_stride);
       const int64_t plane = to + c * grad_input.channel_stride;
-      for_each_tap<Config>([&](int z, int y, int x) {
+      const auto visit_tap = [&](int z, int y, int x) {
         const auto offset = offset_of_tap(taps, z, y, x);
-        if (offset >= 0) {
-          add_fixed(params, coarse, fine, plane + offset, weight_of_tap(taps, z, y, x) * grad);
+        if (offset < 0) return;
+        compute_t weight;
+        if constexpr (kMoving) {
+          weight = weight_dot_of_tap(taps, z, y, x);
+        } else {
+          weight = weight_of_tap(taps, z, y, x);
         }
-      });
+        add_fixed(params, coarse, fine, plane + offset, weight * grad);
+      };
+      if constexpr (kMoving) {
+        for_each_moving_tap(taps, visit_tap);
+      } else {
+        for_each_tap<Config>(visit_tap);
+      }
     }
   });
 }
@@ -203,9 +260,15 @@ void grad_input_in_fixed_point(FixedPointParams<compute_t> params, const Geometr
   Spread elements;
   elements.tiles = ceil_div(params.elements, kThreads);
   launch(largest_kernel<compute_t>, shares, params, queue);
-  dispatch_geometry<compute_t>(geometry, [&]<typename Config>() {
-    launch(fixed_point_kernel<Config>, shares, params, queue);
-  });
+  if (params.grad_grad_grid.data != nullptr) {
+    dispatch_moving_geometry<compute_t>(geometry, [&]<typename Config>() {
+      launch(fixed_point_kernel<Config, true>, shares, params, queue);
+    });
+  } else {
+    dispatch_geometry<compute_t>(geometry, [&]<typename Config>() {
+      launch(fixed_point_kernel<Config, false>, shares, params, queue);
+    });
+  }
   launch(finish_kernel<compute_t>, elements, params, queue);
 }
 

@@ -33,7 +33,18 @@ template <typename compute_t>
 void backward_rows(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                    const Queue& queue);
 
-/// grad_input, bit by bit the same whatever the order in which samples are taken.
+/// Of bilinear and bicubic: the derivative of the output.
+template <typename compute_t>
+void jvp(JvpParams<compute_t> params, const Geometry& geometry, bool narrow, const Queue& queue);
+
+/// Of bilinear and bicubic, along grad_grad_grid: adds to grad_input, which has to be zero before,
+/// and writes grad_grid.
+template <typename compute_t>
+void double_backward(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                     const Queue& queue);
+
+/// grad_input, bit by bit the same whatever the order in which samples are taken; that of the
+/// double backward pass along grad_grad_grid, if there is one.
 template <typename compute_t>
 void grad_input_in_fixed_point(FixedPointParams<compute_t> params, const Geometry& geometry,
                                const Queue& queue);

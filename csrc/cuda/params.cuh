@@ -44,8 +44,20 @@ struct ForwardParams {
   int lanes;  // threads that share the channels of a sample
 };
 
-/// Of grad_output and input in one type. grad_input.data or grad_grid.data is null where that
-/// gradient is not wanted.
+/// Of input and tangent_input in one type.
+template <typename compute_t>
+struct JvpParams {
+  Sampling<compute_t> sampling;
+  View input;
+  View tangent_input;  // data is null where it is zero; else strides along the axes are input's
+  View tangent_grid;
+  View output;
+  int64_t channels;
+  int lanes;  // threads that share the channels of a sample
+};
+
+/// Of grad_output, input and grad_grad_input in one type. grad_input.data or grad_grid.data is null
+/// where that gradient is not wanted.
 template <typename compute_t>
 struct BackwardParams {
   // Where grad_grid of a broadcast grid is wanted, over its batch of one: each sample is used for
@@ -55,6 +67,10 @@ struct BackwardParams {
   View input;
   View grad_input;  // of compute_t
   View grad_grid;
+  // The backward pass has neither; the double backward pass the second, and the first where
+  // grad_grid is wanted and it is not zero, with input's strides along the axes.
+  View grad_grad_input;
+  View grad_grad_grid;
   int64_t images;
   int64_t channels;
   // As in ForwardParams.
@@ -63,20 +79,22 @@ struct BackwardParams {
   int lanes;
 };
 
-/// Sums that come out the same in whatever order they are made: see fixed_point.cuh.
+/// Sums that come out the same in whatever order they are made: see fixed_point.cu.
 template <typename compute_t>
 struct FixedPointParams {
   Sampling<compute_t> sampling;  // over the whole batch
   View grad_output;
-  View grad_input;  // strides of the sums; no data
+  View grad_input;      // strides of the sums; no data
+  View grad_grad_grid;  // of the double backward pass
+  int dims;
   int64_t channels;
-  int64_t chunk_channels;       // of a thread
-  int lanes;                    // threads that share these, where channels are innermost
-  int64_t elements;             // of grad_input
-  int64_t image_elements;       // of those that share a unit: of an image
-  unsigned long long* sums;     // `elements` of them; float64: and as many for the lower part
-  unsigned* specials;           // a byte for each element
-  unsigned long long* largest;  // max |grad_output| for each image of grad_input, as bits
+  int64_t chunk_channels;    // of a thread
+  int lanes;                 // threads that share these, where channels are innermost
+  int64_t elements;          // of grad_input
+  int64_t image_elements;    // of those that share a unit: of an image
+  unsigned long long* sums;  // `elements` of them; float64: and as many for the lower part
+  unsigned* specials;        // a byte for each element
+  unsigned* exponents;       // of what is added to each image of grad_input: see fixed_point.cu
   void* result;
   DType result_dtype;
 };

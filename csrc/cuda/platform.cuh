@@ -13,8 +13,10 @@
 // and channels of a vector must vanish. For the host compilers it does not matter.
 #if defined(__CUDA_ARCH__)
 #define GRIDSAMPLE_UNROLL_ALL _Pragma("unroll")
+#define GRIDSAMPLE_UNROLL_NONE _Pragma("unroll 1")
 #else
 #define GRIDSAMPLE_UNROLL_ALL
+#define GRIDSAMPLE_UNROLL_NONE
 #endif
 
 namespace gridsample_ext::cuda {

@@ -12,4 +12,7 @@ STABLE_TORCH_LIBRARY(gridsample_ext_emulated, m) {
 STABLE_TORCH_LIBRARY_IMPL(gridsample_ext_emulated, CPU, m) {
   m.impl("grid_sample", TORCH_BOX(&gridsample_ext::cuda::grid_sample));
   m.impl("grid_sample_backward", TORCH_BOX(&gridsample_ext::cuda::grid_sample_backward));
+  m.impl("grid_sample_jvp", TORCH_BOX(&gridsample_ext::cuda::grid_sample_jvp));
+  m.impl("grid_sample_double_backward",
+         TORCH_BOX(&gridsample_ext::cuda::grid_sample_double_backward));
 }
