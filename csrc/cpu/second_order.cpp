@@ -83,6 +83,15 @@ const SecondOrderTable& kernels(const SecondOrderParams& params) {
   return *kernels_for(params.geometry, params.input).second_order;
 }
 
+/// A direction of another type than input's, in the compute type: an op may take input's place by
+/// it and not round to its type.
+Tensor of_type(const Tensor& direction, const Tensor& input, const Geometry& geometry) {
+  if (direction.scalar_type() == input.scalar_type()) return direction;
+  Tensor copy = empty_image(direction, sizes_vector(direction), sum_type(geometry));
+  torch::stable::copy_(copy, direction);
+  return copy;
+}
+
 Tensor zeros(Tensor tensor) {
   torch::stable::zero_(tensor);
   return tensor;
@@ -147,8 +156,8 @@ Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
   if (!tangent_grid.has_value() || geometry.mode == Mode::kNearest) {
     if (!tangent_input.has_value()) return zeros(output);
     // The output is linear in input.
-    const Tensor tangent =
-        grid_sample(*tangent_input, grid, interpolation_mode, padding_mode, align_corners);
+    const Tensor tangent = grid_sample(of_type(*tangent_input, input, geometry), grid,
+                                       interpolation_mode, padding_mode, align_corners);
     if (tangent.scalar_type() == output.scalar_type() && tangent.strides() == output.strides()) {
       return tangent;
     }
