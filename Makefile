@@ -11,7 +11,7 @@ BOOTSTRAP_PYTHON ?= python3
 RUN := PYTHONPATH=$(CURDIR) $(PYTHON)
 TOOLS = $(dir $(shell command -v $(PYTHON)))
 CXX_SOURCES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
-PYTHON_SOURCES := setup.py csrc gridsample_ext tests benchmarks examples
+PYTHON_SOURCES := setup.py csrc docs gridsample_ext tests benchmarks examples
 
 .PHONY: help build test demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda lint format clean test-abi
 

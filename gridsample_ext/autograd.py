@@ -94,8 +94,6 @@ def without_autograd(
 
 
 def _below_autograd(op: OpOverload[..., Any], *arguments: Any) -> Any:
-    if torch.compiler.is_compiling():  # which follows no guard of the dispatcher
-        return op(*arguments)
     with torch._C._AutoDispatchBelowAutograd():
         return op(*arguments)
 

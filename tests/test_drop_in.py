@@ -1,6 +1,5 @@
 """Everything about torch.nn.functional.grid_sample that is not a number."""
 
-import contextlib
 import functools
 import inspect
 import warnings
@@ -9,7 +8,6 @@ import pytest
 import samples
 import torch
 import torch.nn.functional as F
-from torch.autograd import forward_ad
 from torch.utils._pytree import tree_map_only
 
 import gridsample_ext.functional
@@ -248,34 +246,6 @@ def test_fallback_keeps_torch_s_errors(first_fallback):
     call_elsewhere = functools.partial(call, Elsewhere(input), Elsewhere(grid))
     with pytest.warns(UserWarning, match="mps"), pytest.raises(RuntimeError, match="batch size"):
         call_elsewhere()
-
-
-def test_function_transforms_fall_back(first_fallback):
-    """torch.func differentiates torch's own function, and is never given a silent zero."""
-    input, grid = samples.sample(CASE, dtype=torch.float64)
-
-    def loss(function, grid):
-        return function(input, grid, *CASE.options).square().sum()
-
-    with pytest.warns(UserWarning, match=r"torch\.func"):
-        gradient = torch.func.grad(functools.partial(loss, grid_sample))(grid)
-    samples.assert_close(gradient, torch.func.grad(functools.partial(loss, F.grid_sample))(grid))
-
-
-@pytest.mark.filterwarnings("ignore:.torch.jit.script")  # torch's own call
-def test_forward_mode_falls_back(first_fallback):
-    """A dual tensor keeps its tangent, or torch refuses it; plain tensors are not concerned."""
-    input, grid = samples.sample(CASE, dtype=torch.float64)
-    with forward_ad.dual_level():
-        samples.assert_close(call(input, grid), F.grid_sample(input, grid, *CASE.options))
-        dual = forward_ad.make_dual(input, torch.ones_like(input))
-        output = None
-        with (
-            pytest.warns(UserWarning, match="forward-mode"),
-            contextlib.suppress(NotImplementedError),  # PyTorch before 2.15
-        ):
-            output = call(dual, grid)
-        assert output is None or forward_ad.unpack_dual(output).tangent is not None
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace")  # deprecated by torch itself

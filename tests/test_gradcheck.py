@@ -38,19 +38,3 @@ def test_gradcheck(case, device):
 )
 def test_gradcheck_of_a_broadcast_batch(case, side, device):
     gradcheck(case, BROADCAST[side], device)
-
-
-@pytest.mark.parametrize("loss", [torch.sum, torch.logsumexp], ids=("linear", "curved"))
-@pytest.mark.parametrize("case", samples.cases(align_corners=False), ids=str)
-def test_double_backward_says_no(case, loss, device):
-    """Second derivatives are an error, never left out of a sum in silence.
-
-    Under a linear loss grad_output is a constant: only input and grid connect the gradients to the
-    leaves.
-    """
-    input, grid = samples.sample(case, TINY, device=device)
-    output = grid_sample(input.requires_grad_(), grid.requires_grad_(), *case.options)
-    value = loss(output.flatten(), 0)
-    gradients = torch.autograd.grad(value, (input, grid), create_graph=True)
-    with pytest.raises(RuntimeError):
-        (value + gradients[0].square().sum() + gradients[1].square().sum()).backward()
