@@ -32,15 +32,19 @@ FUNCTIONS = {OURS: gridsample_ext.grid_sample, STOCK: F.grid_sample}
 
 
 def derivative_cases() -> list[Case]:
-    """Images and volumes, few channels and many, in both layouts."""
-    return [
-        Case(input, output, mode, channels_last=last)
-        for input, output in (*_IMAGES, *_VOLUMES)
-        for mode in ("bilinear", "bicubic")
+    """Images and volumes, few channels and many, in both layouts; cubic for some of them."""
+    few, many = _IMAGES[:2]
+    eight, volume = _VOLUMES[1:]
+    bilinear = [
+        Case(*size, channels_last=last)
+        for size in (few, many, eight, volume)
         for last in (False, True)
-        # Of one channel both layouts are the same; tricubic of the others takes PyTorch seconds.
-        if (input[1] > 1 or not last) and (len(output) == 2 or mode == "bilinear" or input[1] == 32)
     ]
+    cubic = [
+        Case(*size, "bicubic", channels_last=last)
+        for size, last in ((few, False), (many, False), (many, True), (volume, False))
+    ]
+    return bilinear + cubic
 
 
 def penalty_step(

@@ -1,0 +1,32 @@
+"""README's support table: what the script made of its trials, and still true of this project."""
+
+import json
+import runpy
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = runpy.run_path(str(ROOT / "docs" / "support_table.py"))
+VERSION = ".".join(torch.__version__.split("+")[0].split(".")[:2])
+TRIED = ROOT / "docs" / "support" / f"{VERSION}.json"
+
+
+def test_readme_has_the_table_of_the_trials():
+    readme = (ROOT / "README.md").read_text()
+    assert SCRIPT["with_table"](readme) == readme
+
+
+@pytest.mark.skipif(not TRIED.exists(), reason=f"not tried with PyTorch {VERSION}")
+@pytest.mark.parametrize("label", SCRIPT["FEATURES"])
+def test_cells_of_this_project(label):
+    tried = json.loads(TRIED.read_text())[label]["gridsample_ext"]
+    looped = torch._C._functorch._is_vmap_fallback_enabled()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert SCRIPT["try_cell"](label, "gridsample_ext") == tried
+    finally:
+        torch._C._functorch._set_vmap_fallback_enabled(looped)
