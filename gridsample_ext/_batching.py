@@ -112,13 +112,32 @@ def _in_front(tensor: Tensor, dim: _Dim, B: int) -> Tensor:
     return tensor.movedim(dim, 0)
 
 
-def _one(tensor: Tensor, dim: _Dim) -> Tensor:
-    return tensor if dim is None else tensor.select(dim, 0)
+def _shape(tensor: Tensor, dim: _Dim) -> torch.Size:
+    """Without the batch."""
+    if dim is None:
+        return tensor.shape
+    dim %= tensor.dim()
+    return tensor.shape[:dim] + tensor.shape[dim + 1 :]
 
 
-def _blank(image: Tensor) -> Tensor:
+def _blank(like: Tensor, shape: torch.Size) -> Tensor:
     """In place of an image of which only the sizes matter: no memory."""
-    return image.new_zeros(()).expand(image.shape)
+    return like.new_zeros(()).expand(shape)
+
+
+def _check_companions(**companions: tuple[Tensor | None, _Dim, Tensor, _Dim]) -> None:
+    """As csrc/checks.h, which sees them one by one: name -> (it, its batch, of whom, its batch)."""
+    names = " or ".join(companions)
+    if all(companion is None for companion, *_ in companions.values()):
+        raise RuntimeError(f"gridsample_ext: expected {names} to be a tensor, but both are None")
+    for name, (companion, dim, of, of_dim) in companions.items():
+        if companion is not None and _shape(companion, dim) != _shape(of, of_dim):
+            of_name = "input" if name.endswith("input") else "grid"
+            raise RuntimeError(
+                f"gridsample_ext: expected {name} to have the sizes of {of_name}, but got {name} "
+                f"with sizes {list(_shape(companion, dim))} and {of_name} with sizes "
+                f"{list(_shape(of, of_dim))}"
+            )
 
 
 def sample(
@@ -129,8 +148,8 @@ def sample(
     input_dim, grid_dim = in_dims[:2]
     fold = _Fold(
         B,
-        _one(input, input_dim).shape,
-        _one(grid, grid_dim).shape,
+        _shape(input, input_dim),
+        _shape(grid, grid_dim),
         images=input_dim is not None,
         grids=grid_dim is not None,
     )
@@ -150,11 +169,11 @@ def _batched_grad_input(
     grids: list[tuple[Tensor, _Dim]],
 ) -> Tensor:
     """grad_input by ``call(grad_output, input, grids)``, of whose input only the sizes matter."""
-    image = _one(*input)
+    image = _shape(*input)
     any_grid = any(dim is not None for _, dim in grids)
-    fold = _Fold(B, image.shape, _one(*grids[0]).shape, images=True, grids=any_grid)
+    fold = _Fold(B, image, _shape(*grids[0]), images=True, grids=any_grid)
     folded = [fold.grid(_in_front(*grid, B)) if any_grid else grid[0] for grid in grids]
-    blank = _blank(fold.image(_blank(image).expand(B, *image.shape)))
+    blank = _blank(input[0], fold.image(_blank(input[0], torch.Size((B, *image)))).shape)
     return fold.images_of(call(fold.output(_in_front(*grad_output, B)), blank, folded))
 
 
@@ -167,13 +186,13 @@ def _batched_grad_grid(
 ) -> Tensor:
     """grad_grid by ``call(grad_output, input, grids)``; grids are repeated where need be."""
     images = input[1] is not None
-    fold = _Fold(B, _one(*input).shape, _one(*grids[0]).shape, images=images, grids=True)
+    fold = _Fold(B, _shape(*input), _shape(*grids[0]), images=images, grids=True)
     image = fold.image(_in_front(*input, B) if images else input[0])
     folded = [fold.grid(_in_front(*grid, B)) for grid in grids]
     return fold.grids_of(call(fold.output(_in_front(*grad_output, B)), image, folded))
 
 
-def backward(backward: _Op, info: Any, in_dims: Any, *arguments: Any) -> _Result:
+def backward(backward_op: _Op, info: Any, in_dims: Any, *arguments: Any) -> _Result:
     """The rule of grid_sample_backward."""
     *tensors, mode, padding_mode, align_corners, output_mask = arguments[:7]
     deterministic = arguments[7] if len(arguments) > 7 else False
@@ -182,7 +201,7 @@ def backward(backward: _Op, info: Any, in_dims: Any, *arguments: Any) -> _Result
 
     def call(index: int) -> Callable[[Tensor, Tensor, list[Tensor]], Tensor]:
         mask = [index == 0, index == 1]
-        return lambda grad_output, input, grids: backward(
+        return lambda grad_output, input, grids: backward_op(
             grad_output, input, *grids, *options, mask, deterministic
         )[index]
 
@@ -199,11 +218,15 @@ def _with_dims(*results: Tensor | None) -> _Result:
     return results, tuple(None if result is None else 0 for result in results)
 
 
-def jvp(sample_op: _Op, jvp: _Op, info: Any, in_dims: Any, *arguments: Any) -> _Result:
+def jvp(sample_op: _Op, jvp_op: _Op, info: Any, in_dims: Any, *arguments: Any) -> _Result:
     """The rule of grid_sample_jvp: the parts of both tangents, each folded its own way."""
     input, grid, tangent_input, tangent_grid, *options = arguments
     input_dim, grid_dim, tangent_input_dim, tangent_grid_dim = in_dims[:4]
     B = info.batch_size
+    _check_companions(
+        tangent_input=(tangent_input, tangent_input_dim, input, input_dim),
+        tangent_grid=(tangent_grid, tangent_grid_dim, grid, grid_dim),
+    )
     result = None
     if tangent_input is not None:
         # The output is linear in input.
@@ -213,24 +236,23 @@ def jvp(sample_op: _Op, jvp: _Op, info: Any, in_dims: Any, *arguments: Any) -> _
             result = output.expand(B, *output.shape)
         else:
             result, _ = sample(sample_op, info, dims, tangent_input, grid, *options)
+        result = result.to(input.dtype)
     if tangent_grid is not None:
         grids = [(grid, grid_dim), (tangent_grid, tangent_grid_dim)]
         images, any_grid = input_dim is not None, (grid_dim, tangent_grid_dim) != (None, None)
-        fold = _Fold(
-            B, _one(input, input_dim).shape, _one(*grids[0]).shape, images=images, grids=any_grid
-        )
+        fold = _Fold(B, _shape(input, input_dim), _shape(*grids[0]), images=images, grids=any_grid)
         folded = [fold.grid(_in_front(*each, B)) if any_grid else each[0] for each in grids]
         if images or any_grid:
             image = fold.image(_in_front(input, input_dim, B) if images else input)
-            moved = fold.outputs_of(jvp(image, folded[0], None, folded[1], *options))
+            moved = fold.outputs_of(jvp_op(image, folded[0], None, folded[1], *options))
         else:
-            moved = jvp(input, grid, None, tangent_grid, *options)
+            moved = jvp_op(input, grid, None, tangent_grid, *options)
         result = moved if result is None else result + moved
     return result, 0
 
 
 def double_backward(
-    backward: _Op, double_backward: _Op, info: Any, in_dims: Any, *arguments: Any
+    backward_op: _Op, double_backward_op: _Op, info: Any, in_dims: Any, *arguments: Any
 ) -> _Result:
     """The rule of grid_sample_double_backward, whose parts are linear in the tangents."""
     *tensors, mode, padding_mode, align_corners, output_mask = arguments[:9]
@@ -238,23 +260,25 @@ def double_backward(
     options = mode, padding_mode, align_corners
     tangent_input, tangent_grid, grad_output, input, grid = zip(tensors, in_dims[:5], strict=True)
     B = info.batch_size
+    _check_companions(
+        grad_grad_input=(*tangent_input, *input), grad_grad_grid=(*tangent_grid, *grid)
+    )
 
     def along_grid(index: int) -> Callable[[Tensor, Tensor, list[Tensor]], Tensor]:
         mask = [index == 0, index == 1]
-        return lambda grad_output, input, grids: double_backward(
+        return lambda grad_output, input, grids: double_backward_op(
             None, grids[1], grad_output, input, grids[0], *options, mask, deterministic
         )[index]
 
     def by_grid(grad_output: Tensor, image: Tensor, grids: list[Tensor]) -> Tensor:
-        gradients = backward(grad_output, image, *grids, *options, [False, True], deterministic)
+        gradients = backward_op(grad_output, image, *grids, *options, [False, True], deterministic)
         grad_grid: Tensor = gradients[1]
         return grad_grid
 
     grad_input = grad_grid = None
     if output_mask[0]:
         if tangent_grid[0] is None:
-            image = _one(*input)
-            grad_input = image.new_zeros(()).expand(B, *image.shape)
+            grad_input = _blank(input[0], torch.Size((B, *_shape(*input))))
         else:
             grad_input = _batched_grad_input(
                 B, along_grid(0), grad_output, input, [grid, tangent_grid]

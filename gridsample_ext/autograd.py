@@ -75,7 +75,7 @@ class GridSample(torch.autograd.Function):
             ctx.needs_input_grad[:2],
             _deterministic(),
         )
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or _in_transform():
             grad_input, grad_grid = backward(*arguments)
         else:
             with torch._C._AutoDispatchBelowAutograd():
@@ -166,15 +166,12 @@ class _Backward(torch.autograd.Function):
             if ctx.needs_input_grad[0]:
                 grad_grad_output = jvp(input, grid, *gradients, *ctx.options)
                 grad_grad_output = grad_grad_output.to(grad_output.dtype)
-            if any(ctx.needs_input_grad[1:3]):
+            # Only grad_grid depends on input's values, and in nearest mode that does not either.
+            depends = gradients[1] is not None and ctx.options[0] != _NEAREST
+            needs = ctx.needs_input_grad[1] and depends, ctx.needs_input_grad[2]
+            if any(needs):
                 grad_input, grad_grid = double_backward(
-                    *gradients,
-                    grad_output,
-                    input,
-                    grid,
-                    *ctx.options,
-                    ctx.needs_input_grad[1:3],
-                    ctx.deterministic,
+                    *gradients, grad_output, input, grid, *ctx.options, needs, ctx.deterministic
                 )
         return grad_grad_output, grad_input, grad_grid, None, None, None, None, None
 
@@ -247,7 +244,8 @@ class _Jvp(torch.autograd.Function):
 
 def _no_third_derivative() -> None:
     raise NotImplementedError(
-        "gridsample_ext: third derivatives of grid_sample are not implemented; its second ones are"
+        "gridsample_ext: third derivatives of grid_sample are not implemented; its second ones "
+        "are. (A backward pass through forward mode is one while the dual level is open.)"
     )
 
 
@@ -277,19 +275,18 @@ def _requires_grad(arguments: Sequence[Any]) -> bool:
     return any(isinstance(value, Tensor) and value.requires_grad for value in arguments)
 
 
-def _differentiable(arguments: Sequence[Any]) -> bool:
-    """Whether somebody may ask for a derivative."""
-    return (
-        (torch.is_grad_enabled() and _requires_grad(arguments))
-        or forward_ad._current_level >= 0
-        or torch._C._are_functorch_transforms_active()
-    )
+def _in_transform() -> bool:
+    """Whether tensors may be those of forward mode or of ``torch.func``."""
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
 def _apply(
     function: type[torch.autograd.Function], op: OpOverload[..., Any], *arguments: Any
 ) -> Any:
-    return function.apply(*arguments) if _differentiable(arguments) else op(*arguments)
+    """Differentiate an op by its own autograd key, but for ``torch.func``, which comes before."""
+    if torch._C._are_functorch_transforms_active():
+        return function.apply(*arguments)
+    return op(*arguments)
 
 
 def sample(*arguments: Any) -> Tensor:
@@ -331,7 +328,8 @@ def _autograd_kernel(
                 f"gridsample_ext: torch.func cannot differentiate torch.ops.{op}, called "
                 "directly; call gridsample_ext.grid_sample, which it can"
             )
-        if _differentiable(arguments):
+        needs_grad = torch.is_grad_enabled() and _requires_grad(arguments)
+        if needs_grad or forward_ad._current_level >= 0:
             return function.apply(*arguments)
         return _below_autograd(op, *arguments)
 

@@ -81,7 +81,7 @@ def _requested_opset() -> int:
     while frame.f_back is not None and frame.f_code is not code:
         frame = frame.f_back
     requested: int | None = frame.f_locals.get("opset_version")
-    if requested is not None:
+    if frame.f_code is code and requested is not None:
         return requested
     constants = getattr(torch.onnx, "_constants", None)
     return getattr(constants, "ONNX_DEFAULT_OPSET", 20)

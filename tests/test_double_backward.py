@@ -232,3 +232,35 @@ def test_only_what_is_needed_is_differentiated(device, monkeypatch):
     # grad_input depends on input through grad_output alone.
     assert not any(any(mask) for mask in calls) or calls == [(True, False)]
     assert input.grad.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")  # PyTorch's own
+def test_batched_gradients_keep_their_graph(device):
+    """Of a jacobian in one batch, which can be differentiated again."""
+    case = samples.Case(2, "bicubic", "zeros", False)
+    input, grid = leaves(case, TINY, device)
+    results = []
+    for sample in (grid_sample, composed.grid_sample):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda grid, sample=sample: sample(input, grid, *case.options),
+            grid,
+            vectorize=True,
+            create_graph=True,
+        )
+        assert jacobian.requires_grad
+        results.append(torch.autograd.grad(jacobian.square().sum(), (input, grid)))
+    for ours, expected in zip(*results, strict=True):
+        samples.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("side", [10, 200], ids=("small", "without_data"))
+def test_whether_input_is_used_does_not_depend_on_its_size(side, device):
+    """A large input is not kept where its values are not needed; nobody notices."""
+    input = samples.randn(1, 1, side, side, device=device).requires_grad_()
+    grid = samples.interior_grid((1, 2, 3, 2), (side, side), False, device=device).requires_grad_()
+    output = grid_sample(input, grid, "nearest", "zeros", False)
+    gradients = torch.autograd.grad(output.sum(), (input, grid), create_graph=True)
+    for gradient in gradients:
+        assert torch.autograd.grad(gradient.sum(), input, allow_unused=True, retain_graph=True) == (
+            None,
+        )

@@ -146,3 +146,37 @@ def test_forward_over_forward_is_an_error(device):
 
     with pytest.raises(NotImplementedError, match="forward mode over forward mode"):
         torch.func.jacfwd(torch.func.jacfwd(sample))(grid)
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=("made_inside", "made_before"))
+def test_tangent_of_grad_output(inside, device):
+    """Of a backward pass through a node that was made before the level was entered, too."""
+    case = samples.Case(2, "bicubic", "zeros", False)
+    inputs, _ = draw(case, samples.SMALL, device)
+    leaves = [tensor.requires_grad_() for tensor in inputs]
+    grad_output = samples.grad_like(*inputs)
+    output = None if inside else grid_sample(*leaves, *case.options)
+    with forward_ad.dual_level():
+        if inside:
+            output = grid_sample(*leaves, *case.options)
+        dual = forward_ad.make_dual(grad_output, grad_output.cos())
+        gradients = torch.autograd.grad(output, leaves, dual)
+        tangents = [forward_ad.unpack_dual(gradient).tangent for gradient in gradients]
+    expected = torch.autograd.grad(grid_sample(*leaves, *case.options), leaves, grad_output.cos())
+    for tangent, want in zip(tangents, expected, strict=True):
+        samples.assert_close(tangent, want)
+
+
+def test_func_of_a_backward_pass_through_an_ordinary_node(device):
+    case = samples.Case(2, "bilinear", "zeros", False)
+    inputs, _ = draw(case, samples.SMALL, device)
+    leaves = [tensor.requires_grad_() for tensor in inputs]
+    output = grid_sample(*leaves, *case.options)
+    grad_output = samples.grad_like(*inputs)
+
+    def gradients(grad_output):
+        return torch.autograd.grad(output, leaves, grad_output, retain_graph=True)
+
+    _, tangents = torch.func.jvp(gradients, (grad_output,), (grad_output.cos(),))
+    for tangent, want in zip(tangents, gradients(grad_output.cos()), strict=True):
+        samples.assert_close(tangent, want)

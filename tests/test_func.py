@@ -196,3 +196,31 @@ def test_compiled_transforms_fall_back(device):
     gradient = grad(loss_of(grid_sample, case), (0, 1))
     compiled = torch.compile(gradient, backend="aot_eager", fullgraph=True)
     assert_all_close(compiled(*inputs), gradient(*inputs))
+
+
+@pytest.mark.parametrize("in_dims", [(0, None), (None, 0), (0, 0)], ids=str)
+def test_empty_batch(in_dims, device):
+    case = samples.Case(2, "bilinear", "zeros", False)
+    inputs = samples.sample(case, device=device)
+    batched = [
+        tensor if dim is None else tensor[None][:0]
+        for tensor, dim in zip(inputs, in_dims, strict=True)
+    ]
+    outputs = vmap(lambda *a: grid_sample(*a, *case.options), in_dims)(*batched)
+    assert outputs.shape == (0, *grid_sample(*inputs, *case.options).shape)
+
+
+def test_vmap_of_directions_keeps_types_and_checks(device):
+    case = samples.Case(2, "bicubic", "zeros", False)
+    input, grid = samples.sample(case, dtype=torch.float32, device=device)
+    jvp = torch.ops.gridsample_ext.grid_sample_jvp
+    tangents = stack(input.double(), 0)
+    outputs = vmap(lambda tangent: jvp(input, grid, tangent, None, *case.op_options))(tangents)
+    for output, tangent in zip(outputs, tangents, strict=True):
+        expected = jvp(input, grid, tangent, None, *case.op_options)
+        assert output.dtype == expected.dtype == input.dtype
+        samples.assert_close(output, expected.double())
+    with pytest.raises(RuntimeError, match="tangent_input to have the sizes of input"):
+        vmap(lambda tangent: jvp(input, grid, tangent, None, *case.op_options))(tangents[:, :, :2])
+    with pytest.raises(RuntimeError, match="both are None"):
+        vmap(lambda grid: jvp(input, grid, None, None, *case.op_options))(stack(grid, 0))

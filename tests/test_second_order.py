@@ -564,3 +564,34 @@ def test_wrong_grad_output_and_mask(device):
         call_double_backward(of_input, of_grid, device, grad_output=GRAD_OUTPUT[..., :1])
     with pytest.raises(RuntimeError, match=r"\boutput_mask\b"):
         call_double_backward(of_input, of_grid, device, mask=(True,))
+
+
+@pytest.mark.parametrize("C", [1, 3, 4, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_taps_outside_under_an_infinite_direction(dtype, C, device):
+    """One tap inside: an infinite derivative, not the NaN of infinity times a pixel that is not."""
+    input = torch.rand(1, C, 4, 4, dtype=dtype).to(device) + 1
+    grid = torch.tensor([[[[-1.05, -1.05]]]], dtype=dtype, device=device)
+    along = None, torch.tensor([[[[math.inf, 0.0]]]], dtype=dtype, device=device)
+    output = grid_sample_jvp(input, grid, *along, 0, 0, False)
+    assert output.isinf().all()
+    _, grad_grid = grid_sample_double_backward(
+        *along, torch.ones_like(output), input, grid, 0, 0, False, [False, True]
+    )
+    assert grad_grid[..., 1].isinf().all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "other"), [(torch.float64, torch.float32), (torch.float32, torch.float64)], ids=str
+)
+def test_no_direction_is_a_direction_of_zero(dtype, other, device):
+    """In whatever type the other one is: input and grid decide what is computed in."""
+    case = samples.Case(2, "bilinear", "border", False)
+    input = samples.randn(1, 3, 9, 11, dtype=dtype, device=device)
+    grid = samples.identity_grid((9, 11), False, dtype=torch.float32, device=device)
+    of_input = samples.randn(*input.shape, dtype=other, device=device, seed=5)
+    grad_output = samples.grad_like(input, grid)
+    rest = grad_output, input, grid, *case.op_options, [False, True]
+    _, without = grid_sample_double_backward(of_input, None, *rest)
+    _, with_zeros = grid_sample_double_backward(of_input, torch.zeros_like(grid), *rest)
+    samples.assert_close(without, with_zeros.double(), terms=100)

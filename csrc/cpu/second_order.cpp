@@ -209,9 +209,9 @@ std::tuple<Tensor, Tensor> grid_sample_double_backward(
       grad_grid = double_backward_grid(params, input, grid, grad_grad_input, threads);
     } else {
       // grad_grid is linear in input.
-      grad_grid =
-          std::get<1>(grid_sample_backward(grad_output, *grad_grad_input, grid, interpolation_mode,
-                                           padding_mode, align_corners, {false, true}, true));
+      grad_grid = std::get<1>(grid_sample_backward(
+          grad_output, of_type(*grad_grad_input, input, geometry), grid, interpolation_mode,
+          padding_mode, align_corners, {false, true}, true));
     }
   }
   return {grad_input, grad_grid};

@@ -114,6 +114,7 @@ void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
   constexpr bool kCurved = Direction<Tile>::kCurved;
   using Lanes = Vector<T, kLanes>;
   using Offsets = Vector<offset_t, kLanes>;
+  using Mask = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>, kLanes>;
   const auto offset_at = [i](const offset_t* of_part) {
     return load_vector<offset_t, kLanes>(of_part + i);
   };
@@ -143,26 +144,6 @@ void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
         const auto x = axis_lanes<kLanes>(tile, direction, 0, kx, i);
         const int t = tap_number<Tile>(kz, ky, kx);
-        const auto store = [](T(&to)[kLanes], const Lanes& lanes) {
-          store_vector<T, kLanes>(to, lanes);
-        };
-        const Lanes along_x = c[0] * x.first;
-        if constexpr (kWeight) store(taps.weight[t], x.weight * row);
-        if constexpr (kAlong) store(taps.along[t], along_x * row + x.weight * along_row);
-        if constexpr (kDerivative) {
-          store(taps.derivative[0][t], x.first * row);
-          store(taps.derivative[1][t], x.weight * row_y);
-          if constexpr (kDims == 3) store(taps.derivative[2][t], x.weight * row_z);
-        }
-        if constexpr (kCurvature) {
-          Lanes curvature = x.first * along_row;
-          if constexpr (kCurved) curvature += c[0] * (x.second * row);
-          store(taps.curvature[0][t], curvature);
-          store(taps.curvature[1][t], along_x * row_y + x.weight * along_row_y);
-          if constexpr (kDims == 3) {
-            store(taps.curvature[2][t], along_x * row_z + x.weight * along_row_z);
-          }
-        }
         const Offsets x_offset = offset_at(tile.axis[0].offset[kx]);
         Offsets sum = x_offset + y_offset;
         Offsets signs = x_offset | y_offset;
@@ -172,8 +153,34 @@ void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
           signs |= z_offset;
         }
         const Offsets offset = sum | (signs < 0);
+        const Offsets moved = offset | still;
         store_vector<offset_t, kLanes>(taps.offset[t], offset);
-        store_vector<offset_t, kLanes>(taps.moved[t], offset | still);
+        store_vector<offset_t, kLanes>(taps.moved[t], moved);
+        const auto none = __builtin_convertvector(moved < 0, Mask);
+        const auto store = [](T(&to)[kLanes], const Lanes& lanes) {
+          store_vector<T, kLanes>(to, lanes);
+        };
+        // A direction may be infinite, and a tap that is not there reads as 0.
+        const auto store_moved = [&](T(&to)[kLanes], const Lanes& lanes) {
+          store(to, none ? Lanes{} : lanes);
+        };
+        const Lanes along_x = c[0] * x.first;
+        if constexpr (kWeight) store(taps.weight[t], x.weight * row);
+        if constexpr (kAlong) store_moved(taps.along[t], along_x * row + x.weight * along_row);
+        if constexpr (kDerivative) {
+          store(taps.derivative[0][t], x.first * row);
+          store(taps.derivative[1][t], x.weight * row_y);
+          if constexpr (kDims == 3) store(taps.derivative[2][t], x.weight * row_z);
+        }
+        if constexpr (kCurvature) {
+          Lanes curvature = x.first * along_row;
+          if constexpr (kCurved) curvature += c[0] * (x.second * row);
+          store_moved(taps.curvature[0][t], curvature);
+          store_moved(taps.curvature[1][t], along_x * row_y + x.weight * along_row_y);
+          if constexpr (kDims == 3) {
+            store_moved(taps.curvature[2][t], along_x * row_z + x.weight * along_row_z);
+          }
+        }
       }
     }
   }
