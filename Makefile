@@ -74,7 +74,7 @@ gpu-check:
 # AddressSanitizer and UndefinedBehaviorSanitizer, in a build of its own (ten minutes on two cores), on
 # every instruction set. PyTorch never frees all it allocates, so leaks are not looked for; the C++
 # library is preloaded as well because exceptions are among what AddressSanitizer follows.
-SANITIZE_TESTS ?= test_forward.py test_backward.py test_memory.py test_layouts.py test_threads.py test_hostile.py
+SANITIZE_TESTS ?= test_forward.py test_backward.py test_memory.py test_layouts.py test_threads.py test_hostile.py test_second_order.py
 PYTHON_ANYWHERE = $(if $(findstring /,$(PYTHON)),$(abspath $(PYTHON)),$(PYTHON))
 SANITIZED := cd build/sanitize && ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=. \
   LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)"
