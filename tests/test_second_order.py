@@ -568,7 +568,7 @@ def test_wrong_grad_output_and_mask(device):
 
 @pytest.mark.devices(
     "cpu"
-)  # on CUDA sums are nested, and the infinity meets rows that have no pixel
+)  # on CUDA sums are nested: infinity times rows without a pixel
 @pytest.mark.parametrize("C", [1, 3, 4, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_taps_outside_under_an_infinite_direction(dtype, C, device):
