@@ -566,9 +566,7 @@ def test_wrong_grad_output_and_mask(device):
         call_double_backward(of_input, of_grid, device, mask=(True,))
 
 
-@pytest.mark.devices(
-    "cpu"
-)  # on CUDA sums are nested: infinity times rows without a pixel
+@pytest.mark.devices("cpu")  # on CUDA sums are nested: infinity times rows without a pixel
 @pytest.mark.parametrize("C", [1, 3, 4, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_taps_outside_under_an_infinite_direction(dtype, C, device):
