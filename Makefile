@@ -87,7 +87,8 @@ sanitize: $(ENVIRONMENT)
 	done
 
 # The CUDA kernels on the host, threads in shuffled order, over the samples that the plain run has.
-SANITIZE_CUDA_TESTS ?= test_forward.py test_backward.py test_dtypes.py test_layouts.py test_hostile.py test_second_order.py
+SANITIZE_CUDA_TESTS ?= test_forward.py test_backward.py test_dtypes.py test_layouts.py test_hostile.py \
+  $(addprefix test_second_order.py::test_,jvp double_backward numbers_of_channels)
 PRELOADED = LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)"
 sanitize-cuda: build
 	GRIDSAMPLE_EXT_SANITIZE=1 $(RUN) tests/cuda_emulation/build_emulation.py
