@@ -135,15 +135,18 @@ def _output_shape(
     return (batch, input.size(1), *grid.shape[1:-1])
 
 
-def _check_grad_output(grad_output: Tensor, input: Tensor, shape: tuple[int, ...]) -> None:
+def _check_dtype(name: str, tensor: Tensor) -> None:
     torch._check(
-        grad_output.dtype in DTYPES,
+        tensor.dtype in DTYPES,
         lambda: (
-            "gridsample_ext: expected grad_output to have dtype float16, bfloat16, float32 or "
-            f"float64, but got grad_output with sizes {list(grad_output.shape)} and dtype "
-            f"{grad_output.dtype}"
+            f"gridsample_ext: expected {name} to have dtype float16, bfloat16, float32 or float64, "
+            f"but got {name} with sizes {list(tensor.shape)} and dtype {tensor.dtype}"
         ),
     )
+
+
+def _check_grad_output(grad_output: Tensor, input: Tensor, shape: tuple[int, ...]) -> None:
+    _check_dtype("grad_output", grad_output)
     matches = grad_output.device == input.device and grad_output.dim() == len(shape)
     for dim, size in enumerate(shape):
         torch._check(
@@ -167,14 +170,7 @@ def _check_companions(companions: dict[str, tuple[Tensor | None, str, Tensor]]) 
     for name, (companion, of_name, of) in companions.items():
         if companion is None:
             continue
-        torch._check(
-            companion.dtype in DTYPES,
-            lambda name=name, companion=companion: (
-                f"gridsample_ext: expected {name} to have dtype float16, bfloat16, float32 or "
-                f"float64, but got {name} with sizes {list(companion.shape)} and dtype "
-                f"{companion.dtype}"
-            ),
-        )
+        _check_dtype(name, companion)
         matches = companion.device == of.device and companion.dim() == of.dim()
         for dim, size in enumerate(of.shape):
             torch._check(
