@@ -85,6 +85,26 @@ def test_negated_view(case, device):
     )
 
 
+@pytest.mark.devices("cpu")
+@pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
+@pytest.mark.parametrize("case", samples.CASES, ids=str)
+def test_edges_in_vectors_and_one_by_one(case, dtype, device):
+    """Where x is innermost taps are read by the row, at the edges too; else each for itself."""
+    for W in range(1, 8):
+        shape = samples.Shape("edges", C=2, size=(3, 5, W), out=(2, 5, 13))
+        input, grid = samples.sample(case, shape, dtype, device=device)
+        input[0, 0, ..., -1, -1] = torch.inf
+        images = input, samples.INPUT_LAYOUTS["spatial_transposed"](input)
+        outputs = [grid_sample(image, grid, *case.options) for image in images]
+        samples.assert_bitwise_equal(*outputs)
+        grad_output = samples.grad_like(input, grid)
+        gradients = [
+            grid_sample_backward(grad_output, image, grid, *case.op_options, [False, True])[1]
+            for image in images
+        ]
+        samples.assert_bitwise_equal(*gradients)
+
+
 def channels_last_format(dims):
     return {2: torch.channels_last, 3: torch.channels_last_3d}[dims]
 

@@ -7,8 +7,10 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// Whether slab number `index` is the one that computes a tile's grad_grid: the one in which its
 /// taps begin, unless they are spread over more than a slab, or there are none.
-inline bool owns_tile(const GradInputParams& params, Range slab, int64_t index, int64_t t,
-                      const TapRange& range) {
+inline bool owns_tile(const GradInputParams& params, Range slab, int64_t index, int64_t batch,
+                      int64_t t) {
+  if (params.slabs == 1) return true;
+  const TapRange& range = range_of_tile(params, batch, t);
   const int64_t length = params.geometry.input_size[params.slab_axis];
   const bool spread =
       range.first > range.last || (range.last - range.first) * params.slabs > length;
@@ -36,15 +38,14 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
                            slab);
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
-        const TapRange& range = range_of_tile(to_input, batch, t);
-        const SlabReach reach = reach_into(to_input, slab, range);
-        const bool owned = owns_tile(to_input, slab, s, t, range);
+        const SlabReach reach = reach_into(to_input, slab, batch, t);
+        const bool owned = owns_tile(to_input, slab, s, batch, t);
         if (!reach.any && !owned) continue;
-        if (reach.any) zeros.reach(range.last);
         const int64_t tile_end = t * kTileSize + tile_samples(geometry, t * kTileSize);
         for (int64_t first = t * kTileSize; first < tile_end; first += Tile::kSize) {
           const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
           fill_taps<kMode>(tile, geometry, to_input.grid, batch, first, count, to_input.grad_input);
+          if (reach.any) zero_ahead(to_input, batch, t, tile, zeros);
           if constexpr (kRows) {
             const BackwardParams& rows = params.rows;
             const auto* image = static_cast<const typename scalar::storage_t*>(rows.input.data) +
@@ -65,7 +66,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
             locate_samples(geometry, to_input.grad_output, first, count, located);
             grad_input_rows(to_input, tile, located, batch, input_batch, channels);
           } else {
-            TapRows<Tile> rows(tile, to_input.grad_input.stride[0]);
+            TapRows<Tile> rows(tile, geometry, to_input.grad_input);
             if (owned) {
               sum_chunks<scalar>(to_grid, tile, rows, batch, first, sums);
               store_grad_grid(geometry, to_grid.grad_grid, batch, first, count, sums);
@@ -73,7 +74,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
             if (!reach.any) continue;
             if (reach.crosses) {
               restrict_to_slab(to_input, slab, tile);
-              rows = TapRows<Tile>(tile, to_input.grad_input.stride[0]);
+              rows = TapRows<Tile>(tile, geometry, to_input.grad_input);
             }
             locate_samples(geometry, to_input.grad_output, first, count, located);
             grad_input_planes(to_input, tile, rows, located, batch, input_batch, channels);

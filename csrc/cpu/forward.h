@@ -1,6 +1,7 @@
 #pragma once
 
 #include "dispatch.h"
+#include "nearest.h"
 #include "pack.h"
 #include "rows.h"
 #include "tap_sums.h"
@@ -73,7 +74,7 @@ void forward_planes(const ForwardParams& params, const Tile& tile, const TileOff
   const View& output = params.output;
   const auto* image = static_cast<const storage_t*>(input.data) + batch * input.batch_stride;
   auto* output_image = static_cast<storage_t*>(output.data) + batch * output.batch_stride;
-  const TapRows<Tile> rows(tile, input.stride[0]);
+  const TapRows<Tile> rows(tile, params.geometry, input);
   const bool in_place = located.even && located.step == 1 && located.count == Tile::kSize;
   alignas(64) storage_t staged[Tile::kSize];
   for (int64_t c = channels.begin; c < channels.end; ++c) {
@@ -110,7 +111,7 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
 }
 
 /// Nearest, from planes: each pixel is copied as it is.
-template <typename scalar, Mode kMode, typename Tile>
+template <typename scalar, typename Tile>
 void forward_nearest_items(const ForwardParams& params, int64_t begin, int64_t end) {
   using storage_t = typename scalar::storage_t;
   const Geometry& geometry = params.geometry;
@@ -118,7 +119,7 @@ void forward_nearest_items(const ForwardParams& params, int64_t begin, int64_t e
   const View& output = params.output;
   const int64_t tiles = tile_count(geometry);
   const int64_t runs = ceil_div(tiles, params.run_tiles);
-  Tile tile;
+  const PixelFinder<Tile> finder(geometry, input, 0, {0, geometry.input_size[0]});
   TileOffsets located;
   alignas(64) typename Tile::offset_t offset[kNearestRun * kTileSize];
   int64_t planned = -1;
@@ -133,11 +134,7 @@ void forward_nearest_items(const ForwardParams& params, int64_t begin, int64_t e
     if (run != planned) {
       inside = true;
       for (int64_t t = first_tile; t < last_tile; ++t) {
-        const int64_t from = t * kTileSize;
-        fill_taps<kMode>(tile, geometry, params.grid, batch, from, tile_samples(geometry, from),
-                         input);
-        nearest_offsets(tile, offset + (from - first));
-        inside = inside && tile.inside;
+        inside = finder.find(params.grid, batch, t, offset + (t * kTileSize - first)) && inside;
       }
       planned = run;
     }
@@ -263,7 +260,7 @@ void forward(const ForwardParams& params, int64_t begin, int64_t end) {
           if (reads_rows(params)) {
             forward_items<scalar, true, kMode, Tile>(params, begin, end);
           } else if constexpr (kMode == Mode::kNearest) {
-            forward_nearest_items<scalar, kMode, Tile>(params, begin, end);
+            forward_nearest_items<scalar, Tile>(params, begin, end);
           } else {
             forward_items<scalar, false, kMode, typename Tile::Part>(params, begin, end);
           }

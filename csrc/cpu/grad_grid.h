@@ -63,13 +63,14 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile, const Ti
 
 /// sums *= slope, and exactly 0 where the slope is 0: from derivatives by coordinates to those by
 /// grid values. Done before sums are added to those of other channels, so adding needs no taps.
+/// Never -0, which 0 + -0 is not either: it does not matter where sums begin from 0.
 template <typename Tile>
 void apply_slopes(const Tile& tile, AxisSums<Tile>& sums) {
   for (int a = 0; a < Tile::kDims; ++a) {
 #pragma omp simd
     for (int i = 0; i < Tile::kSize; ++i) {
       const auto slope = tile.axis[a].slope[i];
-      sums[a][i] = slope == 0 ? slope : slope * sums[a][i];
+      sums[a][i] = (slope == 0 ? slope : slope * sums[a][i]) + 0;
     }
   }
 }
@@ -105,8 +106,9 @@ template <typename T, int kDims>
 void add_to_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
                       int64_t first, int count, bool is_first_piece,
                       const T (&sums)[kDims][kTileSize]) {
-  alignas(64) T total[kDims][kTileSize] = {};  // 0 + -0 is 0, here as where partial sums are added
-  if (!is_first_piece) load_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
+  if (is_first_piece) return store_grad_grid(geometry, grad_grid, grid_batch, first, count, sums);
+  alignas(64) T total[kDims][kTileSize] = {};
+  load_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
   add_sums(total, sums);
   store_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
 }
@@ -140,9 +142,8 @@ void sum_chunks(const GradGridParams& params, const Tile& tile, const TapRowsOrN
   TileOffsets located;
   locate_samples(params.geometry, params.grad_output, first, tile.count, located);
   alignas(64) AxisSums<Tile> sums;
-  // From 0, one chunk too: 0 + -0 is 0, here as where the sums of several items are added.
-  for (auto& axis : total) fill_rest(axis, 0, typename Tile::compute_t(0));
-  for (int64_t chunk = 0; chunk < grad_grid_chunks(params); ++chunk) {
+  sum_chunk<scalar>(params, tile, tap_rows, located, grid_batch, 0, total);
+  for (int64_t chunk = 1; chunk < grad_grid_chunks(params); ++chunk) {
     sum_chunk<scalar>(params, tile, tap_rows, located, grid_batch, chunk, sums);
     add_sums(total, sums);
   }
@@ -150,11 +151,12 @@ void sum_chunks(const GradGridParams& params, const Tile& tile, const TapRowsOrN
 
 /// What sum_chunk takes: nothing where lanes go over channels (kRows).
 template <bool kRows, typename Tile>
-GRIDSAMPLE_INLINE auto tap_rows_unless(const Tile& tile, int64_t x_stride) {
+GRIDSAMPLE_INLINE auto tap_rows_unless(const Tile& tile, const Geometry& geometry,
+                                       const View& image) {
   if constexpr (kRows) {
     return nullptr;
   } else {
-    return TapRows<Tile>(tile, x_stride);
+    return TapRows<Tile>(tile, geometry, image);
   }
 }
 
@@ -176,7 +178,7 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
     for (int64_t first = tile_first; first < tile_end; first += Tile::kSize) {
       const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
       fill_taps<kMode>(tile, geometry, params.grid, grid_batch, first, count, params.input);
-      const auto rows = tap_rows_unless<kRows>(tile, params.input.stride[0]);
+      const auto rows = tap_rows_unless<kRows>(tile, geometry, params.input);
       if (params.chunk_groups == 1) {
         sum_chunks<scalar>(params, tile, rows, grid_batch, first, sums);
         store_grad_grid(geometry, params.grad_grid, grid_batch, first, count, sums);
@@ -203,7 +205,7 @@ void finish_grad_grid_items(const GradGridParams& params, int64_t begin, int64_t
   for (int64_t which = begin; which < end; ++which) {
     const int64_t first = which % tiles * kTileSize;
     const int count = tile_samples(geometry, first);
-    alignas(64) Sums total = {};  // 0 + -0 is 0, here as where there are no partial sums
+    alignas(64) Sums total = {};
     if (params.has_first_sums) {
       load_grad_grid(geometry, params.grad_grid, which / tiles, first, count, total);
     }

@@ -2,10 +2,10 @@
 
 #include "backward_rows.h"
 #include "dispatch.h"
+#include "nearest.h"
 #include "pack.h"
 #include "pixels.h"
 #include "slabs.h"
-#include "zeros.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -173,58 +173,17 @@ void grad_input_rows(const GradInputParams& params, const Tile& tile, const Tile
   }
 }
 
-/// Nearest: the samples of a run of tiles that have a pixel, and where it is.
-template <typename Tile>
-struct PixelList {
-  using offset_t = typename Tile::offset_t;
-  static constexpr int kLanes = kFullLanes<offset_t>;
-
-  int count = 0;
-  // With room for a whole vector behind the last.
-  offset_t offset[kNearestRun * kTileSize + kLanes];
-  offset_t sample[kNearestRun * kTileSize + kLanes];  // counted from the run's first
-
-  void append(const Tile& tile, int first) {
-    if (tile.inside) {
-#pragma omp simd
-      for (int i = 0; i < tile.count; ++i) {
-        offset[count + i] = plane_offset(tile, 0, 0, 0, i).offset;
-        sample[count + i] = first + i;
-      }
-      count += tile.count;
-      return;
-    }
-    alignas(64) offset_t where[Tile::kSize];
-    alignas(64) offset_t which[Tile::kSize];
-    alignas(64) offset_t keep[Tile::kSize];
-#pragma omp simd
-    for (int i = 0; i < Tile::kSize; ++i) {
-      const auto at = plane_offset(tile, 0, 0, 0, i);
-      where[i] = at.offset;
-      which[i] = first + i;
-      keep[i] = i < tile.count ? ~at.outside : 0;
-    }
-    const auto lanes = [](const offset_t* from) { return load_vector<offset_t, kLanes>(from); };
-    for (int i = 0; i < tile.count; i += kLanes) {
-      count += compress_lanes<kLanes>(lanes(keep + i), lanes(where + i), lanes(which + i),
-                                      offset + count, sample + count);
-    }
-  }
-};
-
 /// planes[c][pixel] += grad_output[c], for kGroup channels at once.
-template <int kGroup, bool kPrefetch, typename Tile>
-void add_to_pixels(typename Tile::compute_t* planes, int64_t plane_stride,
-                   const PixelList<Tile>& list,
-                   const typename Tile::compute_t* const (&grad_output)[kGroup]) {
-  constexpr int kAhead = 32;
-  for (int s = 0; s < list.count; ++s) {
-    const auto offset = list.offset[s];
-    const auto i = list.sample[s];
-    [[maybe_unused]] const auto ahead = list.offset[std::min(s + kAhead, list.count - 1)];
+template <int kGroup, bool kListed, bool kPrefetch, typename Run>
+void add_to_pixels(typename Run::compute_t* planes, int64_t plane_stride, const Run& run,
+                   const typename Run::compute_t* const (&grad_output)[kGroup]) {
+  for (int s = 0; s < run.count(); ++s) {
+    const auto offset = run.offset(s);
+    const auto i = kListed ? run.sample(s) : s;
     GRIDSAMPLE_UNROLL
     for (int c = 0; c < kGroup; ++c) {
-      if constexpr (kPrefetch) GRIDSAMPLE_PREFETCH(planes + c * plane_stride + ahead);
+      if constexpr (kPrefetch)
+        GRIDSAMPLE_PREFETCH(planes + c * plane_stride + run.offset(s + Run::kAhead));
       planes[c * plane_stride + offset] += grad_output[c][i];
     }
   }
@@ -232,7 +191,7 @@ void add_to_pixels(typename Tile::compute_t* planes, int64_t plane_stride,
 
 /// Nearest, into planes: of many channels a run of tiles at a time, to stay in one plane for
 /// longer.
-template <Mode kMode, typename Tile>
+template <typename Tile>
 void grad_input_nearest(const GradInputParams& params, Range slab, int64_t batch,
                         int64_t input_batch, Range channels) {
   using compute_t = typename Tile::compute_t;
@@ -240,24 +199,24 @@ void grad_input_nearest(const GradInputParams& params, Range slab, int64_t batch
   const View& source = params.grad_output;
   const View& target = params.grad_input;
   const int64_t tiles = tile_count(geometry);
-  const int64_t run = nearest_run(geometry);
-  Tile tile;
+  const int64_t run_tiles = nearest_run(geometry);
+  const PixelFinder<Tile> finder(geometry, target, params.slab_axis, slab);
   TileOffsets located;
-  PixelList<Tile> list;
+  PixelRun<Tile> run;
   alignas(64) compute_t staged[4][kNearestRun][kTileSize];
-  for (int64_t t = 0; t < tiles; t += run) {
-    const int64_t t_end = std::min(t + run, tiles);
-    list.count = 0;
+  for (int64_t t = 0; t < tiles; t += run_tiles) {
+    const int64_t t_end = std::min(t + run_tiles, tiles);
+    run.clear();
     for (int64_t next = t; next < t_end; ++next) {
-      const SlabReach reach = reach_into(params, slab, range_of_tile(params, batch, next));
-      if (!reach.any) continue;
-      const int64_t first = next * kTileSize;
-      fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
-                       params.grad_input);
-      if (reach.crosses) restrict_to_slab(params, slab, tile);
-      list.append(tile, static_cast<int>(next - t) * kTileSize);
+      const int count = tile_samples(geometry, next * kTileSize);
+      if (reach_into(params, slab, batch, next).any) {
+        run.append(finder, params.grid, batch, next, count);
+      } else {
+        run.skip(count);
+      }
     }
-    if (list.count == 0) continue;
+    run.finish();
+    if (run.count() == 0) continue;
     const auto load_channel = [&](int64_t c,
                                   compute_t(&buffer)[kNearestRun][kTileSize]) -> const compute_t* {
       const int64_t base = batch * source.batch_stride + c * source.channel_stride;
@@ -276,10 +235,16 @@ void grad_input_nearest(const GradInputParams& params, Range slab, int64_t batch
       for (int g = 0; g < kGroup; ++g) grad_output[g] = load_channel(c + g, staged[g]);
       auto* planes = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride +
                      c * target.channel_stride;
-      if (packed_elements(geometry, kGroup) * int64_t(sizeof(compute_t)) > kNearBytes) {
-        add_to_pixels<kGroup, true>(planes, target.channel_stride, list, grad_output);
+      const auto add_all = [&]<bool kListed, bool kPrefetch>() {
+        add_to_pixels<kGroup, kListed, kPrefetch>(planes, target.channel_stride, run, grad_output);
+      };
+      const bool far = packed_elements(geometry, kGroup) * int64_t(sizeof(compute_t)) > kNearBytes;
+      if (run.is_listed()) {
+        far ? add_all.template operator()<true, true>()
+            : add_all.template operator()<true, false>();
       } else {
-        add_to_pixels<kGroup, false>(planes, target.channel_stride, list, grad_output);
+        far ? add_all.template operator()<false, true>()
+            : add_all.template operator()<false, false>();
       }
     };
     int64_t c = channels.begin;
@@ -302,24 +267,23 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       if constexpr (kMode == Mode::kNearest && !kRows) {
         zeros.finish();  // too little is done for a sample to zero by the tile
-        grad_input_nearest<kMode, Tile>(params, slab, batch, input_batch, channels);
+        grad_input_nearest<Tile>(params, slab, batch, input_batch, channels);
         continue;
       }
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
-        const TapRange& range = range_of_tile(params, batch, t);
-        const SlabReach reach = reach_into(params, slab, range);
+        const SlabReach reach = reach_into(params, slab, batch, t);
         if (!reach.any) continue;
-        zeros.reach(range.last);
         const int64_t tile_end = t * kTileSize + tile_samples(geometry, t * kTileSize);
         for (int64_t first = t * kTileSize; first < tile_end; first += Tile::kSize) {
           const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
           fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.grad_input);
           if (reach.crosses) restrict_to_slab(params, slab, tile);
+          zero_ahead(params, batch, t, tile, zeros);
           locate_samples(geometry, params.grad_output, first, count, located);
           if constexpr (kRows) {
             grad_input_rows(params, tile, located, batch, input_batch, channels);
           } else {
-            const TapRows<Tile> rows(tile, params.grad_input.stride[0]);
+            const TapRows<Tile> rows(tile, geometry, params.grad_input);
             grad_input_planes(params, tile, rows, located, batch, input_batch, channels);
           }
         }

@@ -307,15 +307,14 @@ void divide_grad_input(GradInputParams& params, int64_t threads, std::vector<Tap
   params.channel_blocks = split.channel_blocks;
   params.slabs = split.slabs;
   params.slab_axis = split.slab_axis;
+  if (params.slabs == 1) return;
   const int64_t tiles = geometry.batch * tile_count(geometry);
   ranges.resize(static_cast<size_t>(tiles));
   params.ranges = ranges.data();
   run_items(tiles, threads, [&](int64_t, int64_t begin, int64_t end) {
     kernels_for(geometry, params.grad_input).slab_ranges(params, begin, end);
   });
-  if (params.slabs > 1) {
-    params.slabs *= finer_slabs(ranges, geometry.input_size[params.slab_axis], params.slabs);
-  }
+  params.slabs *= finer_slabs(ranges, geometry.input_size[params.slab_axis], params.slabs);
 }
 
 std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const Tensor& input,

@@ -59,8 +59,8 @@ struct GradInputParams {
   int64_t channel_blocks;
   int64_t slabs;
   int slab_axis;
-  // What slab_ranges finds for every (batch, tile): the positions between which its taps lie on
-  // slab_axis. Tiles that do not reach a slab are passed over.
+  // Where there are several slabs, what slab_ranges finds for every (batch, tile): the positions
+  // between which its taps lie on slab_axis. Tiles that do not reach a slab are passed over.
   TapRange* ranges = nullptr;
 };
 

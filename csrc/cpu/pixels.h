@@ -44,6 +44,10 @@ GRIDSAMPLE_INLINE Vector<storage_t, kTuple * kCount> load_tuples(const storage_t
 
 /// Rows of taps along x: where each begins in a plane, for the samples of a tile. Common to all
 /// channels.
+///
+/// Where x is innermost and the image as wide as a row of taps, the pixels of a row are among those
+/// of kTaps places side by side, all in the image. A regular sample has one tap at each, in order;
+/// of an irregular one some taps are outside, or at the same place, or in another order.
 template <typename Tile>
 class TapRows {
  public:
@@ -51,45 +55,65 @@ class TapRows {
   static constexpr int kTaps = Tile::kTaps;
   static constexpr int kTapsZ = Tile::kTapsZ;
 
-  TapRows(const Tile& tile, int64_t x_stride) {
+  TapRows(const Tile& tile, const Geometry& geometry, const View& image)
+      : side_by_side_(image.stride[0] == 1 && geometry.input_size[0] >= kTaps) {
     constexpr int kLanes = kFullLanes<offset_t>;
     using Lanes = Vector<offset_t, kLanes>;
+    using Unsigned = Vector<std::make_unsigned_t<offset_t>, kLanes>;
     const auto at = [](const offset_t* from) { return load_vector<offset_t, kLanes>(from); };
-    const bool side_by_side = x_stride == 1 || kTaps == 1;
-    const Lanes always = broadcast<offset_t, kLanes>(side_by_side ? 0 : kOutside);
+    const auto inside = [](const Lanes& offset) { return offset & ~(offset < 0); };
+    const Lanes always = broadcast<offset_t, kLanes>(side_by_side_ ? 0 : kOutside);
+    const auto last = (Unsigned)broadcast<offset_t, kLanes>(
+        static_cast<offset_t>(geometry.input_size[0]) - kTaps);
     Lanes any{};
+    Lanes apart{};
     GRIDSAMPLE_KEEP_LOOP
     for (int i = 0; i < Tile::kSize; i += kLanes) {
-      const Lanes x = at(&tile.axis[0].offset[0][i]);
+      Lanes x = at(&tile.axis[0].offset[0][i]);
       Lanes irregular = always | (at(&tile.outside[i]) < 0);
+      auto least = (Unsigned)x;  // kOutside is the greatest
       GRIDSAMPLE_UNROLL
-      for (int k = 1; k < kTaps; ++k) irregular |= (at(&tile.axis[0].offset[k][i]) - x) ^ k;
+      for (int k = 1; k < kTaps; ++k) {
+        const Lanes other = at(&tile.axis[0].offset[k][i]);
+        irregular |= (other - x) ^ k;
+        least = (Unsigned)other < least ? (Unsigned)other : least;
+      }
       store_vector<offset_t, kLanes>(irregular_ + i, irregular);
       any |= irregular;
-      GRIDSAMPLE_UNROLL
-      for (int kz = 0; kz < kTapsZ; ++kz) {
+      x = side_by_side_ ? (Lanes)(least < last ? least : last) : inside(x);
+      if constexpr (kTaps > 2) {
         GRIDSAMPLE_UNROLL
-        for (int ky = 0; ky < kTaps; ++ky) {
-          const Lanes y = at(&tile.axis[1].offset[ky][i]);
-          Lanes sum = x + y;
-          Lanes signs = x | y;
-          if constexpr (Tile::kDims == 3) {
-            const Lanes z = at(&tile.axis[2].offset[kz][i]);
-            sum += z;
-            signs |= z;
-          }
-          store_vector<offset_t, kLanes>(offset_[kz * kTaps + ky] + i, sum & ~(signs < 0));
+        for (int k = 0; k < kTaps; ++k) {
+          apart |= (Lanes)(at(&tile.axis[0].offset[k][i]) > x + (kTaps - 1));
         }
       }
+      GRIDSAMPLE_UNROLL
+      for (int kz = 0; kz < kTapsZ; ++kz) {
+        Lanes plane = x;
+        if constexpr (Tile::kDims == 3) plane += inside(at(&tile.axis[2].offset[kz][i]));
+        GRIDSAMPLE_UNROLL
+        for (int ky = 0; ky < kTaps; ++ky) {
+          store_vector<offset_t, kLanes>(offset_[kz * kTaps + ky] + i,
+                                         plane + inside(at(&tile.axis[1].offset[ky][i])));
+        }
+      }
+      if (side_by_side_) store_vector<offset_t, kLanes>(start_ + i, x);
     }
-    alignas(64) offset_t lanes[kLanes];
-    store_vector<offset_t, kLanes>(lanes, any);
-    offset_t all = 0;
-    for (int l = 0; l < kLanes; ++l) all |= lanes[l];
-    all_regular_ = all == 0;
+    const auto is_zero = [](const Lanes& v) {
+      alignas(64) offset_t lanes[kLanes];
+      store_vector<offset_t, kLanes>(lanes, v);
+      offset_t all = 0;
+      for (int l = 0; l < kLanes; ++l) all |= lanes[l];
+      return all == 0;
+    };
+    all_regular_ = is_zero(any);
+    // Far out whole numbers are not neighbours in the compute type, and reflected apart.
+    if constexpr (kTaps > 2) side_by_side_ = side_by_side_ && is_zero(apart);
   }
 
-  /// Whether all taps of sample i are inside, and those of a row side by side.
+  /// Whether the pixels of every row are among those of kTaps places side by side.
+  GRIDSAMPLE_INLINE bool side_by_side() const { return side_by_side_; }
+  /// Whether all taps of sample i are inside, and one at each of the places, in order.
   GRIDSAMPLE_INLINE bool is_regular(int i) const { return irregular_[i] == 0; }
   /// The same for all samples.
   GRIDSAMPLE_INLINE bool all_regular() const { return all_regular_; }
@@ -120,11 +144,16 @@ class TapRows {
     for (int l = 0; l < kLanes; ++l) sum += lanes[l];
     return sum > looked_at / 8;
   }
-  /// Offsets of the first taps of the rows at kz, ky, one for each sample: 0 if it is outside.
+  /// Where the rows at kz, ky begin, one for each sample; somewhere in the plane if the row is
+  /// outside.
   GRIDSAMPLE_INLINE const offset_t* row(int kz, int ky) const { return offset_[kz * kTaps + ky]; }
+  /// The same along x alone.
+  GRIDSAMPLE_INLINE const offset_t* start() const { return start_; }
 
  private:
+  bool side_by_side_;
   alignas(64) offset_t offset_[kTapsZ * kTaps][Tile::kSize];
+  alignas(64) offset_t start_[Tile::kSize];
   alignas(64) offset_t irregular_[Tile::kSize];
   bool all_regular_;
 };
@@ -142,9 +171,10 @@ GRIDSAMPLE_INLINE void prefetch_plane(const storage_t* plane, const TapRows<Tile
 
 /// The pixels of one channel plane under a tile's taps, a vector of samples at a time.
 ///
-/// Where the taps of all of them lie side by side along x, a sample's row of taps is one load. Else
-/// (at the image's edge, or x not innermost in memory) its taps are read one by one; a tap outside
-/// reads as 0 and touches no memory of its own.
+/// Where the taps of a row lie side by side, a sample's row is one load, and if all samples of the
+/// vector are regular, that is all; else (at the image's edge) each tap takes its pixel from the
+/// places of its row, or 0 outside. Where they do not (x not innermost in memory, or an image
+/// narrower than a row of taps) they are read one by one.
 template <typename scalar, typename Tile>
 class PlanePixels {
  public:
@@ -164,13 +194,20 @@ class PlanePixels {
         rows_(rows),
         i_(i),
         regular_(kTuples && rows.template are_regular<kLanes>(i)) {
-    if (!regular_) fetch(plane, tile, i, fetched_);
+    if (regular_) return;
+    if constexpr (kTuples) {
+      if (rows.side_by_side()) {
+        choose(plane, tile, rows, i, fetched_);
+        return;
+      }
+    }
+    fetch(plane, tile, i, fetched_);
   }
 
   /// Those of the row of taps at kz, ky.
   GRIDSAMPLE_INLINE void operator()(int kz, int ky, Lanes (&pixel)[kTaps]) const {
     if constexpr (kTuples) {
-      if (regular_) return load_row(kz, ky, pixel);
+      if (regular_) return load_row(plane_, rows_.row(kz, ky) + i_, pixel);
     }
     for (int kx = 0; kx < kTaps; ++kx) {
       pixel[kx] = load_vector<compute_t, kLanes>(fetched_[(kz * kTaps + ky) * kTaps + kx]);
@@ -179,19 +216,53 @@ class PlanePixels {
 
  private:
   using Fetched = compute_t[kTapsZ * kTaps * kTaps][kLanes];
+  using Mask = Vector<std::conditional_t<sizeof(compute_t) == 4, int32_t, int64_t>, kLanes>;
 
-  GRIDSAMPLE_INLINE void load_row(int kz, int ky, Lanes (&pixel)[kTaps]) const {
-    const offset_t* offset = rows_.row(kz, ky) + i_;
+  static GRIDSAMPLE_INLINE void load_row(const storage_t* plane, const offset_t* offset,
+                                         Lanes (&pixel)[kTaps]) {
     Vector<storage_t, kLanes> rows[kTaps];
     GRIDSAMPLE_UNROLL
     for (int r = 0; r < kTaps; ++r) {
-      rows[r] =
-          load_tuples<storage_t, kTaps, kLanes / kTaps>(plane_, offset + r * (kLanes / kTaps));
+      rows[r] = load_tuples<storage_t, kTaps, kLanes / kTaps>(plane, offset + r * (kLanes / kTaps));
     }
     deinterleave<storage_t, kLanes>(rows);
     GRIDSAMPLE_UNROLL
     for (int k = 0; k < kTaps; ++k) {
       pixel[k] = convert_lanes<scalar, compute_t, kLanes>(rows[k]);
+    }
+  }
+
+  /// The places of every row are loaded, and each tap's pixel is chosen from them.
+  __attribute__((noinline)) static void choose(const storage_t* plane, const Tile& tile,
+                                               const TapRows<Tile>& rows, int i, Fetched& fetched) {
+    using Offsets = Vector<offset_t, kLanes>;
+    const auto at = [&](const offset_t* from) { return load_vector<offset_t, kLanes>(from + i); };
+    const auto mask = [](const auto& condition) {
+      return __builtin_convertvector(condition, Mask);
+    };
+    const Offsets start = at(rows.start());
+    Mask is_at[kTaps][kTaps];
+    for (int kx = 0; kx < kTaps; ++kx) {
+      for (int place = 0; place < kTaps; ++place) {
+        is_at[kx][place] = mask(at(tile.axis[0].offset[kx]) == start + place);
+      }
+    }
+    for (int kz = 0; kz < kTapsZ; ++kz) {
+      for (int ky = 0; ky < kTaps; ++ky) {
+        Offsets signs = at(tile.axis[1].offset[ky]);
+        if constexpr (Tile::kDims == 3) signs |= at(tile.axis[2].offset[kz]);
+        const Mask row_is_inside = mask(signs >= 0);
+        Lanes pixel[kTaps];
+        load_row(plane, rows.row(kz, ky) + i, pixel);
+        for (int kx = 0; kx < kTaps; ++kx) {
+          Mask chosen{};
+          for (int place = 0; place < kTaps; ++place) {
+            chosen |= (Mask)pixel[place] & is_at[kx][place];
+          }
+          store_vector<compute_t, kLanes>(fetched[(kz * kTaps + ky) * kTaps + kx],
+                                          chosen & row_is_inside);
+        }
+      }
     }
   }
 

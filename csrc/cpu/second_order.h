@@ -8,7 +8,6 @@
 #include "rows.h"
 #include "second_order_taps.h"
 #include "slabs.h"
-#include "zeros.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -395,12 +394,11 @@ void double_backward_input_items(const SecondOrderParams& params, int64_t begin,
     const Range batches = batches_of(geometry, to_input.input_batch, owned.input_batch);
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       for (int64_t first = 0; first < geometry.samples; first += kPartSize) {
-        const TapRange& range = range_of_tile(to_input, batch, first / kTileSize);
-        const SlabReach reach = reach_into(to_input, owned.slab, range);
+        const SlabReach reach = reach_into(to_input, owned.slab, batch, first / kTileSize);
         if (!reach.any) continue;
-        zeros.reach(range.last);
         const auto count = static_cast<int>(std::min<int64_t>(kPartSize, geometry.samples - first));
         fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, to_input.grad_input);
+        zero_ahead(to_input, batch, first / kTileSize, tile, zeros);
         fill_direction<kMode>(tile, geometry, params.grid, params.tangent_grid, batch, first,
                               direction);
         if (reach.crosses) restrict_to_slab(to_input, owned.slab, tile);

@@ -2,7 +2,7 @@
 
 // How grad_input is divided among threads: see GradInputParams.
 
-#include "tap_tile.h"
+#include "zeros.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -31,8 +31,9 @@ struct SlabReach {
   bool crosses;  // some may lie in other slabs
 };
 
-inline SlabReach reach_into(const GradInputParams& params, Range slab, const TapRange& range) {
+inline SlabReach reach_into(const GradInputParams& params, Range slab, int64_t batch, int64_t t) {
   if (params.slabs == 1) return {true, false};
+  const TapRange& range = range_of_tile(params, batch, t);
   return {range.first < slab.end && range.last >= slab.begin,
           range.first < slab.begin || range.last >= slab.end};
 }
@@ -41,6 +42,17 @@ template <typename Tile>
 void restrict_to_slab(const GradInputParams& params, Range slab, Tile& tile) {
   restrict_taps(tile, params.slab_axis, slab.begin, slab.end,
                 params.grad_input.stride[params.slab_axis]);
+}
+
+/// Zeros what the taps of tile number t, or of a part of it, may reach.
+template <typename Tile>
+void zero_ahead(const GradInputParams& params, int64_t batch, int64_t t, const Tile& tile,
+                Zeros<typename Tile::compute_t>& zeros) {
+  if (params.slabs == 1) {
+    zeros.reach(tile, params.grad_input);
+  } else {
+    zeros.reach(range_of_tile(params, batch, t).last);
+  }
 }
 
 GRIDSAMPLE_NAMESPACE_END

@@ -203,8 +203,23 @@ GRIDSAMPLE_INLINE void dispatch_part(int64_t part, const F& function) {
   }
 }
 
-/// Writes the lanes of each vector where `keep` is not 0 side by side and returns how many they
-/// are; the rest of a whole vector may be written as well.
+#if defined(GRIDSAMPLE_HAS_FMA)
+/// For each set of eight lanes, the numbers of those that are in it, a byte each.
+struct LanesOfSet {
+  uint64_t lanes[256] = {};
+  constexpr LanesOfSet() {
+    for (int set = 0; set < 256; ++set) {
+      int count = 0;
+      for (int l = 0; l < 8; ++l) {
+        if (set >> l & 1) lanes[set] |= uint64_t(l) << (8 * count++);
+      }
+    }
+  }
+};
+#endif
+
+/// Writes the lanes of each vector where `keep` is all ones, not 0, side by side and returns how
+/// many they are; the rest of a whole vector may be written as well.
 template <int kLanes, typename T>
 GRIDSAMPLE_INLINE int compress_lanes(const Vector<T, kLanes>& keep, const Vector<T, kLanes>& a,
                                      const Vector<T, kLanes>& b, T* to_a, T* to_b) {
@@ -214,6 +229,17 @@ GRIDSAMPLE_INLINE int compress_lanes(const Vector<T, kLanes>& keep, const Vector
     _mm512_storeu_si512(to_a, _mm512_maskz_compress_epi32(mask, (__m512i)a));
     _mm512_storeu_si512(to_b, _mm512_maskz_compress_epi32(mask, (__m512i)b));
     return __builtin_popcount(mask);
+  }
+#endif
+#if defined(GRIDSAMPLE_HAS_FMA)
+  if constexpr (kLanes == 8 && sizeof(T) == 4) {
+    static constexpr LanesOfSet kLanesOf;
+    const int set = _mm256_movemask_ps((__m256)keep);
+    const __m256i lanes =
+        _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(kLanesOf.lanes[set])));
+    store_vector<T, kLanes>(to_a, _mm256_permutevar8x32_epi32((__m256i)a, lanes));
+    store_vector<T, kLanes>(to_b, _mm256_permutevar8x32_epi32((__m256i)b, lanes));
+    return __builtin_popcount(static_cast<unsigned>(set));
   }
 #endif
   int count = 0;
