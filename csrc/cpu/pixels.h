@@ -45,9 +45,10 @@ GRIDSAMPLE_INLINE Vector<storage_t, kTuple * kCount> load_tuples(const storage_t
 /// Rows of taps along x: where each begins in a plane, for the samples of a tile. Common to all
 /// channels.
 ///
-/// Where x is innermost and the image as wide as a row of taps, the pixels of a row are among those
-/// of kTaps places side by side, all in the image. A regular sample has one tap at each, in order;
-/// of an irregular one some taps are outside, or at the same place, or in another order.
+/// Where x is innermost and the image at least as wide as a row of taps, the pixels of a row are
+/// among those of kTaps places side by side, all in the image (but for far-out cubic taps, see
+/// below). A regular sample has one tap at each, in order; of an irregular one some taps are
+/// outside, or at the same place, or in another order.
 template <typename Tile>
 class TapRows {
  public:
@@ -147,7 +148,7 @@ class TapRows {
   /// Where the rows at kz, ky begin, one for each sample; somewhere in the plane if the row is
   /// outside.
   GRIDSAMPLE_INLINE const offset_t* row(int kz, int ky) const { return offset_[kz * kTaps + ky]; }
-  /// The same along x alone.
+  /// The same along x alone, where taps are side_by_side().
   GRIDSAMPLE_INLINE const offset_t* start() const { return start_; }
 
  private:
@@ -173,8 +174,8 @@ GRIDSAMPLE_INLINE void prefetch_plane(const storage_t* plane, const TapRows<Tile
 ///
 /// Where the taps of a row lie side by side, a sample's row is one load, and if all samples of the
 /// vector are regular, that is all; else (at the image's edge) each tap takes its pixel from the
-/// places of its row, or 0 outside. Where they do not (x not innermost in memory, or an image
-/// narrower than a row of taps) they are read one by one.
+/// places of its row, or 0 outside. Where they do not (TapRows::side_by_side), or a row of taps is
+/// longer than a vector, they are read one by one.
 template <typename scalar, typename Tile>
 class PlanePixels {
  public:

@@ -236,7 +236,7 @@ GRIDSAMPLE_INLINE int compress_lanes(const Vector<T, kLanes>& keep, const Vector
     static constexpr LanesOfSet kLanesOf;
     const int set = _mm256_movemask_ps((__m256)keep);
     const __m256i lanes =
-        _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(kLanesOf.lanes[set])));
+        _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)&kLanesOf.lanes[set]));
     store_vector<T, kLanes>(to_a, _mm256_permutevar8x32_epi32((__m256i)a, lanes));
     store_vector<T, kLanes>(to_b, _mm256_permutevar8x32_epi32((__m256i)b, lanes));
     return __builtin_popcount(static_cast<unsigned>(set));
