@@ -3,17 +3,11 @@
 A gradient-penalty step is the forward pass, both gradients, and the gradients of their squares;
 PyTorch composes the last of tensor operations. Forward mode is one call on dual tensors, which
 PyTorch has since 2.15.
-
-    python benchmarks/derivatives.py CASE WHAT IMPLEMENTATION
-
-prints the peak of resident memory that a call adds, in bytes; run.py starts it as a process of its
-own for each.
 """
 
 from __future__ import annotations
 
 import resource
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -114,15 +108,10 @@ class PeakMemory:
             self.peak = max(self.peak, self._resident())
 
 
-def main() -> None:
-    """Print what a call adds to resident memory at its peak."""
-    name, what, implementation = sys.argv[1:]
+def added_at_peak(name: str, what: str, implementation: str) -> int:
+    """Bytes that a call adds to resident memory at its peak. For a process that made no other."""
     case = next(case for case in derivative_cases() if case.name == name)
     call = KINDS[what](FUNCTIONS[implementation], case, *case.tensors())
     with PeakMemory() as memory:
         call()
-    print(memory.peak - memory.begin)
-
-
-if __name__ == "__main__":
-    main()
+    return memory.peak - memory.begin

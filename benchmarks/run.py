@@ -11,18 +11,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from cases import Case, quick, sizes, small_calls, survey
-from derivatives import FUNCTIONS, KINDS, derivative_cases, stock_has
+from derivatives import FUNCTIONS, KINDS, added_at_peak, derivative_cases, stock_has
 from peers import Peer, installed_peers
 from rounds import rounds
 from torch import Tensor
@@ -189,9 +190,10 @@ def peak_memory(case: Case, what: str, implementation: str) -> int | None:
     """Bytes that a call adds at its peak, in a process of its own; None where that is unknown."""
     if not Path("/proc/self/statm").exists():
         return None
-    script = Path(__file__).with_name("derivatives.py")
-    command = [sys.executable, script, case.name, what, implementation]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    context = multiprocessing.get_context("forkserver")  # PyTorch is imported once for all
+    context.set_forkserver_preload(["__main__", "derivatives"])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(added_at_peak, case.name, what, implementation).result()
 
 
 def measure_derivatives(case: Case, threads: int, seconds: float) -> list[dict[str, Any]]:
