@@ -7,8 +7,6 @@ PyTorch has since 2.15.
 
 from __future__ import annotations
 
-import resource
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,34 +82,17 @@ def stock_has(what: str, case: Case) -> bool:
     return True
 
 
-class PeakMemory:
-    """The greatest resident memory while it is open, sampled by a thread."""
-
-    def __enter__(self) -> PeakMemory:
-        self._done = threading.Event()
-        self.begin = self.peak = self._resident()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    @staticmethod
-    def _resident() -> int:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
-
-    def _watch(self) -> None:
-        while not self._done.wait(2e-4):
-            self.peak = max(self.peak, self._resident())
+def resident(which: str) -> int:
+    """Bytes of this process: VmRSS, resident now, or VmHWM, at the peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{which}:"))
 
 
 def added_at_peak(name: str, what: str, implementation: str) -> int:
     """Bytes that a call adds to resident memory at its peak. For a process that made no other."""
     case = next(case for case in derivative_cases() if case.name == name)
     call = KINDS[what](FUNCTIONS[implementation], case, *case.tensors())
-    with PeakMemory() as memory:
-        call()
-    return memory.peak - memory.begin
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    begin = resident("VmRSS")
+    call()
+    return resident("VmHWM") - begin

@@ -188,10 +188,10 @@ def measure_small_call(case: Case, seconds: float) -> list[dict[str, Any]]:
 
 def peak_memory(case: Case, what: str, implementation: str) -> int | None:
     """Bytes that a call adds at its peak, in a process of its own; None where that is unknown."""
-    if not Path("/proc/self/statm").exists():
+    if not Path("/proc/self/clear_refs").exists():
         return None
     context = multiprocessing.get_context("forkserver")  # PyTorch is imported once for all
-    context.set_forkserver_preload(["__main__", "derivatives"])
+    context.set_forkserver_preload(["torch", "gridsample_ext"])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(added_at_peak, case.name, what, implementation).result()
 
