@@ -71,7 +71,7 @@ gpu-check:
 	begin=$$(date +%s); GRIDSAMPLE_EXT_CUDA=1 $(MAKE) build && \
 	  $(RUN) benchmarks/gpu_check.py --spent $$(( $$(date +%s) - begin )) $(GPU_CHECK_ARGUMENTS)
 
-# AddressSanitizer and UndefinedBehaviorSanitizer, in a build of its own (ten minutes on two fast cores), on
+# AddressSanitizer and UndefinedBehaviorSanitizer, in a build of its own (ten minutes to an hour), on
 # every instruction set. PyTorch never frees all it allocates, so leaks are not looked for; the C++
 # library is preloaded as well because exceptions are among what AddressSanitizer follows.
 SANITIZE_TESTS ?= test_forward.py test_backward.py test_memory.py test_layouts.py test_threads.py test_hostile.py test_second_order.py
