@@ -53,7 +53,7 @@ class Side:
 
     @property
     def is_ours(self) -> bool:
-        """Whether a wrong result ends the run."""
+        """Whether a wrong result makes the run fail."""
         return self.name in (OURS, DETERMINISTIC)
 
 

@@ -291,6 +291,7 @@ def cuda_tables(results: dict[str, Any]) -> str:
     parts = [f"{text}; a device copy moves {copy / 1e9:.0f} GB/s."]
     if not results["complete"]:
         parts.append("The run was not complete.")
+    parts += [f"Wrong: {error}." for error in results["errors"].values()]
     parts += [cuda_summary(survey), cuda_peers_table(survey), cuda_survey_table(survey)]
     parts.append(not_timed_table(survey))
     return "\n\n".join(parts)

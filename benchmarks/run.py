@@ -257,12 +257,19 @@ def main() -> None:
         "small_calls": [],
         "derivatives": [],
     }
+
+    def save() -> None:
+        if arguments.out:
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+
     cases = [] if arguments.derivatives else quick() if arguments.quick else survey()
     chosen = [case for case in cases if arguments.only in case.name]
     for case in tqdm(chosen, leave=False, unit="case"):
         for record in measure(case, all_threads, peers, arguments.seconds):
             results["survey"].append(record)
             tqdm.write(line(record))
+        save()  # after every case, so that what is done outlasts a crash
     if not arguments.quick:
         for case in tqdm(derivative_cases(), leave=False, unit="case"):
             if arguments.only in case.name:
@@ -276,9 +283,8 @@ def main() -> None:
         results["small_calls"] += measure_small_call(case, arguments.seconds)
         for record in results["small_calls"]:
             tqdm.write(line(record))
+    save()
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
         print(f"wrote {arguments.out}")
 
 

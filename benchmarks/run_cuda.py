@@ -265,7 +265,7 @@ def run(chosen: list[Case], device: Device, arguments: argparse.Namespace) -> di
         "seconds_per_pass": arguments.seconds,
         "survey": [],
         "left_out": {},
-        "error": None,
+        "errors": {},
         "complete": False,
     }
     print(f"{len(chosen)} cases, {len(chosen) * len(PASSES)} passes; ", end="")
@@ -277,8 +277,10 @@ def run(chosen: list[Case], device: Device, arguments: argparse.Namespace) -> di
         try:
             records = measure(case, device, arguments.seconds, rate)
         except DisagreementError as error:
-            results["error"] = str(error)
-            break
+            results["errors"][case.name] = str(error)
+            print(f"[{number}/{len(chosen)}] WRONG: {error}", flush=True)
+            save(results, arguments.out)
+            continue
         except torch.OutOfMemoryError as error:
             results["left_out"][case.name] = explain(error)
             continue
@@ -292,7 +294,7 @@ def run(chosen: list[Case], device: Device, arguments: argparse.Namespace) -> di
     if device.type == "cuda":
         clocks = nvidia_smi("clocks.sm", "clocks.mem", "temperature.gpu")
         results["environment"]["clocks after the run"] = clocks
-    results["complete"] = not results["error"] and not results["left_out"]
+    results["complete"] = not results["errors"] and not results["left_out"]
     results["seconds"] = time.perf_counter() - begin
     save(results, arguments.out)
     return results
@@ -338,7 +340,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, reason in results["left_out"].items():
         print(f"left out: {name}: {reason}")
     print(f"{results['seconds']:.0f} s" + (f", wrote {arguments.out}" if arguments.out else ""))
-    sys.exit(results["error"])
+    sys.exit("\n".join(results["errors"].values()) or None)
 
 
 if __name__ == "__main__":

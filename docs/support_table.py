@@ -165,7 +165,7 @@ def _(sample: Sample) -> bool:
     return True
 
 
-@feature("type of the output under autocast, of a bfloat16 `input`")
+@feature("type of the output under CPU autocast, of a bfloat16 `input`")
 def _(sample: Sample) -> str:
     input, grid = samples.sample(CASE, dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -19,6 +19,9 @@ nothing      Replicate            Replicate           Replicate      Replicate
 Everything else is redistributed to the cheapest of them first: a sample may lie anywhere in an
 image, so an ``input`` split along its own axes has to be exchanged.
 
+PyTorch before 2.13 takes the mesh from an op's first argument, so a second backward pass in which
+none of the gradients came by way of ``input`` is an error there.
+
 DistributedDataParallel and FSDP compute on plain tensors and need nothing of this.
 """
 
@@ -124,8 +127,11 @@ def _acceptable(
 
     acceptable: list[tuple[list[Any], list[Any]]] = []
 
+    wanted = values_by_name.get("output_mask") or [True] * len(sharding.results)
+
     def accept(results: list[Any], arguments: dict[str, Any]) -> None:
-        acceptable.append((results, [arguments.get(name) for name in names]))
+        placed = [result if want else None for result, want in zip(results, wanted, strict=True)]
+        acceptable.append((placed, [arguments.get(name) for name in names]))
 
     accept([Replicate() for _ in sharding.results], {name: Replicate() for name in roles})
     splits: list[dict[str, Any]] = [

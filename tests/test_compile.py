@@ -17,9 +17,6 @@ CASE = samples.Case(2, "bilinear", "zeros", False)
 ops = torch.ops.gridsample_ext
 
 
-# Inductor imports what PyTorch has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
-
 
 @pytest.fixture(autouse=True)
 def fresh_compiler():
@@ -183,6 +180,7 @@ def test_inductor(name, device):
 
 
 @pytest.mark.devices("cuda")
+@pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")  # one that PyTorch begins with
 def test_reduce_overhead(device):
     """CUDA graphs: what was recorded runs on new data."""
     compiled = torch.compile(call, mode="reduce-overhead", fullgraph=True)

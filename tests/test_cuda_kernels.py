@@ -313,10 +313,11 @@ def test_streams(device):
     case = samples.CASES[0]
     input, grid = samples.sample(case, dtype=torch.float32, device=device)
     expected = grid_sample(input, grid, *case.options)
+    assert torch.equal(input * 1, input)  # loads the kernels, which does wait
     stream = torch.cuda.Stream()
     torch.cuda.synchronize()
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(10_000_000)
+        torch.cuda._sleep(100_000_000)
         delayed = input * 1
         output = grid_sample(delayed, grid, *case.options)
         assert not stream.query(), "the call waited for the device"

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 RANKS = 2
+# Before, DTensor asked an op's first argument for the mesh.
+MESH_OF_ANY_ARGUMENT = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
 SECONDS = 120  # for one task of the two processes, their start included
 CASE = samples.Case(2, "bilinear", "reflection", False)
 
@@ -385,6 +387,8 @@ def check_second_order(shape):
             for argument, role in sharding.arguments.items()
         }
         for absent in ((), *((argument,) for argument in optional)):
+            if not MESH_OF_ANY_ARGUMENT and op._schema.arguments[0].name in absent:
+                continue
             given = tensors | dict.fromkeys(absent)
             expected = second_order(op, CASE, given, wanted)
             for placement in ("RRR", "000", "1R1", "R12", "R23", *sharding.linear_in):

@@ -234,7 +234,6 @@ def test_only_what_is_needed_is_differentiated(device, monkeypatch):
     assert input.grad.isfinite().all()
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script")  # PyTorch's own
 def test_batched_gradients_keep_their_graph(device):
     """Of a jacobian in one batch, which can be differentiated again."""
     case = samples.Case(2, "bicubic", "zeros", False)

@@ -14,11 +14,8 @@ from torch.export import Dim
 import gridsample_ext
 from gridsample_ext import grid_sample
 
-pytestmark = [
-    # PyTorch itself uses what it has deprecated.
-    pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning"),
-]
+# PyTorch itself uses what it has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
 
 GRID_SAMPLE = torch.ops.gridsample_ext.grid_sample.default
 CASES = {

@@ -8,9 +8,6 @@ from torch.autograd import forward_ad
 
 from gridsample_ext import grid_sample
 
-# Of PyTorch's own, when it first meets forward mode.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script")
-
 TINY = samples.Shape("tiny", N=1, C=2, size=(2, 3, 4), out=(1, 2, 3))
 SHAPES = [samples.SMALL, *(shape for shape in samples.SHAPES if "broadcast" in shape.name)]
 

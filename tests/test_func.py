@@ -10,9 +10,6 @@ from torch.utils._pytree import tree_leaves
 import gridsample_ext
 from gridsample_ext import grid_sample
 
-# Of PyTorch's own, when it first meets forward mode.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script")
-
 TINY = samples.Shape("tiny", N=2, C=2, size=(2, 3, 4), out=(2, 1, 2))
 SHAPES = [samples.SMALL, *(shape for shape in samples.SHAPES if "broadcast" in shape.name)]
 CASES = [

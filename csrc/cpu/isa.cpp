@@ -44,15 +44,15 @@ const std::vector<Level>& levels() {
 }
 
 const Level& active_level() {
-  static const Level& chosen = []() -> const Level& {
+  static const Level* const chosen = [] {
     const std::string forced = forced_isa();
     const Level* best = &levels().front();
     for (const Level& level : levels()) {
       if (forced.empty() ? level.supported : forced == level.name) best = &level;
     }
-    return *best;
+    return best;
   }();
-  return chosen;
+  return *chosen;
 }
 
 }  // namespace
