@@ -85,10 +85,14 @@ inline bool prefers_channels_last(const Tensor& tensor) {
   return true;
 }
 
-/// Straight to the allocator: torch::stable::empty looks its operator up by name, at 2
-/// microseconds.
-inline Tensor empty_strided(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides,
-                            ScalarType dtype, const Tensor& like) {
+/// True when a pixel's channels lie side by side.
+inline bool is_channels_last(const Tensor& image) { return image.stride(1) == 1; }
+
+/// Undefined if there is not enough memory. Straight to the allocator: torch::stable::empty looks
+/// its operator up by name, at 2 microseconds.
+inline Tensor try_empty_strided(const std::vector<int64_t>& sizes,
+                                const std::vector<int64_t>& strides, ScalarType dtype,
+                                const Tensor& like) {
   int32_t device_type = 0;
   int32_t device_index = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
@@ -98,12 +102,18 @@ inline Tensor empty_strided(const std::vector<int64_t>& sizes, const std::vector
   const bool allocated =
       aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
                                dtype_code, device_type, device_index, &handle) == TORCH_SUCCESS;
-  if (!allocated) {
+  return allocated ? Tensor(handle) : Tensor();
+}
+
+inline Tensor empty_strided(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides,
+                            ScalarType dtype, const Tensor& like) {
+  const Tensor tensor = try_empty_strided(sizes, strides, dtype, like);
+  if (!tensor.defined()) {
     std::ostringstream text;
     for (const int64_t size : sizes) text << (text.tellp() > 0 ? ", " : "") << size;
     check(false, "could not allocate a result with sizes [", text.str(), "]");
   }
-  return Tensor(handle);
+  return tensor;
 }
 
 /// An uninitialised contiguous tensor.
@@ -118,10 +128,8 @@ inline Tensor empty_contiguous(const std::vector<int64_t>& sizes, ScalarType dty
   return empty_strided(sizes, strides, dtype, like);
 }
 
-/// An uninitialised (N, C, [D,] H, W) tensor in the layout that results for `input` take.
-inline Tensor empty_image(const Tensor& input, const std::vector<int64_t>& sizes,
-                          ScalarType dtype) {
-  if (!prefers_channels_last(input)) return empty_contiguous(sizes, dtype, input);
+/// Of a dense (N, C, [D,] H, W) tensor with channels innermost.
+inline std::vector<int64_t> channels_last_strides(const std::vector<int64_t>& sizes) {
   std::vector<int64_t> strides(sizes.size());
   strides[1] = 1;
   int64_t stride = sizes[1];
@@ -130,7 +138,15 @@ inline Tensor empty_image(const Tensor& input, const std::vector<int64_t>& sizes
     stride *= sizes[d];
   }
   strides[0] = stride;
-  return empty_strided(sizes, strides, dtype, input);
+  return strides;
+}
+
+/// An uninitialised (N, C, [D,] H, W) tensor in the layout that results for `input` take.
+inline Tensor empty_image(const Tensor& input, const std::vector<int64_t>& sizes,
+                          ScalarType dtype) {
+  return prefers_channels_last(input)
+             ? empty_strided(sizes, channels_last_strides(sizes), dtype, input)
+             : empty_contiguous(sizes, dtype, input);
 }
 
 /// The type that sums are made in.

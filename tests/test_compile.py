@@ -17,7 +17,6 @@ CASE = samples.Case(2, "bilinear", "zeros", False)
 ops = torch.ops.gridsample_ext
 
 
-
 @pytest.fixture(autouse=True)
 def fresh_compiler():
     """No test profits from what another has compiled, or runs into the limit of recompiles."""

@@ -3,6 +3,8 @@
 On the host emulation and, where there is one, on a GPU.
 """
 
+import itertools
+
 import pytest
 import reference
 import samples
@@ -75,6 +77,49 @@ def test_grad_output_in_another_layout(case, layout, device):
             continue
         actual = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])
         samples.assert_gradients_close(actual, expected, input, grid)
+
+
+LAYOUT_PAIRS = [
+    pair
+    for pair in itertools.product(samples.INPUT_LAYOUTS, repeat=2)
+    if "contiguous" in pair or "channels_last" in pair
+]
+
+
+@pytest.mark.parametrize("layouts", LAYOUT_PAIRS, ids="-".join)
+@pytest.mark.parametrize(
+    "case", samples.cases(mode="bilinear", padding_mode="zeros", align_corners=False), ids=str
+)
+def test_large_images_are_summed_in_rows(case, layouts, device, monkeypatch):
+    """Whatever the layouts of grad_output and input: values and layouts of results are right."""
+    check_large_images(case, torch.float32, layouts, device, monkeypatch)
+
+
+@pytest.mark.parametrize("C", [8, 20, 36])
+@pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
+@pytest.mark.parametrize("case", samples.cases(padding_mode="border", align_corners=True), ids=str)
+def test_large_images_of_any_type(case, dtype, C, device, monkeypatch):
+    check_large_images(case, dtype, ("contiguous", "contiguous"), device, monkeypatch, C)
+
+
+def check_large_images(case, dtype, layouts, device, monkeypatch, C=8):
+    """Beside sums in integers, and grad_grid alone: neither takes images to another layout."""
+    monkeypatch.setenv("GRIDSAMPLE_EMULATED_MULTIPROCESSORS", "1")
+    out = (1, 18, 30) if device == "cpu" else (4, 160, 240)  # what keeps a GPU busy
+    shape = samples.Shape("large", N=2, C=C, size=(5, 9, 10), out=out)
+    input, grid = samples.sample(case, shape, dtype, torch.float32, device=device)
+    grad_output = samples.INPUT_LAYOUTS[layouts[0]](samples.grad_like(input, grid))
+    input = samples.INPUT_LAYOUTS[layouts[1]](input)
+    arguments = grad_output, input, grid, *case.op_options
+    expected, _ = grid_sample_backward(*arguments, [True, False], True)
+    _, expected_grid = grid_sample_backward(*arguments, [False, True])
+    grad_input, grad_grid = grid_sample_backward(*arguments, [True, True])
+    alone, _ = grid_sample_backward(*arguments, [True, False])
+    terms = expected.abs().max().item() + max(out) / 10  # as many as meet in a pixel
+    for actual in (grad_input, alone):
+        samples.assert_close(actual, expected.double(), dtype, terms)
+        assert actual.stride() == expected.stride()
+    samples.assert_close(grad_grid, expected_grid.double(), terms=10 * C)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])

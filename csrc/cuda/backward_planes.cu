@@ -19,6 +19,8 @@ struct PlanesBackward {
   using compute_t = typename Config::compute_t;
   // With few taps their products are summed over the channels first, and contracted once.
   static constexpr bool kFewTaps = kAllTaps<Config> <= 16;
+  // Channels that are read before the first of them is added.
+  static constexpr int kAtOnce = kAllTaps<Config> <= 8 ? 4 : 1;
 
   const BackwardParams<compute_t>& params;
   const Taps<Config>& taps;
@@ -34,6 +36,7 @@ struct PlanesBackward {
     int64_t c = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
     for (int64_t image = 0; image < params.images; ++image) {
       const int64_t batch = sample.batch + image;
+      GRIDSAMPLE_UNROLL_BY(kAtOnce)
       for (; c < params.channels; c += step) {
         const compute_t grad = active ? load_pixel(static_cast<const pixel_t*>(grad_output.data) +
                                                    batch * grad_output.batch_stride +

@@ -58,12 +58,12 @@ inline void in_one_layout(Tensor& image, Tensor& companion, const Geometry& geom
   }
 }
 
-/// The stride at which samples in row-major order follow each other, or -1.
-inline int64_t linear_stride(const View& view, const Geometry& geometry) {
+/// The stride at which the elements of one channel in row-major order follow each other, or -1.
+inline int64_t linear_stride(const View& view, int dims, const int64_t (&sizes)[kMaxDims]) {
   int64_t stride = 0;
-  int64_t inner = 0;  // samples within a step of the axis; 0 before the first of more than one
-  for (int a = 0; a < geometry.dims; ++a) {
-    const int64_t size = geometry.output_size[a];
+  int64_t inner = 0;  // elements within a step of the axis; 0 before the first of more than one
+  for (int a = 0; a < dims; ++a) {
+    const int64_t size = sizes[a];
     if (size == 1) continue;
     if (inner == 0) {
       stride = view.stride[a];
@@ -73,6 +73,11 @@ inline int64_t linear_stride(const View& view, const Geometry& geometry) {
     inner *= size;
   }
   return stride;
+}
+
+/// Of samples.
+inline int64_t linear_stride(const View& view, const Geometry& geometry) {
+  return linear_stride(view, geometry.dims, geometry.output_size);
 }
 
 inline Walk walk_over(const Geometry& geometry, int64_t batch, std::initializer_list<View*> views) {

@@ -33,6 +33,12 @@ template <typename compute_t>
 void backward_rows(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                    const Queue& queue);
 
+/// From planes to rows; elements of any type are copied.
+void pack(const PackParams& params, DType dtype, const Queue& queue);
+
+/// From rows of sums, in the compute type of dtype, to planes of dtype.
+void unpack(const PackParams& params, DType dtype, const Queue& queue);
+
 /// Of bilinear and bicubic: the derivative of the output.
 template <typename compute_t>
 void jvp(JvpParams<compute_t> params, const Geometry& geometry, bool narrow, const Queue& queue);

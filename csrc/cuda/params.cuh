@@ -79,6 +79,21 @@ struct BackwardParams {
   int lanes;
 };
 
+/// Images in planes, one of channels each, and the same in dense rows of channels, pixel by pixel.
+struct PackParams {
+  const void* from;
+  void* to;
+  int64_t batch;
+  int64_t channels;
+  int64_t pixels;
+  int64_t planes_batch_stride;
+  int64_t planes_channel_stride;
+  int64_t planes_stride;  // from pixel to pixel
+  // What a block takes at a time, and how many times that is an image's pixels.
+  int tile_channels;
+  int64_t tiles;
+};
+
 /// Sums that come out the same in whatever order they are made: see fixed_point.cu.
 template <typename compute_t>
 struct FixedPointParams {
