@@ -80,9 +80,7 @@ def test_grad_output_in_another_layout(case, layout, device):
 
 
 LAYOUT_PAIRS = [
-    pair
-    for pair in itertools.product(samples.INPUT_LAYOUTS, repeat=2)
-    if "contiguous" in pair or "channels_last" in pair
+    pair for pair in itertools.product(samples.INPUT_LAYOUTS, repeat=2) if "contiguous" in pair
 ]
 
 
@@ -95,7 +93,7 @@ def test_large_images_are_summed_in_rows(case, layouts, device, monkeypatch):
     check_large_images(case, torch.float32, layouts, device, monkeypatch)
 
 
-@pytest.mark.parametrize("C", [8, 20, 36])
+@pytest.mark.parametrize("C", [8, 20])
 @pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
 @pytest.mark.parametrize("case", samples.cases(padding_mode="border", align_corners=True), ids=str)
 def test_large_images_of_any_type(case, dtype, C, device, monkeypatch):
@@ -105,8 +103,12 @@ def test_large_images_of_any_type(case, dtype, C, device, monkeypatch):
 def check_large_images(case, dtype, layouts, device, monkeypatch, C=8):
     """Beside sums in integers, and grad_grid alone: neither takes images to another layout."""
     monkeypatch.setenv("GRIDSAMPLE_EMULATED_MULTIPROCESSORS", "1")
-    out = (1, 18, 30) if device == "cpu" else (4, 160, 240)  # what keeps a GPU busy
-    shape = samples.Shape("large", N=2, C=C, size=(5, 9, 10), out=out)
+    # Planes of 90 pixels are no whole vectors, those of 108 are. On a GPU as much as keeps it busy,
+    # without thousands of terms for a pixel.
+    size, out = (5, 9, 10 if C == 8 else 12), (1, 18, 30)
+    if device != "cpu":
+        size, out = (5, 90, 100), (4, 160, 240)
+    shape = samples.Shape("large", N=2, C=C, size=size, out=out)
     input, grid = samples.sample(case, shape, dtype, torch.float32, device=device)
     grad_output = samples.INPUT_LAYOUTS[layouts[0]](samples.grad_like(input, grid))
     input = samples.INPUT_LAYOUTS[layouts[1]](input)

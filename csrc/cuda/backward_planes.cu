@@ -19,8 +19,6 @@ struct PlanesBackward {
   using compute_t = typename Config::compute_t;
   // With few taps their products are summed over the channels first, and contracted once.
   static constexpr bool kFewTaps = kAllTaps<Config> <= 16;
-  // Channels that are read before the first of them is added.
-  static constexpr int kAtOnce = kAllTaps<Config> <= 8 ? 4 : 1;
 
   const BackwardParams<compute_t>& params;
   const Taps<Config>& taps;
@@ -30,26 +28,29 @@ struct PlanesBackward {
   /// Calls visit(grad, input, grad_input) for the thread's channels: a value and two planes.
   template <typename Visit>
   GRIDSAMPLE_DEVICE void for_each_channel(const Visit& visit) const {
-    const View& grad_output = params.grad_output;
-    const int64_t grad_place = offset_of<Config::kDims>(sample, grad_output, params.sampling.walk);
-    const int64_t step = int64_t(blockDim.y) * gridDim.y;
-    int64_t c = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
+    using number_t = typename Config::number_t;
+    const auto channels = static_cast<number_t>(params.channels);
+    const number_t step = blockDim.y * gridDim.y;
+    const int64_t place = offset_of<Config>(sample, params.grad_output, params.sampling.walk);
+    number_t c = blockIdx.y * blockDim.y + threadIdx.y;
     for (int64_t image = 0; image < params.images; ++image) {
       const int64_t batch = sample.batch + image;
-      GRIDSAMPLE_UNROLL_BY(kAtOnce)
-      for (; c < params.channels; c += step) {
-        const compute_t grad = active ? load_pixel(static_cast<const pixel_t*>(grad_output.data) +
-                                                   batch * grad_output.batch_stride +
-                                                   c * grad_output.channel_stride + grad_place)
-                                      : compute_t(0);
-        visit(grad,
-              static_cast<const pixel_t*>(params.input.data) + batch * params.input.batch_stride +
-                  c * params.input.channel_stride,
-              static_cast<compute_t*>(params.grad_input.data) +
-                  batch * params.grad_input.batch_stride + c * params.grad_input.channel_stride);
+      const auto* grad = plane_of<const pixel_t>(params.grad_output, batch, c) + place;
+      const auto* input = plane_of<const pixel_t>(params.input, batch, c);
+      auto* grad_input = plane_of<compute_t>(params.grad_input, batch, c);
+      for (; c < channels; c += step) {
+        visit(active ? load_pixel(grad) : compute_t(0), input, grad_input);
+        grad += step * params.grad_output.channel_stride;
+        input += step * params.input.channel_stride;
+        grad_input += step * params.grad_input.channel_stride;
       }
-      c -= params.channels;
+      c -= channels;
     }
+  }
+
+  template <typename T>
+  static GRIDSAMPLE_DEVICE T* plane_of(const View& view, int64_t batch, int64_t c) {
+    return static_cast<T*>(view.data) + batch * view.batch_stride + c * view.channel_stride;
   }
 
   GRIDSAMPLE_DEVICE void run(compute_t (&gradient)[Config::kDims]) const {
@@ -117,23 +118,32 @@ struct PlanesBackward {
   }
 };
 
+/// Blocks of a multiprocessor that registers leave room for, without spills.
 template <typename Config>
-__global__ void __launch_bounds__(kThreads, 1)
+constexpr int kBlocks = kAllTaps<Config> == 1                     ? 4
+                        : kAllTaps<Config> > 8                    ? 1
+                        : sizeof(typename Config::compute_t) == 8 ? 2
+                        : Config::kDims == 3                      ? (Config::kNarrow ? 3 : 2)
+                                                                  : 4;
+
+template <typename Config>
+__global__ void __launch_bounds__(kThreads, kBlocks<Config>)
     backward_planes_kernel(const BackwardParams<typename Config::compute_t> params) {
   using compute_t = typename Config::compute_t;
   const Walk& walk = params.sampling.walk;
   auto* parts = static_cast<compute_t*>(shared_memory());  // [slice][axis][sample]
-  const int place = static_cast<int>(threadIdx.x);
-  const int width = static_cast<int>(blockDim.x);
+  using number_t = typename Config::number_t;
+  const auto total = static_cast<number_t>(walk.total);
+  const number_t place = threadIdx.x;
+  const number_t width = blockDim.x;
   const int slices = static_cast<int>(blockDim.y);
   const auto part = [&](int slice, int a) -> compute_t& {
     return parts[(slice * Config::kDims + a) * width + place];
   };
   // Whole warps go round together, for what they do in common.
-  for (int64_t first = int64_t(blockIdx.x) * width; first < walk.total;
-       first += int64_t(gridDim.x) * width) {
-    const bool active = first + place < walk.total;
-    const Sample sample = locate(active ? first + place : walk.total - 1, walk);
+  for (number_t first = blockIdx.x * width; first < total; first += gridDim.x * width) {
+    const bool active = first + place < total;
+    const Sample sample = locate<Config>(active ? first + place : total - 1, walk);
     Taps<Config> taps;
     compute_taps(taps, sample, params.sampling, params.input);
     if (!active) {
@@ -160,7 +170,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (active && threadIdx.y == 0) {
       const View& grad_grid = params.grad_grid;
       const int64_t to =
-          sample.batch * grad_grid.batch_stride + offset_of<Config::kDims>(sample, grad_grid, walk);
+          sample.batch * grad_grid.batch_stride + offset_of<Config>(sample, grad_grid, walk);
       GRIDSAMPLE_UNROLL_ALL
       for (int a = 0; a < Config::kDims; ++a) {
         store_as(grad_grid.data, grad_grid.dtype, to + a * grad_grid.channel_stride,

@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         shared, tile, first, params.sampling, params.input, [&](int i, const Sample& sample) {
           shared.place(i, 0) = sample.batch;
           shared.place(i, 1) = sample.batch * params.grad_output.batch_stride +
-                               offset_of<Config::kDims>(sample, params.grad_output, walk);
+                               offset_of<Config>(sample, params.grad_output, walk);
         });
     // The same for all groups, and so for all lanes of a warp.
     const int turns = (count + member.groups - 1) / member.groups;
@@ -177,9 +177,9 @@ __global__ void __launch_bounds__(kThreads, 1)
     __syncthreads();
     if (member.thread < count && params.grad_grid.data != nullptr) {
       const View& grad_grid = params.grad_grid;
-      const Sample sample = locate(first + member.thread, walk);
+      const Sample sample = locate<Config>(first + member.thread, walk);
       const int64_t to =
-          sample.batch * grad_grid.batch_stride + offset_of<Config::kDims>(sample, grad_grid, walk);
+          sample.batch * grad_grid.batch_stride + offset_of<Config>(sample, grad_grid, walk);
       GRIDSAMPLE_UNROLL_ALL
       for (int a = 0; a < Config::kDims; ++a) {
         store_as(grad_grid.data, grad_grid.dtype, to + a * grad_grid.channel_stride,

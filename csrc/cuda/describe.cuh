@@ -86,6 +86,7 @@ inline Walk walk_over(const Geometry& geometry, int64_t batch, std::initializer_
   walk.per_image = geometry.samples;
   walk.total = batch * geometry.samples;
   walk.narrow = walk.total < (int64_t(1) << 31);
+  if (walk.narrow && walk.per_image > 0) walk.divisor = Divisor(walk.per_image);
   walk.linear = true;
   for (int a = 0; a < kMaxDims; ++a) walk.output_size[a] = geometry.output_size[a];
   for (const View* view : views) {
@@ -95,6 +96,12 @@ inline Walk walk_over(const Geometry& geometry, int64_t batch, std::initializer_
     for (View* view : views) view->stride[0] = linear_stride(*view, geometry);
   }
   return walk;
+}
+
+/// Whether kernels may be those for offsets of 32 bits.
+inline bool is_narrow(const Geometry& geometry, const View& image, const Walk& walk) {
+  return walk.linear && walk.narrow && geometry.channels < (int64_t(1) << 30) &&
+         has_narrow_offsets(geometry, image);
 }
 
 template <typename compute_t>

@@ -38,7 +38,7 @@ void dispatch_geometry(const Geometry& geometry, const F& function) {
                             : with_mode.template operator()<3>();
 }
 
-/// narrow: offsets within one channel of one image fit 31 bits.
+/// narrow: see is_narrow in describe.cuh.
 template <typename pixel_t, typename F>
 void dispatch_geometry(const Geometry& geometry, bool narrow, const F& function) {
   if (narrow) return dispatch_geometry<pixel_t, int32_t>(geometry, function);

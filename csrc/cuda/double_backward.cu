@@ -30,7 +30,7 @@ struct MovingBackward {
   template <typename Visit>
   GRIDSAMPLE_DEVICE void for_each_channel(const Visit& visit) const {
     const View& grad_output = params.grad_output;
-    const int64_t grad_place = offset_of<Config::kDims>(sample, grad_output, params.sampling.walk);
+    const int64_t grad_place = offset_of<Config>(sample, grad_output, params.sampling.walk);
     const auto plane = [&]<typename T>(const View& view, T* data, int64_t batch, int64_t c) {
       return data == nullptr ? nullptr : data + batch * view.batch_stride + c * view.channel_stride;
     };
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int64_t first = lanes.first_sample_of_block(); first < walk.total;
        first += lanes.sample_step(), number += lanes.sample_step()) {
     const bool active = number < walk.total;
-    const Sample sample = locate(active ? number : walk.total - 1, walk);
+    const Sample sample = locate<Config>(active ? number : walk.total - 1, walk);
     MovingTaps<Config> taps;
     compute_moving_taps(taps, sample, params.sampling, params.input, params.grad_grad_grid);
     taps.moves = taps.moves && active;
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     if (active && lanes.lane == 0) {
       const int64_t to =
-          sample.batch * grad_grid.batch_stride + offset_of<Config::kDims>(sample, grad_grid, walk);
+          sample.batch * grad_grid.batch_stride + offset_of<Config>(sample, grad_grid, walk);
       GRIDSAMPLE_UNROLL_ALL
       for (int a = 0; a < Config::kDims; ++a) {
         store_as(grad_grid.data, grad_grid.dtype, to + a * grad_grid.channel_stride,

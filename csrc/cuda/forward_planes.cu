@@ -15,26 +15,30 @@ __global__ void __launch_bounds__(kThreads, kLeastBlocks<Config>)
   using pixel_t = typename Config::pixel_t;
   using compute_t = typename Config::compute_t;
   using index_t = typename Config::index_t;
+  using number_t = typename Config::number_t;
   const Walk& walk = params.sampling.walk;
-  const int64_t step = int64_t(gridDim.x) * kThreads;
-  for (int64_t number = int64_t(blockIdx.x) * kThreads + threadIdx.x; number < walk.total;
+  const auto total = static_cast<number_t>(walk.total);
+  const auto channels = static_cast<number_t>(params.channels);
+  const auto chunk_channels = static_cast<number_t>(params.chunk_channels);
+  const number_t step = number_t(gridDim.x) * kThreads;
+  for (number_t number = number_t(blockIdx.x) * kThreads + threadIdx.x; number < total;
        number += step) {
-    const Sample sample = locate(number, walk);
+    const Sample sample = locate<Config>(number, walk);
     Taps<Config> taps;
     compute_taps(taps, sample, params.sampling, params.input);
     const auto* image =
         static_cast<const pixel_t*>(params.input.data) + sample.batch * params.input.batch_stride;
     auto* output = static_cast<pixel_t*>(params.output.data) +
                    sample.batch * params.output.batch_stride +
-                   offset_of<Config::kDims>(sample, params.output, walk);
+                   offset_of<Config>(sample, params.output, walk);
     const auto sum_channels = [&](const auto& sum) {
-      for (int64_t chunk = int64_t(blockIdx.y) * params.chunk_channels; chunk < params.channels;
-           chunk += int64_t(gridDim.y) * params.chunk_channels) {
-        const int64_t left = params.channels - chunk;
-        const int64_t count = left < params.chunk_channels ? left : params.chunk_channels;
+      for (number_t chunk = blockIdx.y * chunk_channels; chunk < channels;
+           chunk += gridDim.y * chunk_channels) {
+        const number_t left = channels - chunk;
+        const int count = static_cast<int>(left < chunk_channels ? left : chunk_channels);
         const pixel_t* plane = image + chunk * params.input.channel_stride;
         pixel_t* to = output + chunk * params.output.channel_stride;
-        for (int64_t c = 0; c < count; ++c) {
+        for (int c = 0; c < count; ++c) {
           compute_t value[1];
           sum([&](index_t offset, compute_t(&pixel)[1]) { pixel[0] = load_pixel(plane + offset); },
               value);
@@ -66,8 +70,9 @@ void forward_planes(ForwardParams<compute_t> params, const Geometry& geometry, b
   spread.tiles = ceil_div(params.sampling.walk.total, kThreads);
   const int64_t wanted = ceil_div(queue.wanted_blocks(), spread.tiles);
   constexpr int64_t kLeastChannels = 4;  // worth the taps
-  params.chunk_channels =
-      std::max(std::min(kLeastChannels, params.channels), ceil_div(params.channels, wanted));
+  constexpr int64_t kMostChannels = 1 << 30;
+  params.chunk_channels = std::max(std::min(kLeastChannels, params.channels),
+                                   std::min(kMostChannels, ceil_div(params.channels, wanted)));
   spread.chunks = ceil_div(params.channels, params.chunk_channels);
   dispatch_pixels_of<compute_t>(params.input.dtype, [&]<typename pixel_t>() {
     dispatch_geometry<pixel_t>(geometry, narrow, [&]<typename Config>() {

@@ -15,7 +15,7 @@ template <typename compute_t>
 void launch_backward(BackwardParams<compute_t> params, const Geometry& geometry,
                      int64_t element_size, const Queue& queue) {
   constexpr int64_t kVector = kBackwardVector<compute_t>;
-  const bool narrow = has_narrow_offsets(geometry, params.input);
+  const bool narrow = is_narrow(geometry, params.input, params.sampling.walk);
   if (params.grad_grad_grid.data != nullptr) {
     return double_backward(params, geometry, narrow, queue);
   }

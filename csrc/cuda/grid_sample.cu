@@ -23,7 +23,6 @@ void sample_into(const Tensor& output, const Tensor& input, const Tensor& grid,
     params.channels = geometry.channels;
     params.sampling.grid = grid_view(grid, geometry);
     describe_axes(params.sampling, geometry);
-    const bool narrow = has_narrow_offsets(geometry, params.input);
     const auto element_size = static_cast<int64_t>(input.element_size());
     const int64_t vector = 16 / element_size;
     const bool rows = has_vector_rows(params.input, geometry.input_size, geometry.channels, vector,
@@ -32,11 +31,13 @@ void sample_into(const Tensor& output, const Tensor& input, const Tensor& grid,
     if (rows) {
       params.sampling.walk = walk_over(geometry, geometry.batch, {&params.sampling.grid});
       params.output.stride[0] = geometry.channels;
-      forward_rows(params, geometry, narrow, queue);
+      forward_rows(params, geometry, is_narrow(geometry, params.input, params.sampling.walk),
+                   queue);
     } else {
       params.sampling.walk =
           walk_over(geometry, geometry.batch, {&params.sampling.grid, &params.output});
-      forward_planes(params, geometry, narrow, queue);
+      forward_planes(params, geometry, is_narrow(geometry, params.input, params.sampling.walk),
+                     queue);
     }
   });
 }
@@ -56,7 +57,7 @@ void differentiate_into(const Tensor& output, const Tensor& input, const Tensor&
     describe_axes(params.sampling, geometry);
     params.sampling.walk = walk_over(geometry, geometry.batch,
                                      {&params.sampling.grid, &params.tangent_grid, &params.output});
-    jvp(params, geometry, has_narrow_offsets(geometry, params.input), queue);
+    jvp(params, geometry, is_narrow(geometry, params.input, params.sampling.walk), queue);
   });
 }
 

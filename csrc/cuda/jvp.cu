@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const ChannelLanes lanes(params.lanes);
   const bool has_tangent = params.tangent_input.data != nullptr;
   for (int64_t number = lanes.first_sample(); number < walk.total; number += lanes.sample_step()) {
-    const Sample sample = locate(number, walk);
+    const Sample sample = locate<Config>(number, walk);
     MovingTaps<Config> taps;
     compute_moving_taps(taps, sample, params.sampling, params.input, params.tangent_grid);
     const MovingSum<Config> sum(taps);
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                           sample.batch * params.tangent_input.batch_stride;
     auto* output = static_cast<pixel_t*>(params.output.data) +
                    sample.batch * params.output.batch_stride +
-                   offset_of<Config::kDims>(sample, params.output, walk);
+                   offset_of<Config>(sample, params.output, walk);
     for (int64_t c = lanes.first_channel(); c < params.channels; c += lanes.channel_step()) {
       const pixel_t* plane = input + c * params.input.channel_stride;
       const pixel_t* tangent_plane = tangent + c * params.tangent_input.channel_stride;

@@ -7,7 +7,7 @@
 
 namespace gridsample_ext::cuda {
 
-/// narrow: offsets within one channel of one image fit 31 bits.
+/// narrow: see is_narrow in describe.cuh.
 template <typename compute_t>
 void forward_planes(ForwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                     const Queue& queue);
@@ -33,7 +33,8 @@ template <typename compute_t>
 void backward_rows(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                    const Queue& queue);
 
-/// From planes to rows; elements of any type are copied.
+/// From planes to rows; elements of any type are copied. Channels are whole fours, and rows aligned
+/// to them, or to 16 bytes.
 void pack(const PackParams& params, DType dtype, const Queue& queue);
 
 /// From rows of sums, in the compute type of dtype, to planes of dtype.

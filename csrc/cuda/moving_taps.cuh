@@ -35,7 +35,7 @@ GRIDSAMPLE_DEVICE void compute_moving_taps(MovingTaps<Config>& taps, const Sampl
   const View& grid = sampling.grid;
   const auto component = [&](const View& of, int a) {
     const int64_t first =
-        sample.batch * of.batch_stride + offset_of<Config::kDims>(sample, of, sampling.walk);
+        sample.batch * of.batch_stride + offset_of<Config>(sample, of, sampling.walk);
     return load_as<compute_t>(of.data, of.dtype, first + a * of.channel_stride);
   };
   bool inside = true;

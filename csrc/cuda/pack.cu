@@ -1,5 +1,6 @@
-// Images from planes of channels to rows of channels, and back: a block takes a tile of pixels and
-// channels through shared memory, so that it reads and writes side by side on both sides.
+// Images from planes of channels to rows of channels, and back. A thread turns four pixels of four
+// channels about in registers; a warp has eight such fours of pixels by four of channels, so that
+// what it reads and writes is whole sectors on both sides.
 
 #include "kernels.cuh"
 #include "pixels.cuh"
@@ -7,9 +8,14 @@
 namespace gridsample_ext::cuda {
 namespace {
 
-constexpr int kEach = 8;  // elements of a thread, read before the first is written
-constexpr int kTileElements = kThreads * kEach;
-constexpr int kMostTileChannels = 32;
+constexpr int kFour = 4;
+constexpr int kMostChannelLanes = 4;
+
+/// Elements side by side, in one access (float64: two).
+template <typename T>
+struct alignas(sizeof(T) == 8 ? 16 : kFour * sizeof(T)) Four {
+  T value[kFour];
+};
 
 template <typename to_t, typename from_t>
 GRIDSAMPLE_DEVICE to_t convert(from_t value) {
@@ -20,95 +26,103 @@ GRIDSAMPLE_DEVICE to_t convert(from_t value) {
   }
 }
 
-/// A thread's elements of a tile, in the order of planes or in that of rows: all at one place along
-/// what is innermost in memory, in equal steps along the other.
-struct Share {
-  int64_t offset;  // in the image
-  int64_t step;
-  int place;  // in shared memory
-  int place_step;
-  int count;  // as far as the image goes
-};
-
-GRIDSAMPLE_DEVICE Share share_of(bool planes, const PackParams& params, int64_t image,
-                                 int64_t pixel, int64_t channel) {
-  const int tile_channels = params.tile_channels;
-  const int tile_pixels = kTileElements / tile_channels;
-  const int pitch = tile_channels + 1;  // so that banks do not conflict
-  const int inner = planes ? tile_pixels : tile_channels;
-  const int thread = static_cast<int>(threadIdx.x);
-  const int slow = thread / inner;
-  const int fast = thread - slow * inner;
-  const int step = kThreads / inner;
-  pixel += planes ? fast : slow;
-  channel += planes ? slow : fast;
-  Share share;
-  if (planes) {
-    share.offset = image * params.planes_batch_stride + channel * params.planes_channel_stride +
-                   pixel * params.planes_stride;
-    share.step = step * params.planes_channel_stride;
-    share.place = fast * pitch + slow;
-    share.place_step = step;
-  } else {
-    share.offset = (image * params.pixels + pixel) * params.channels + channel;
-    share.step = step * params.channels;
-    share.place = slow * pitch + fast;
-    share.place_step = step * pitch;
+/// Up to four pixels of a channel.
+template <typename T>
+GRIDSAMPLE_DEVICE Four<T> load_pixels(const T* from, int64_t stride, int count, bool is_vector) {
+  if (is_vector) return *reinterpret_cast<const Four<T>*>(from);
+  Four<T> pixels = {};
+  GRIDSAMPLE_UNROLL_ALL
+  for (int s = 0; s < kFour; ++s) {
+    if (s < count) pixels.value[s] = from[s * stride];
   }
-  const bool inside = pixel < params.pixels && channel < params.channels;
-  const int64_t left = planes ? params.channels - channel : params.pixels - pixel;
-  const int64_t count = inside ? (left + step - 1) / step : 0;
-  share.count = count < kEach ? static_cast<int>(count) : kEach;
-  return share;
+  return pixels;
+}
+
+template <typename T>
+GRIDSAMPLE_DEVICE void store_pixels(T* to, int64_t stride, int count, bool is_vector,
+                                    const Four<T>& pixels) {
+  if (is_vector) {
+    *reinterpret_cast<Four<T>*>(to) = pixels;
+    return;
+  }
+  GRIDSAMPLE_UNROLL_ALL
+  for (int s = 0; s < kFour; ++s) {
+    if (s < count) to[s * stride] = pixels.value[s];
+  }
 }
 
 template <typename from_t, typename to_t, bool kFromPlanes>
-__global__ void __launch_bounds__(kThreads, 3) transpose_kernel(const PackParams params) {
-  auto* tile = static_cast<to_t*>(shared_memory());
+__global__ void __launch_bounds__(kThreads, 4) transpose_kernel(const PackParams params) {
   const auto* from = static_cast<const from_t*>(params.from);
   auto* to = static_cast<to_t*>(params.to);
-  const int tile_pixels = kTileElements / params.tile_channels;
-  for (int64_t number = blockIdx.x; number < params.batch * params.tiles; number += gridDim.x) {
-    const int64_t image = number / params.tiles;
-    const int64_t pixel = (number - image * params.tiles) * tile_pixels;
-    for (int64_t channel = int64_t(blockIdx.y) * params.tile_channels; channel < params.channels;
-         channel += int64_t(gridDim.y) * params.tile_channels) {
-      const Share read = share_of(kFromPlanes, params, image, pixel, channel);
-      from_t values[kEach];
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int pixel_lanes = kWarpSize / params.channel_lanes;
+  const int64_t warps = int64_t(gridDim.x) * (kThreads / kWarpSize);
+  const int64_t first = int64_t(blockIdx.x) * (kThreads / kWarpSize) + threadIdx.x / kWarpSize;
+  for (int64_t number = first; number < params.tiles; number += warps) {
+    const int64_t tile = number / params.channel_tiles;
+    const int64_t image = tile / params.pixel_tiles;
+    const int64_t channel = kFour * ((number - tile * params.channel_tiles) * params.channel_lanes +
+                                     lane % params.channel_lanes);
+    const int64_t pixel =
+        kFour * ((tile - image * params.pixel_tiles) * pixel_lanes + lane / params.channel_lanes);
+    if (channel >= params.channels || pixel >= params.pixels) continue;
+    const int64_t left = params.pixels - pixel;
+    const int count = left < kFour ? static_cast<int>(left) : kFour;
+    const bool is_vector = params.has_vectors && count == kFour;
+    const int64_t in_planes = image * params.planes_batch_stride +
+                              channel * params.planes_channel_stride + pixel * params.planes_stride;
+    const int64_t in_rows = (image * params.pixels + pixel) * params.channels + channel;
+    if constexpr (kFromPlanes) {
+      Four<from_t> planes[kFour];
       GRIDSAMPLE_UNROLL_ALL
-      for (int i = 0; i < kEach; ++i) {
-        if (i < read.count) values[i] = from[read.offset + i * read.step];
+      for (int c = 0; c < kFour; ++c) {
+        planes[c] = load_pixels(from + in_planes + c * params.planes_channel_stride,
+                                params.planes_stride, count, is_vector);
       }
       GRIDSAMPLE_UNROLL_ALL
-      for (int i = 0; i < kEach; ++i) {
-        if (i < read.count) tile[read.place + i * read.place_step] = convert<to_t>(values[i]);
+      for (int s = 0; s < kFour; ++s) {
+        if (s >= count) break;
+        Four<to_t> row;
+        GRIDSAMPLE_UNROLL_ALL
+        for (int c = 0; c < kFour; ++c) row.value[c] = convert<to_t>(planes[c].value[s]);
+        *reinterpret_cast<Four<to_t>*>(to + in_rows + s * params.channels) = row;
       }
-      __syncthreads();
-      const Share written = share_of(!kFromPlanes, params, image, pixel, channel);
+    } else {
+      Four<from_t> rows[kFour] = {};
       GRIDSAMPLE_UNROLL_ALL
-      for (int i = 0; i < kEach; ++i) {
-        if (i < written.count) {
-          to[written.offset + i * written.step] = tile[written.place + i * written.place_step];
+      for (int s = 0; s < kFour; ++s) {
+        if (s < count) {
+          rows[s] = *reinterpret_cast<const Four<from_t>*>(from + in_rows + s * params.channels);
         }
       }
-      __syncthreads();  // before the next tile replaces this one
+      GRIDSAMPLE_UNROLL_ALL
+      for (int c = 0; c < kFour; ++c) {
+        Four<to_t> pixels;
+        GRIDSAMPLE_UNROLL_ALL
+        for (int s = 0; s < kFour; ++s) pixels.value[s] = convert<to_t>(rows[s].value[c]);
+        store_pixels(to + in_planes + c * params.planes_channel_stride, params.planes_stride, count,
+                     is_vector, pixels);
+      }
     }
   }
 }
 
 template <typename from_t, typename to_t, bool kFromPlanes>
 void transpose(PackParams params, const Queue& queue) {
-  // At least as many as a thread has elements: see share_of.
-  params.tile_channels = kMostTileChannels;
-  while (params.tile_channels > kEach && params.tile_channels / 2 >= params.channels) {
-    params.tile_channels /= 2;
-  }
-  params.tiles = ceil_div(params.pixels, kTileElements / params.tile_channels);
+  using plane_t = std::conditional_t<kFromPlanes, from_t, to_t>;
+  const void* planes = kFromPlanes ? params.from : params.to;
+  params.has_vectors = params.planes_stride == 1 && params.planes_channel_stride % kFour == 0 &&
+                       params.planes_batch_stride % kFour == 0 &&
+                       reinterpret_cast<uintptr_t>(planes) % alignof(Four<plane_t>) == 0;
+  const int64_t fours = params.channels / kFour;
+  params.channel_lanes = kMostChannelLanes;
+  while (params.channel_lanes > fours) params.channel_lanes /= 2;
+  params.channel_tiles = ceil_div(fours, params.channel_lanes);
+  params.pixel_tiles = ceil_div(params.pixels, kFour * (kWarpSize / params.channel_lanes));
+  params.tiles = params.batch * params.pixel_tiles * params.channel_tiles;
   Spread spread;
-  spread.tiles = params.batch * params.tiles;
-  spread.chunks = ceil_div(params.channels, params.tile_channels);
-  spread.shared_bytes =
-      sizeof(to_t) * (kTileElements / params.tile_channels) * (params.tile_channels + 1);
+  spread.tiles = ceil_div(params.tiles, kThreads / kWarpSize);
   launch(transpose_kernel<from_t, to_t, kFromPlanes>, spread, params, queue);
 }
 

@@ -9,6 +9,25 @@ namespace gridsample_ext::cuda {
 
 using portable::Axis;
 
+/// Division of numbers below 2^31 by one that is known when kernels are launched: by multiplication
+/// (Granlund and Montgomery, 1994).
+struct Divisor {
+  uint32_t factor = 1;
+  int shift = 0;
+
+  Divisor() = default;
+  explicit Divisor(int64_t divisor) {
+    while ((int64_t(1) << shift) < divisor) ++shift;
+    const auto rest = static_cast<uint64_t>((int64_t(1) << shift) - divisor);
+    factor = static_cast<uint32_t>((rest << 32) / static_cast<uint64_t>(divisor) + 1);
+  }
+
+  GRIDSAMPLE_INLINE uint32_t quotient(uint32_t number) const {
+    const auto high = static_cast<uint32_t>((uint64_t(number) * factor) >> 32);
+    return (high + number) >> shift;
+  }
+};
+
 /// The samples a kernel walks over: `batch` images of `per_image` samples, numbered from 0 to
 /// `total`, x fastest.
 struct Walk {
@@ -19,7 +38,8 @@ struct Walk {
   // The number of a sample within its image times stride[0] of a view is its offset: all views that
   // samples are looked up in have strides that allow it, and no division by sizes is needed.
   bool linear;
-  bool narrow;  // total fits 31 bits, so 32-bit divisions do
+  bool narrow;      // total fits 31 bits, so 32-bit divisions do
+  Divisor divisor;  // where it does: per_image
 };
 
 /// Where the samples lie, and what their taps are computed from.
@@ -89,9 +109,11 @@ struct PackParams {
   int64_t planes_batch_stride;
   int64_t planes_channel_stride;
   int64_t planes_stride;  // from pixel to pixel
-  // What a block takes at a time, and how many times that is an image's pixels.
-  int tile_channels;
-  int64_t tiles;
+  bool has_vectors;       // four pixels of a plane are a vector
+  int channel_lanes;      // of a warp; the others are over pixels
+  int64_t channel_tiles;  // of a pixel: what warps take
+  int64_t pixel_tiles;    // of an image
+  int64_t tiles;          // of all
 };
 
 /// Sums that come out the same in whatever order they are made: see fixed_point.cu.

@@ -87,6 +87,29 @@ GRIDSAMPLE_DEVICE compute_t load_as(const void* data, DType dtype, int64_t offse
   return compute_t(0);
 }
 
+template <typename from_t, typename compute_t, int kCount>
+GRIDSAMPLE_DEVICE void load_strided(compute_t (&values)[kCount], const from_t* from,
+                                    int64_t stride) {
+  GRIDSAMPLE_UNROLL_ALL
+  for (int i = 0; i < kCount; ++i) values[i] = static_cast<compute_t>(widen(from[i * stride]));
+}
+
+/// Several values.
+template <typename compute_t, int kCount>
+GRIDSAMPLE_DEVICE void load_as(compute_t (&values)[kCount], const void* data, DType dtype,
+                               int64_t offset, int64_t stride) {
+  switch (dtype) {
+    case DType::kHalf:
+      return load_strided(values, static_cast<const Half*>(data) + offset, stride);
+    case DType::kBFloat16:
+      return load_strided(values, static_cast<const BFloat16*>(data) + offset, stride);
+    case DType::kFloat:
+      return load_strided(values, static_cast<const float*>(data) + offset, stride);
+    case DType::kDouble:
+      return load_strided(values, static_cast<const double*>(data) + offset, stride);
+  }
+}
+
 /// Its counterpart, rounding to the type.
 template <typename compute_t>
 GRIDSAMPLE_DEVICE void store_as(void* data, DType dtype, int64_t offset, compute_t value) {

@@ -14,12 +14,9 @@
 #if defined(__CUDA_ARCH__)
 #define GRIDSAMPLE_UNROLL_ALL _Pragma("unroll")
 #define GRIDSAMPLE_UNROLL_NONE _Pragma("unroll 1")
-#define GRIDSAMPLE_PRAGMA(text) _Pragma(#text)
-#define GRIDSAMPLE_UNROLL_BY(count) GRIDSAMPLE_PRAGMA(unroll count)
 #else
 #define GRIDSAMPLE_UNROLL_ALL
 #define GRIDSAMPLE_UNROLL_NONE
-#define GRIDSAMPLE_UNROLL_BY(count)
 #endif
 
 namespace gridsample_ext::cuda {

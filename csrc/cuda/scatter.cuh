@@ -37,8 +37,15 @@ class WarpPeers {
 
   template <typename Config>
   GRIDSAMPLE_DEVICE WarpPeers(const Taps<Config>& taps, int64_t batch, bool active) {
-    unsigned peers =
-        __match_any_sync(kWholeWarp, static_cast<unsigned long long>(active ? batch : -1));
+    const int lane = static_cast<int>(threadIdx.x % kWarpSize);
+    const unsigned before = (1u << lane) - 1;
+    // The places of first taps tell most lanes apart.
+    auto first = taps.offset[0][0];
+    GRIDSAMPLE_UNROLL_ALL
+    for (int a = 1; a < Config::kDims; ++a) first += taps.offset[a][0];
+    unsigned peers = __match_any_sync(kWholeWarp, first);
+    if (are_too_few(peers & before)) return;
+    peers &= __match_any_sync(kWholeWarp, static_cast<unsigned long long>(active ? batch : -1));
     GRIDSAMPLE_UNROLL_ALL
     for (int a = 0; a < Config::kDims; ++a) {
       GRIDSAMPLE_UNROLL_ALL
@@ -48,11 +55,9 @@ class WarpPeers {
         peers &= __match_any_sync(kWholeWarp, taps.offset[a][k]);
       }
     }
-    const int lane = static_cast<int>(threadIdx.x % kWarpSize);
-    const unsigned below = peers & ((1u << lane) - 1);
+    const unsigned below = peers & before;
+    if (are_too_few(below)) return;
     leads_ = below == 0;
-    // Memory adds for a few lanes faster than they do: only where each sends for two on average.
-    if (__popc(__ballot_sync(kWholeWarp, leads_)) > kWarpSize / 2) return;
     int rank = __popc(below);
     unsigned above = lane == kWarpSize - 1 ? 0 : peers & (~0u << (lane + 1));
     GRIDSAMPLE_UNROLL_ALL
@@ -64,6 +69,11 @@ class WarpPeers {
       above &= __ballot_sync(kWholeWarp, (rank & 1) == 0);
       rank >>= 1;
     }
+  }
+
+  /// Memory adds for a few lanes faster than they do: only where each sends for two on average.
+  static GRIDSAMPLE_DEVICE bool are_too_few(unsigned peers_below) {
+    return __popc(__ballot_sync(kWholeWarp, peers_below == 0)) > kWarpSize / 2;
   }
 
   /// The same for the whole warp.

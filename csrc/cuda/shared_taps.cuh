@@ -127,7 +127,7 @@ GRIDSAMPLE_DEVICE int fill_tile(SharedTaps<Config, kDerivatives>& shared, int ti
   const int count = left < tile ? static_cast<int>(left) : tile;
   const int thread = static_cast<int>(threadIdx.x);
   if (thread < count) {
-    const Sample sample = locate(first + thread, sampling.walk);
+    const Sample sample = locate<Config>(first + thread, sampling.walk);
     Taps<Config> taps;
     compute_taps(taps, sample, sampling, view);
     shared.store(thread, taps);

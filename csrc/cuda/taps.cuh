@@ -14,7 +14,9 @@ using portable::kNearLimit;
 using portable::kTapsPerAxis;
 
 /// What kernels are compiled for. index_t holds the offset of a pixel within one channel of one
-/// image; batches and channels are added in 64 bits.
+/// image; batches and channels are added in 64 bits. If it has 32 bits, so have the numbers of
+/// samples and channels, and the walk over the samples is linear, too: without that, a sample of
+/// one channel took half as many instructions again.
 template <typename pixel_type, int dims, Mode mode, Padding padding, typename index_type>
 struct Config {
   using pixel_t = pixel_type;
@@ -26,6 +28,9 @@ struct Config {
   static constexpr int kTaps = kTapsPerAxis<mode>;
   static constexpr int kVector = 16 / sizeof(pixel_type);  // pixels in the widest access
   static constexpr int kTapsZ = dims == 3 ? kTaps : 1;
+  static constexpr bool kNarrow = sizeof(index_type) == sizeof(int32_t);
+  // Numbers of samples and of channels, and steps from one to a later one.
+  using number_t = std::conditional_t<kNarrow, uint32_t, int64_t>;
 };
 
 /// Blocks of a multiprocessor that registers should leave room for: the more taps, the more are
@@ -70,6 +75,21 @@ GRIDSAMPLE_DEVICE Sample locate(int64_t number, const Walk& walk) {
   return sample;
 }
 
+/// The same for kernels whose configuration may promise a linear and narrow walk.
+template <typename Config>
+GRIDSAMPLE_DEVICE Sample locate(int64_t number, const Walk& walk) {
+  if constexpr (Config::kNarrow) {
+    const auto narrow = static_cast<uint32_t>(number);
+    const uint32_t batch = walk.divisor.quotient(narrow);
+    Sample sample = {};
+    sample.batch = batch;
+    sample.number = narrow - batch * static_cast<uint32_t>(walk.per_image);
+    return sample;
+  } else {
+    return locate(number, walk);
+  }
+}
+
 /// The offset of a sample in one channel of one image.
 template <int kDims>
 GRIDSAMPLE_DEVICE int64_t offset_of(const Sample& sample, const View& view, const Walk& walk) {
@@ -78,6 +98,12 @@ GRIDSAMPLE_DEVICE int64_t offset_of(const Sample& sample, const View& view, cons
   GRIDSAMPLE_UNROLL_ALL
   for (int a = 0; a < kDims; ++a) offset += sample.at[a] * view.stride[a];
   return offset;
+}
+
+template <typename Config>
+GRIDSAMPLE_DEVICE int64_t offset_of(const Sample& sample, const View& view, const Walk& walk) {
+  if constexpr (Config::kNarrow) return sample.number * view.stride[0];
+  return offset_of<Config::kDims>(sample, view, walk);
 }
 
 /// The taps of a sample along each axis, with offsets in elements; kOutside: see math/taps.h.
@@ -98,11 +124,13 @@ GRIDSAMPLE_DEVICE void compute_taps(Taps<Config>& taps, const Sample& sample,
   using compute_t = typename Config::compute_t;
   using index_t = typename Config::index_t;
   const View& grid = sampling.grid;
-  const int64_t first =
-      sample.batch * grid.batch_stride + offset_of<Config::kDims>(sample, grid, sampling.walk);
+  compute_t values[Config::kDims];
+  load_as(values, grid.data, grid.dtype,
+          sample.batch * grid.batch_stride + offset_of<Config>(sample, grid, sampling.walk),
+          grid.channel_stride);
   GRIDSAMPLE_UNROLL_ALL
   for (int a = 0; a < Config::kDims; ++a) {
-    const auto value = load_as<compute_t>(grid.data, grid.dtype, first + a * grid.channel_stride);
+    const compute_t value = values[a];
     const Axis<compute_t>& axis = sampling.axis[a];
     AxisTaps<compute_t, Config::kTaps> along;
     if constexpr (Config::kPadding == Padding::kReflection) {
