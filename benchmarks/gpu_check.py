@@ -251,7 +251,7 @@ def sanitizer_step(tool: str, *options: str) -> Step:
 
     return Step(
         tool,
-        weight=1.5,
+        weight=1,
         command=command,
         judge=judge_sanitizer,
         # Else allocations share blocks, and an overrun of one ends in another.
@@ -291,7 +291,7 @@ def tests_step(junit: Path) -> Step:
 
     return Step(
         "tests",
-        weight=5,
+        weight=7,
         command=lambda limit: [sys.executable, *PYTEST, *in_parallel(), f"--junitxml={junit}"],
         judge=judge,
         # Workers of many threads each would wait for one another.
@@ -317,7 +317,7 @@ def benchmark_step(results: Path) -> Step:
         details = {"cases": cases, "left_out": len(found["left_out"]), "errors": found["errors"]}
         return status_of(outcome), details
 
-    return Step("benchmark", weight=4.5, command=command, judge=judge)
+    return Step("benchmark", weight=3.5, command=command, judge=judge)
 
 
 def allowance(steps: list[Step], index: int, left: float) -> float:

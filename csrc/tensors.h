@@ -85,9 +85,6 @@ inline bool prefers_channels_last(const Tensor& tensor) {
   return true;
 }
 
-/// True when a pixel's channels lie side by side.
-inline bool is_channels_last(const Tensor& image) { return image.stride(1) == 1; }
-
 /// Undefined if there is not enough memory. Straight to the allocator: torch::stable::empty looks
 /// its operator up by name, at 2 microseconds.
 inline Tensor try_empty_strided(const std::vector<int64_t>& sizes,
@@ -116,16 +113,20 @@ inline Tensor empty_strided(const std::vector<int64_t>& sizes, const std::vector
   return tensor;
 }
 
-/// An uninitialised contiguous tensor.
-inline Tensor empty_contiguous(const std::vector<int64_t>& sizes, ScalarType dtype,
-                               const Tensor& like) {
+inline std::vector<int64_t> contiguous_strides(const std::vector<int64_t>& sizes) {
   std::vector<int64_t> strides(sizes.size());
   int64_t stride = 1;
   for (size_t d = sizes.size(); d-- > 0;) {
     strides[d] = stride;
     stride *= std::max<int64_t>(sizes[d], 1);
   }
-  return empty_strided(sizes, strides, dtype, like);
+  return strides;
+}
+
+/// An uninitialised contiguous tensor.
+inline Tensor empty_contiguous(const std::vector<int64_t>& sizes, ScalarType dtype,
+                               const Tensor& like) {
+  return empty_strided(sizes, contiguous_strides(sizes), dtype, like);
 }
 
 /// Of a dense (N, C, [D,] H, W) tensor with channels innermost.

@@ -2,10 +2,9 @@
 
 #include "gradients.h"
 
-#include <optional>
-
 #include "describe.cuh"
 #include "kernels.cuh"
+#include "packing.cuh"
 
 namespace gridsample_ext::cuda {
 namespace {
@@ -38,104 +37,6 @@ bool worth_joining(const Geometry& geometry, int64_t grid_batch, const Queue& qu
   constexpr int64_t kFewChannels = 64;
   return grid_batch * geometry.samples >= int64_t(kWarpSize) * queue.multiprocessors ||
          geometry.batch / grid_batch * geometry.channels <= kFewChannels;
-}
-
-/// Whether it is better to sum grad_input in rows of channels though some image is in planes. The
-/// second-level cache adds by sectors of 32 bytes: of a row they hold eight channels; in a plane
-/// neighbouring samples share some if the grid is smooth, and none if it is not. An element that
-/// goes through another layout costs as much as some 3/4 of an addition to a plane; see
-/// docs/architecture.md. The one addition of nearest is not worth it.
-bool worth_packing(const Tensor& grad_output, const Tensor& input, const Geometry& geometry,
-                   const Queue& queue) {
-  constexpr int64_t kLeastChannels = 8;
-  // Of a multiprocessor: below, launches cost more than they save.
-  constexpr int64_t kLeastElements = 4096;
-  const int64_t elements = grad_output.numel();
-  if (geometry.mode == Mode::kNearest || geometry.channels < kLeastChannels ||
-      geometry.channels % kBackwardVector<float> != 0 ||
-      elements < kLeastElements * queue.multiprocessors) {
-    return false;
-  }
-  int64_t moved = 0;
-  if (!is_channels_last(grad_output)) {
-    if (linear_stride(image_view(grad_output, geometry), geometry) < 0) return false;
-    moved += elements;
-  }
-  if (!is_channels_last(input)) {
-    if (linear_stride(image_view(input, geometry), geometry.dims, geometry.input_size) < 0) {
-      return false;
-    }
-    moved += 2 * input.numel();  // and its gradient
-  }
-  const int64_t along = geometry.mode == Mode::kBicubic ? 4 : 2;
-  const int64_t taps = geometry.dims == 3 ? along * along * along : along * along;
-  return moved > 0 && 4 * taps * elements > 3 * moved;
-}
-
-/// Of an image, or of one that has its sizes and strides, in planes; data is left out.
-PackParams describe_packing(const Tensor& planes, const Geometry& geometry,
-                            const int64_t (&sizes)[kMaxDims]) {
-  const View view = image_view(planes, geometry);
-  PackParams params = {};
-  params.batch = planes.size(0);
-  params.channels = planes.size(1);
-  params.pixels = 1;
-  for (int a = 0; a < geometry.dims; ++a) params.pixels *= sizes[a];
-  params.planes_batch_stride = view.batch_stride;
-  params.planes_channel_stride = view.channel_stride;
-  params.planes_stride = linear_stride(view, geometry.dims, sizes);
-  return params;
-}
-
-/// All with channels innermost.
-struct Packed {
-  Tensor grad_output;
-  Tensor input;
-  Tensor grad_input;  // of the compute type
-};
-
-/// Undefined where there is not enough memory.
-Tensor try_empty_rows(const Tensor& like, ScalarType dtype) {
-  const std::vector<int64_t> sizes = sizes_vector(like);
-  return try_empty_strided(sizes, channels_last_strides(sizes), dtype, like);
-}
-
-/// What to sum in; nothing if it is not worth it or memory is short. Where input's values are not
-/// read, it stays as it is.
-std::optional<Packed> pack_images(const Tensor& grad_output, const Tensor& input, bool reads_input,
-                                  const Geometry& geometry, const Queue& queue) {
-  if (!worth_packing(grad_output, input, geometry, queue)) return std::nullopt;
-  const bool packs_input = reads_input && !is_channels_last(input);
-  Packed packed{grad_output, input, try_empty_rows(input, sum_type(geometry))};
-  if (!is_channels_last(grad_output)) {
-    packed.grad_output = try_empty_rows(grad_output, grad_output.scalar_type());
-  }
-  if (packs_input) packed.input = try_empty_rows(input, input.scalar_type());
-  if (!packed.grad_input.defined() || !packed.grad_output.defined() || !packed.input.defined()) {
-    return std::nullopt;
-  }
-  const auto fill = [&](const Tensor& rows, const Tensor& planes,
-                        const int64_t (&sizes)[kMaxDims]) {
-    PackParams params = describe_packing(planes, geometry, sizes);
-    params.from = planes.const_data_ptr();
-    params.to = rows.mutable_data_ptr();
-    pack(params, *dtype_of(planes), queue);
-  };
-  if (!is_channels_last(grad_output)) fill(packed.grad_output, grad_output, geometry.output_size);
-  if (packs_input) fill(packed.input, input, geometry.input_size);
-  return packed;
-}
-
-/// Sums with channels innermost as the gradient of `input`: of its type and in its layout.
-Tensor unpacked(const Tensor& sums, const Tensor& input, const Geometry& geometry,
-                const Queue& queue) {
-  if (prefers_channels_last(input)) return rounded(sums, input);
-  const Tensor planes = empty_contiguous(sizes_vector(input), input.scalar_type(), input);
-  PackParams params = describe_packing(planes, geometry, geometry.input_size);
-  params.from = sums.const_data_ptr();
-  params.to = planes.mutable_data_ptr();
-  unpack(params, *dtype_of(planes), queue);
-  return planes;
 }
 
 /// Adds to grad_input, which is of the compute type, and writes grad_grid; either may be undefined.
@@ -241,35 +142,35 @@ std::tuple<Tensor, Tensor> gradients(const Tensor& grad_output, const Tensor& in
     grad_input =
         deterministic_grad_input(grad_output, input, grid, direction.grid, geometry, queue);
   }
-  Tensor images[] = {grad_output, input, adds_grid ? direction.input : Tensor()};
-  if (adds_input || adds_grid) in_one_type(images, geometry);
-  bool is_packed = false;
-  if (adds_input && !direction.grid.defined() && images[1].scalar_type() == input.scalar_type()) {
-    if (const auto packed = pack_images(images[0], images[1], adds_grid, geometry, queue)) {
-      images[0] = packed->grad_output;
-      images[1] = packed->input;
-      grad_input = packed->grad_input;
-      is_packed = true;
-    }
-  }
-  if (wants_input && !grad_input.defined()) {
-    grad_input = empty_image(input, sizes_vector(input), sum_type(geometry));
-  }
-  if (wants_input && !deterministic_input) set_zero(grad_input, queue);
   if (wants_grid) {
     grad_grid = empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid);
     if (!adds_grid) set_zero(grad_grid, queue);
   }
+  Tensor images[] = {grad_output, input, adds_grid ? direction.input : Tensor()};
+  if (adds_input || adds_grid) in_one_type(images, geometry);
+  std::optional<PackedImages> packed;
+  if (adds_input && !direction.grid.defined()) {
+    packed = pack_images(images[0], images[1], input, adds_grid, geometry, queue);
+  }
+  if (packed) {
+    images[0] = packed->grad_output;
+    images[1] = packed->input;
+    grad_input = packed->sums;
+  } else if (wants_input && !deterministic_input) {
+    grad_input = empty_image(input, sizes_vector(input), sum_type(geometry));
+  }
+  if (wants_input && !deterministic_input) set_zero(grad_input, queue);
   if (adds_input || adds_grid) {
     if (images[2].defined()) in_one_layout(images[1], images[2], geometry);
     accumulate_gradients(images[0], images[1], grid, {images[2], direction.grid}, geometry,
                          adds_input ? grad_input : Tensor(), adds_grid ? grad_grid : Tensor(),
                          queue);
   }
-  for (Tensor& image : images) image = Tensor();  // before more memory is asked for
-  grad_input =
-      is_packed ? unpacked(grad_input, input, geometry, queue) : rounded(grad_input, input);
-  return {grad_input, grad_grid};
+  if (packed && packed->grad_input.defined()) {
+    unpack_sums(*packed, geometry, queue);
+    return {packed->grad_input, grad_grid};
+  }
+  return {rounded(grad_input, input), grad_grid};
 }
 
 }  // namespace gridsample_ext::cuda
