@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+TORCH_VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
+
 MODES = ("bilinear", "nearest", "bicubic")
 PADDING_MODES = ("zeros", "border", "reflection")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 RANKS = 2
 # Before, DTensor asked an op's first argument for the mesh.
-MESH_OF_ANY_ARGUMENT = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
+MESH_OF_ANY_ARGUMENT = samples.TORCH_VERSION >= (2, 13)
 SECONDS = 120  # for one task of the two processes, their start included
 CASE = samples.Case(2, "bilinear", "reflection", False)
 

@@ -348,7 +348,7 @@ def test_direct_call_of_the_op_in_torchscript():
 
 
 @pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13),
+    samples.TORCH_VERSION < (2, 13),
     reason="an older exporter gives up when tracing has failed the first way",
 )
 def test_strict_tracing():
