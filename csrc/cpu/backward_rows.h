@@ -299,7 +299,8 @@ int backward_narrow(const PieceRows<typename scalar::storage_t, typename Tile::c
             GRIDSAMPLE_UNROLL_16
             for (int v = 0; v < left / 2; ++v) {
               Lanes even, odd;
-              unzip(sum[2 * v], sum[2 * v + 1], even, odd, std::make_index_sequence<kLanes>{});
+              unzip<kLanes>(sum[2 * v], sum[2 * v + 1], even, odd,
+                            std::make_index_sequence<kLanes>{});
               sum[v] = even + odd;
             }
           }

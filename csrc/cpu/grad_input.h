@@ -14,7 +14,7 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 template <int kGroup, bool kRegular, typename Tile>
 GRIDSAMPLE_INLINE void add_to_planes(typename Tile::compute_t* planes, int64_t plane_stride,
                                      const Tile& tile, const TapRows<Tile>& rows,
-                                     const TapWeights<Tile>& weights, int i,
+                                     const RowWeights<Tile>& weights, int i,
                                      const typename Tile::compute_t (&grad_output)[kGroup]) {
   using compute_t = typename Tile::compute_t;
   GRIDSAMPLE_UNROLL
@@ -40,26 +40,26 @@ GRIDSAMPLE_INLINE void add_to_planes(typename Tile::compute_t* planes, int64_t p
   }
 }
 
-/// The same at rows of two taps, which are read and written together.
+/// The same at rows of taps that are read and written together.
 template <int kGroup, typename Tile>
-GRIDSAMPLE_INLINE void add_pairs_to_planes(typename Tile::compute_t* planes, int64_t plane_stride,
-                                           const TapRows<Tile>& rows,
-                                           const TapWeights<Tile>& weights, int i,
-                                           const typename Tile::compute_t (&grad_output)[kGroup]) {
+GRIDSAMPLE_INLINE void add_rows_to_planes(typename Tile::compute_t* planes, int64_t plane_stride,
+                                          const TapRows<Tile>& rows,
+                                          const RowWeights<Tile>& weights, int i,
+                                          const typename Tile::compute_t (&grad_output)[kGroup]) {
   using compute_t = typename Tile::compute_t;
-  constexpr int kLanes = kPairLanes<compute_t>;
+  constexpr int kLanes = kRowLanes<Tile>;
   GRIDSAMPLE_UNROLL
   for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
     GRIDSAMPLE_UNROLL
-    for (int ky = 0; ky < 2; ++ky) {
+    for (int ky = 0; ky < Tile::kTaps; ++ky) {
       compute_t* row = planes + rows.row(kz, ky)[i];
-      const auto weight = load_pair(weights.row(kz, ky, i));
+      const auto weight = weights.row_of(kz, ky, i);
       GRIDSAMPLE_UNROLL
       for (int c = 0; c < kGroup; ++c) {
-        compute_t* pair = row + c * plane_stride;
-        store_pair(pair,
-                   multiply_add_vector<compute_t, kLanes>(
-                       broadcast<compute_t, kLanes>(grad_output[c]), weight, load_pair(pair)));
+        compute_t* pixels = row + c * plane_stride;
+        store_tap_row<Tile>(pixels, multiply_add_vector<compute_t, kLanes>(
+                                        broadcast<compute_t, kLanes>(grad_output[c]), weight,
+                                        load_tap_row<Tile>(pixels)));
       }
     }
   }
@@ -69,42 +69,42 @@ GRIDSAMPLE_INLINE void add_pairs_to_planes(typename Tile::compute_t* planes, int
 /// in turn: neighbours hit the same pixels, and an addition to a pixel waits for the one before.
 template <int kStrands, int kGroup, typename Tile>
 void scatter_planes(typename Tile::compute_t* planes, int64_t plane_stride, const Tile& tile,
-                    const TapRows<Tile>& rows, const TapWeights<Tile>& weights,
+                    const TapRows<Tile>& rows, const RowWeights<Tile>& weights,
                     const ActiveSamples& active,
                     const typename Tile::compute_t (&grad_output)[kGroup][Tile::kSize]) {
   using compute_t = typename Tile::compute_t;
-  // A pair that has half of one just written would wait for it to reach the cache.
-  constexpr bool kMayPair = Tile::kTaps == 2 && kStrands > 1;
   constexpr int kLength = Tile::kSize / kStrands;
-  const bool in_pairs = kMayPair && !rows.template often_overlap<kLength>();
-  const auto add = [&]<bool kRegular, bool kPairs>(int i) {
+  constexpr int kStep = kStrands == 1 ? 1 : kLength;
+  // A row that has a part of one just written would wait for it to reach the cache.
+  const bool by_rows = Tile::kTaps > 1 && !rows.template often_overlap<kStep>();
+  const auto add = [&]<bool kRegular, bool kRows>(int i) {
     compute_t grad[kGroup];
     GRIDSAMPLE_UNROLL
     for (int c = 0; c < kGroup; ++c) grad[c] = grad_output[c][i];
-    if constexpr (kPairs) {
-      add_pairs_to_planes<kGroup>(planes, plane_stride, rows, weights, i, grad);
+    if constexpr (kRows) {
+      add_rows_to_planes<kGroup>(planes, plane_stride, rows, weights, i, grad);
     } else {
       add_to_planes<kGroup, kRegular>(planes, plane_stride, tile, rows, weights, i, grad);
     }
   };
-  const auto add_all = [&]<bool kPairs>() {
+  const auto add_all = [&]<bool kRows>() {
     if (rows.all_regular() && tile.count == Tile::kSize) {
       for (int j = 0; j < kLength; ++j) {
-        for (int i = j; i < Tile::kSize; i += kLength) add.template operator()<true, kPairs>(i);
+        for (int i = j; i < Tile::kSize; i += kLength) add.template operator()<true, kRows>(i);
       }
       return;
     }
     for (int s = 0; s < active.count; ++s) {
       const int i = active.index[s];
       if (rows.is_regular(i)) {
-        add.template operator()<true, kPairs>(i);
+        add.template operator()<true, kRows>(i);
       } else {
         add.template operator()<false, false>(i);
       }
     }
   };
-  if constexpr (kMayPair) {
-    if (in_pairs) return add_all.template operator()<true>();
+  if constexpr (Tile::kTaps > 1) {
+    if (by_rows) return add_all.template operator()<true>();
   }
   add_all.template operator()<false>();
 }
@@ -118,10 +118,10 @@ void grad_input_planes(const GradInputParams& params, const Tile& tile, const Ta
   constexpr int kStrands = 8;
   const View& source = params.grad_output;
   const View& target = params.grad_input;
-  const TapWeights<Tile> weights(tile);
+  const RowWeights<Tile> weights(tile);
   ActiveSamples active;
   // Four channels at once are strands enough, and have the order of packed rows.
-  const bool in_order = params.geometry.channels >= 4;
+  const bool in_order = params.scattered || params.geometry.channels >= 4;
   in_order ? list_active<1>(tile, active) : list_active<kStrands>(tile, active);
   const auto scatter = [&]<int kGroup>(int64_t c) {
     auto* planes = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride +
@@ -260,34 +260,49 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
   Tile tile;
   TileOffsets located;
   for (int64_t item = begin; item < end; ++item) {
-    const auto [input_batch, channels, slab] = grad_input_item(params, item);
-    const Range batches = batches_of(geometry, params.input_batch, input_batch);
-    Zeros<typename Tile::compute_t> zeros(params.grad_input, geometry, input_batch, channels,
-                                          params.slab_axis, slab);
+    const GradInputItem owned = grad_input_item(params, item);
+    const Range batches = batches_of(geometry, params.input_batch, owned.input_batch);
+    Zeros<typename Tile::compute_t> zeros(params.grad_input, geometry, owned.input_batch,
+                                          owned.channels, params.slab_axis, owned.slab);
+    SlabSamples<kMode, Tile> picked(params, owned.slab);
+    const bool picks = params.scattered && params.slabs > 1;
+    // Little is done for a sample of nearest, and scattered ones go everywhere at once.
+    if (picks || (kMode == Mode::kNearest && !kRows)) zeros.finish();
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       if constexpr (kMode == Mode::kNearest && !kRows) {
-        zeros.finish();  // too little is done for a sample to zero by the tile
-        grad_input_nearest<Tile>(params, slab, batch, input_batch, channels);
+        grad_input_nearest<Tile>(params, owned.slab, batch, owned.input_batch, owned.channels);
         continue;
       }
+      const auto add = [&] {
+        if constexpr (kRows) {
+          grad_input_rows(params, tile, located, batch, owned.input_batch, owned.channels);
+        } else {
+          const TapRows<Tile> rows(tile, geometry, params.grad_input);
+          grad_input_planes(params, tile, rows, located, batch, owned.input_batch, owned.channels);
+        }
+      };
+      const auto add_picked = [&] {
+        picked.take(tile, located);
+        add();
+      };
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
-        const SlabReach reach = reach_into(params, slab, batch, t);
+        const SlabReach reach = reach_into(params, owned.slab, batch, t);
         if (!reach.any) continue;
         const int64_t tile_end = t * kTileSize + tile_samples(geometry, t * kTileSize);
         for (int64_t first = t * kTileSize; first < tile_end; first += Tile::kSize) {
           const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
+          if (picks) {
+            picked.append(batch, first, count, add_picked);
+            continue;
+          }
           fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.grad_input);
-          if (reach.crosses) restrict_to_slab(params, slab, tile);
+          if (reach.crosses) restrict_to_slab(params, owned.slab, tile);
           zero_ahead(params, batch, t, tile, zeros);
           locate_samples(geometry, params.grad_output, first, count, located);
-          if constexpr (kRows) {
-            grad_input_rows(params, tile, located, batch, input_batch, channels);
-          } else {
-            const TapRows<Tile> rows(tile, geometry, params.grad_input);
-            grad_input_planes(params, tile, rows, located, batch, input_batch, channels);
-          }
+          add();
         }
       }
+      if (!picked.empty()) add_picked();
     }
     zeros.finish();
   }

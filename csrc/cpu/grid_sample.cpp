@@ -90,6 +90,33 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
 
 namespace {
 
+/// Whether samples that follow each other lie far apart in the image: whether most tiles reach over
+/// most of it, as a few of them show. The same for any number of threads, because it decides about
+/// the order of sums.
+bool is_scattered(const Geometry& geometry, const Tensor& input, const Tensor& grid) {
+  constexpr int64_t kLookedAt = 16;
+  constexpr int64_t kLeastTiles = 64;
+  constexpr int64_t kLeastSize = 16;
+  const int64_t tiles = geometry.batch * tile_count(geometry);
+  GradInputParams params;
+  params.slab_axis = geometry.dims - 1;
+  while (params.slab_axis > 0 && geometry.input_size[params.slab_axis] == 1) --params.slab_axis;
+  const int64_t size = geometry.input_size[params.slab_axis];
+  if (tile_count(geometry) < kLeastTiles || size < kLeastSize) return false;
+  params.geometry = geometry;
+  params.grid = grid_view(grid, geometry);
+  params.grad_input = image_view(input, geometry);  // for its strides
+  std::vector<TapRange> ranges(static_cast<size_t>(tiles));
+  params.ranges = ranges.data();
+  int64_t reached = 0;
+  for (int64_t k = 0; k < kLookedAt; ++k) {
+    const int64_t t = tiles * (2 * k + 1) / (2 * kLookedAt);
+    kernels_for(geometry, params.grad_input).slab_ranges(params, t, t + 1);
+    reached += std::max<int64_t>(ranges[t].last - ranges[t].first + 1, 0);
+  }
+  return reached * 2 > kLookedAt * size;
+}
+
 /// What the backward pass is given, and what it decides once for both gradients.
 struct BackwardCall {
   const Tensor& grad_output;
@@ -104,7 +131,20 @@ struct BackwardCall {
                        ? 0
                        : packed_channels(geometry, image_view(input, geometry), bytes_of(input));
   int64_t piece = piece_channels(geometry, packed);
+  bool scattered = is_scattered(geometry, input, grid);
 };
+
+/// Whether the gradients are better computed one after the other, from the input and into
+/// grad_input, than both at once: where samples are scattered over more memory than is at hand. (Of
+/// rows of many channels whole cache lines are used, and both at once is better.)
+bool wants_one_image_at_a_time(const BackwardCall& call) {
+  constexpr int64_t kAtHand = int64_t(5) << 19;
+  constexpr int64_t kRowBytes = 32;
+  const Geometry& geometry = call.geometry;
+  const int64_t element = geometry.compute_in_double ? 8 : 4;
+  return call.scattered && packed_elements(geometry, geometry.channels) * element > kAtHand &&
+         (geometry.channels * element < kRowBytes || call.input.stride(1) != 1);
+}
 
 /// `partial` of grad_grid.
 Scratch partial_sums(const Geometry& geometry, int64_t chunks, int64_t grid_batch) {
@@ -140,6 +180,7 @@ GradGridParams grad_grid_params(const BackwardCall& call, const Tensor& grad_gri
 bool compute_together(const BackwardCall& call, Tensor grad_input, Tensor grad_grid) {
   const Geometry& geometry = call.geometry;
   if (call.grid_is_broadcast) return false;
+  if (call.packed == 0 && wants_one_image_at_a_time(call)) return false;
   BackwardParams params;
   params.geometry = geometry;
   params.grad_output = image_view(call.grad_output, geometry);
@@ -199,6 +240,7 @@ GradInputParams grad_input_params(const BackwardCall& call, const Tensor& grad_i
   params.grid = grid_view(call.grid, call.geometry);
   params.grad_input = mutable_image_view(grad_input, call.geometry);
   params.input_batch = call.input.size(0);
+  params.scattered = call.scattered;
   divide_grad_input(params, call.threads, ranges);
   return params;
 }
@@ -235,8 +277,10 @@ bool compute_in_slabs(const BackwardCall& call, const GradInputParams& to_input,
   rows.partial = nullptr;
   const bool same_layout = has_rows(geometry, rows.input) == has_rows(geometry, rows.grad_input) &&
                            same_spatial_strides(rows.input, rows.grad_input, geometry);
-  if (to_input.channel_blocks > 1 || !same_layout || call.grid_is_broadcast ||
-      grad_grid_pieces(params.grad_grid) > kMostChunks ||
+  // An item passes over the scattered samples of other slabs, whose grad_grid it would compute.
+  const bool picks = to_input.scattered && to_input.slabs > 1;
+  if (picks || wants_one_image_at_a_time(call) || to_input.channel_blocks > 1 || !same_layout ||
+      call.grid_is_broadcast || grad_grid_pieces(params.grad_grid) > kMostChunks ||
       !has_narrow_offsets(geometry, rows.input)) {
     return false;
   }

@@ -62,6 +62,9 @@ struct GradInputParams {
   // Where there are several slabs, what slab_ranges finds for every (batch, tile): the positions
   // between which its taps lie on slab_axis. Tiles that do not reach a slab are passed over.
   TapRange* ranges = nullptr;
+  // Samples that follow each other lie far apart in the image. They are added in their order, and
+  // where there are several slabs, an item first picks those that reach into its own.
+  bool scattered = false;
 };
 
 /// grad_grid is summed over pieces of the channels of one image, then over the pieces in order. How

@@ -150,7 +150,8 @@ class PixelRun {
     for (int i = 0; i < samples_; i += kLanes, sample += kLanes) {
       const auto offset = load_vector<offset_t, kLanes>(offset_ + i);
       const auto keep = (Vector<offset_t, kLanes>)(offset >= 0);
-      count_ += compress_lanes<kLanes>(keep, offset, sample, offset_ + count_, sample_ + count_);
+      count_ += compress_lanes<kLanes, offset_t, 2>(keep, {offset, sample},
+                                                    {offset_ + count_, sample_ + count_});
     }
   }
 

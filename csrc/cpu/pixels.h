@@ -42,6 +42,35 @@ GRIDSAMPLE_INLINE Vector<storage_t, kTuple * kCount> load_tuples(const storage_t
   }
 }
 
+/// kBlocks blocks of kCount tuples, side by side in one vector; a block of offsets is kBlock long.
+template <typename storage_t, int kTuple, int kCount, int kBlocks, int kBlock, typename offset_t>
+GRIDSAMPLE_INLINE auto load_blocks(const storage_t* base, const offset_t* offset) {
+  if constexpr (kBlocks == 1) {
+    return load_tuples<storage_t, kTuple, kCount>(base, offset);
+  } else {
+    const auto low = load_blocks<storage_t, kTuple, kCount, kBlocks / 2, kBlock>(base, offset);
+    const auto high = load_blocks<storage_t, kTuple, kCount, kBlocks / 2, kBlock>(
+        base, offset + kBlocks / 2 * kBlock);
+    return join(low, high);
+  }
+}
+
+/// kLanes tuples: v[k] gets element k of each. Blocks of 16 bytes, where shuffles are cheap, hold
+/// tuples of neighbours, if a tuple fits one.
+template <typename storage_t, int kTuple, int kLanes, typename offset_t>
+GRIDSAMPLE_INLINE void load_apart(const storage_t* base, const offset_t* offset,
+                                  Vector<storage_t, kLanes> (&v)[kTuple]) {
+  constexpr int kBlock =
+      std::max(kTuple, std::min(kLanes, 16 / static_cast<int>(sizeof(storage_t))));
+  constexpr int kCount = kBlock / kTuple;
+  GRIDSAMPLE_UNROLL
+  for (int r = 0; r < kTuple; ++r) {
+    v[r] =
+        load_blocks<storage_t, kTuple, kCount, kLanes / kBlock, kBlock>(base, offset + r * kCount);
+  }
+  deinterleave<storage_t, kLanes, kBlock>(v);
+}
+
 /// Rows of taps along x: where each begins in a plane, for the samples of a tile. Common to all
 /// channels.
 ///
@@ -126,8 +155,8 @@ class TapRows {
     for (int l = 0; l < kLanes; ++l) any |= irregular_[i + l];
     return any == 0;
   }
-  /// Whether rows of samples kStep apart often begin a pixel apart, so that each has half of the
-  /// other's pixels.
+  /// Whether rows of samples kStep apart often begin a pixel or a few apart, so that each has some
+  /// of the other's pixels.
   template <int kStep>
   GRIDSAMPLE_INLINE bool often_overlap() const {
     constexpr int kLanes = kFullLanes<offset_t>;
@@ -137,7 +166,7 @@ class TapRows {
     for (int i = 0; i + kLanes + kStep <= Tile::kSize; i += kLanes, looked_at += kLanes) {
       const Lanes step = load_vector<offset_t, kLanes>(offset_[0] + i + kStep) -
                          load_vector<offset_t, kLanes>(offset_[0] + i);
-      count -= (Lanes)((step == 1) | (step == -1));
+      count -= (Lanes)((step != 0) & (step < kTaps) & (step > -kTaps));
     }
     alignas(64) offset_t lanes[kLanes];
     store_vector<offset_t, kLanes>(lanes, count);
@@ -222,11 +251,7 @@ class PlanePixels {
   static GRIDSAMPLE_INLINE void load_row(const storage_t* plane, const offset_t* offset,
                                          Lanes (&pixel)[kTaps]) {
     Vector<storage_t, kLanes> rows[kTaps];
-    GRIDSAMPLE_UNROLL
-    for (int r = 0; r < kTaps; ++r) {
-      rows[r] = load_tuples<storage_t, kTaps, kLanes / kTaps>(plane, offset + r * (kLanes / kTaps));
-    }
-    deinterleave<storage_t, kLanes>(rows);
+    load_apart<storage_t, kTaps, kLanes>(plane, offset, rows);
     GRIDSAMPLE_UNROLL
     for (int k = 0; k < kTaps; ++k) {
       pixel[k] = convert_lanes<scalar, compute_t, kLanes>(rows[k]);

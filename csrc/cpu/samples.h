@@ -54,6 +54,29 @@ inline void locate_samples(const Geometry& geometry, const View& view, int64_t f
   }
 }
 
+/// Samples first + number[i], whole numbers.
+template <typename compute_t>
+void locate_samples(const Geometry& geometry, const View& view, int64_t first,
+                    const compute_t* number, int count, TileOffsets& tile) {
+  locate_samples(geometry, view, first, 1, tile);
+  const bool even = tile.even;
+  tile.even = false;
+  tile.count = count;
+  for (int i = 0; i < count; ++i) {
+    const auto ahead = static_cast<int64_t>(number[i]);
+    int64_t offset = tile.first + ahead * tile.step;
+    if (!even) {
+      int64_t rest = first + ahead;
+      offset = 0;
+      for (int axis = 0; axis < geometry.dims; ++axis) {
+        offset += rest % geometry.output_size[axis] * view.stride[axis];
+        rest /= geometry.output_size[axis];
+      }
+    }
+    tile.offset[i] = offset;
+  }
+}
+
 /// Fills the lanes from `count` on.
 template <typename compute_t, int kSize>
 void fill_rest(compute_t (&buffer)[kSize], int count, compute_t value) {

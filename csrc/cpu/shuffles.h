@@ -21,10 +21,16 @@ GRIDSAMPLE_INLINE void zip(V a, V b, V& low, V& high, std::index_sequence<I...>)
   high = __builtin_shufflevector(a, b, static_cast<int>((I + kLanes) / 2 + I % 2 * kLanes)...);
 }
 
-template <typename V, size_t... I>
+/// Of each block of kBlock lanes, the even lanes of `low` and then those of `high`; the odd ones.
+template <int kBlock, typename V, size_t... I>
 GRIDSAMPLE_INLINE void unzip(V low, V high, V& even, V& odd, std::index_sequence<I...>) {
-  even = __builtin_shufflevector(low, high, static_cast<int>(2 * I)...);
-  odd = __builtin_shufflevector(low, high, static_cast<int>(2 * I + 1)...);
+  constexpr int kLanes = static_cast<int>(sizeof...(I));
+  const auto source = [](int lane) {
+    const int twice = lane % kBlock * 2;
+    return lane / kBlock * kBlock + twice % kBlock + twice / kBlock * kLanes;
+  };
+  even = __builtin_shufflevector(low, high, source(static_cast<int>(I))...);
+  odd = __builtin_shufflevector(low, high, (source(static_cast<int>(I)) + 1)...);
 }
 
 /// Of vectors that are blocks of kBlock lanes, each made of groups of kGroup: where a and b have
@@ -86,15 +92,16 @@ GRIDSAMPLE_INLINE void interleave(Vector<T, kLanes> (&v)[kRows]) {
   }
 }
 
-template <typename T, int kLanes, int kRows>
+/// kBlock < kLanes: of vectors that are blocks, each block by itself.
+template <typename T, int kLanes, int kBlock = kLanes, int kRows>
 GRIDSAMPLE_INLINE void deinterleave(Vector<T, kLanes> (&v)[kRows]) {
   Vector<T, kLanes> next[kRows];
   GRIDSAMPLE_UNROLL_16
   for (int round = 1; round < kRows; round *= 2) {
     GRIDSAMPLE_UNROLL_16
     for (int r = 0; r < kRows / 2; ++r) {
-      unzip(v[2 * r], v[2 * r + 1], next[r], next[r + kRows / 2],
-            std::make_index_sequence<kLanes>{});
+      unzip<kBlock>(v[2 * r], v[2 * r + 1], next[r], next[r + kRows / 2],
+                    std::make_index_sequence<kLanes>{});
     }
     GRIDSAMPLE_UNROLL_16
     for (int r = 0; r < kRows; ++r) v[r] = next[r];
@@ -133,7 +140,7 @@ GRIDSAMPLE_INLINE void take_apart(Vector<T, kLanes> (&v)[kSides]) {
   constexpr std::make_index_sequence<kLanes> kAll{};
   if constexpr (kSides == 2) {
     Vector<T, kLanes> even, odd;
-    unzip(v[0], v[1], even, odd, kAll);
+    unzip<kLanes>(v[0], v[1], even, odd, kAll);
     v[0] = even;
     v[1] = odd;
   } else {

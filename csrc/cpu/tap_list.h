@@ -143,6 +143,72 @@ class TapWeights<Tile, true> {
   alignas(64) compute_t weight_[Tile::kTapsZ * kTaps][Tile::kSize][kTaps];
 };
 
+/// A row of two or four taps of one plane in a vector; of two, the rest of it is not used.
+template <typename Tile>
+constexpr int kRowLanes = Tile::kTaps == 4 ? 4 : kPairLanes<typename Tile::compute_t>;
+template <typename Tile, typename compute_t>
+GRIDSAMPLE_INLINE Vector<compute_t, kRowLanes<Tile>> load_tap_row(const compute_t* from) {
+  if constexpr (Tile::kTaps == 4) {
+    return load_vector<compute_t, 4>(from);
+  } else {
+    return load_pair(from);
+  }
+}
+template <typename Tile, typename compute_t>
+GRIDSAMPLE_INLINE void store_tap_row(compute_t* to, const Vector<compute_t, kRowLanes<Tile>>& row) {
+  if constexpr (Tile::kTaps == 4) {
+    store_vector<compute_t, 4>(to, row);
+  } else {
+    store_pair(to, row);
+  }
+}
+
+/// Weights of taps, and of whole rows of them.
+template <typename Tile>
+class RowWeights : public TapWeights<Tile> {
+ public:
+  using compute_t = typename Tile::compute_t;
+  static constexpr int kTaps = Tile::kTaps;
+
+  explicit RowWeights(const Tile& tile) : TapWeights<Tile>(tile), tile_(tile) {
+    if constexpr (!kFewTaps<Tile>) fill();
+  }
+  GRIDSAMPLE_INLINE Vector<compute_t, kRowLanes<Tile>> row_of(int kz, int ky, int i) const {
+    if constexpr (kFewTaps<Tile>) {
+      return load_tap_row<Tile>(this->row(kz, ky, i));
+    } else {
+      return load_tap_row<Tile>(along_x_[i]) *
+             broadcast<compute_t, kTaps>(row_weight(tile_, kz, ky, i));
+    }
+  }
+
+ private:
+  void fill() {
+    constexpr int kLanes = kFullLanes<compute_t>;
+    const auto& weight = tile_.axis[0].weight;
+    if constexpr (kLanes >= kTaps) {
+      for (int i = 0; i < Tile::kSize; i += kLanes) {
+        Vector<compute_t, kLanes> v[kTaps];
+        GRIDSAMPLE_UNROLL
+        for (int k = 0; k < kTaps; ++k) v[k] = load_vector<compute_t, kLanes>(&weight[k][i]);
+        interleave<compute_t, kLanes>(v);
+        GRIDSAMPLE_UNROLL
+        for (int k = 0; k < kTaps; ++k) {
+          store_vector<compute_t, kLanes>(along_x_[i] + k * kLanes, v[k]);
+        }
+      }
+    } else {
+      for (int i = 0; i < Tile::kSize; ++i) {
+        for (int k = 0; k < kTaps; ++k) along_x_[i][k] = weight[k][i];
+      }
+    }
+  }
+
+  const Tile& tile_;
+  // Of the many taps, whose weights are not stored.
+  alignas(64) compute_t along_x_[kFewTaps<Tile> ? 1 : Tile::kSize][kTaps];
+};
+
 template <typename Tile>
 class TapList : public TapOffsets<Tile>, public TapWeights<Tile> {
  public:

@@ -154,16 +154,34 @@ void load_grid(const Geometry& geometry, const View& grid, int64_t batch, int64_
   load_coordinates(grid, batch * grid.batch_stride, located, values);
 }
 
-template <Mode kMode, typename Tile>
-void fill_axis_taps(Tile& tile, const Geometry& geometry, int a,
-                    const typename Tile::compute_t* values, const View& image) {
-  using compute_t = typename Tile::compute_t;
+/// Taps along axis a.
+template <Mode kMode, typename AxisTile>
+void fill_axis_taps(AxisTile& tile, const Geometry& geometry, int a,
+                    const typename AxisTile::compute_t* values, const View& image) {
+  using compute_t = typename AxisTile::compute_t;
   const int64_t size = geometry.input_size[a];
-  fill_axis<kMode>(tile.axis[a], values, geometry.padding,
+  fill_axis<kMode>(tile, values, geometry.padding,
                    make_axis<compute_t>(size, geometry.align_corners), size, image.stride[a]);
 }
 
-/// Taps of samples [first, first + count) of one grid, as offsets into one plane of `image`.
+/// Taps of `count` samples at given grid values, as offsets into one plane of `image`. The lanes
+/// beyond repeat the last sample.
+template <Mode kMode, typename Tile, int kStride>
+void fill_taps(Tile& tile, const Geometry& geometry,
+               const typename Tile::compute_t (&values)[Tile::kDims][kStride], int count,
+               const View& image) {
+  static_assert(kStride >= Tile::kSize);
+  for (int a = 0; a < Tile::kDims; ++a) {
+    fill_axis_taps<kMode>(tile.axis[a], geometry, a, values[a], image);
+  }
+  tile.count = count;
+  update_inside(tile);
+  if constexpr (Tile::kDerivatives) {
+    if (!tile.inside) stop_dead_slopes(tile);
+  }
+}
+
+/// Taps of samples [first, first + count) of one grid.
 template <Mode kMode, typename Tile>
 void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t batch, int64_t first,
                int count, const View& image) {
@@ -171,14 +189,7 @@ void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t b
   // what it loads would wait for them.
   alignas(64) typename Tile::compute_t values[Tile::kDims][Tile::kSize];
   load_grid<Tile>(geometry, grid, batch, first, count, values);
-  for (int a = 0; a < Tile::kDims; ++a) {
-    fill_axis_taps<kMode>(tile, geometry, a, values[a], image);
-  }
-  tile.count = count;
-  update_inside(tile);
-  if constexpr (Tile::kDerivatives) {
-    if (!tile.inside) stop_dead_slopes(tile);
-  }
+  fill_taps<kMode>(tile, geometry, values, count, image);
 }
 
 /// The offsets between which the taps of a tile lie on one axis.
@@ -242,7 +253,7 @@ TapRange range_of_values(Tile& tile, const Geometry& geometry, int a,
     case Padding::kReflection:
       break;
   }
-  fill_axis_taps<kMode>(tile, geometry, a, values, image);
+  fill_axis_taps<kMode>(tile.axis[a], geometry, a, values, image);
   const TapRange offsets = tap_range(tile.axis[a]);
   const int64_t stride = std::max<int64_t>(image.stride[a], 1);
   return {offsets.first / stride, offsets.last < 0 ? -1 : offsets.last / stride};

@@ -218,16 +218,19 @@ struct LanesOfSet {
 };
 #endif
 
-/// Writes the lanes of each vector where `keep` is all ones, not 0, side by side and returns how
-/// many they are; the rest of a whole vector may be written as well.
-template <int kLanes, typename T>
-GRIDSAMPLE_INLINE int compress_lanes(const Vector<T, kLanes>& keep, const Vector<T, kLanes>& a,
-                                     const Vector<T, kLanes>& b, T* to_a, T* to_b) {
+/// Writes the lanes of each vector v[n] where `keep` is all ones, not 0, side by side to to[n], and
+/// returns how many they are; the rest of a whole vector may be written as well.
+template <int kLanes, typename T, int kVectors>
+GRIDSAMPLE_INLINE int compress_lanes(const std::type_identity_t<Vector<T, kLanes>>& keep,
+                                     const std::type_identity_t<Vector<T, kLanes>> (&v)[kVectors],
+                                     T* const (&to)[kVectors]) {
 #if defined(GRIDSAMPLE_HAS_AVX512)
   if constexpr (kLanes == 16 && sizeof(T) == 4) {
     const __mmask16 mask = _mm512_test_epi32_mask((__m512i)keep, (__m512i)keep);
-    _mm512_storeu_si512(to_a, _mm512_maskz_compress_epi32(mask, (__m512i)a));
-    _mm512_storeu_si512(to_b, _mm512_maskz_compress_epi32(mask, (__m512i)b));
+    GRIDSAMPLE_UNROLL
+    for (int n = 0; n < kVectors; ++n) {
+      _mm512_storeu_si512(to[n], _mm512_maskz_compress_epi32(mask, (__m512i)v[n]));
+    }
     return __builtin_popcount(mask);
   }
 #endif
@@ -237,15 +240,16 @@ GRIDSAMPLE_INLINE int compress_lanes(const Vector<T, kLanes>& keep, const Vector
     const int set = _mm256_movemask_ps((__m256)keep);
     const __m256i lanes =
         _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)&kLanesOf.lanes[set]));
-    store_vector<T, kLanes>(to_a, _mm256_permutevar8x32_epi32((__m256i)a, lanes));
-    store_vector<T, kLanes>(to_b, _mm256_permutevar8x32_epi32((__m256i)b, lanes));
+    GRIDSAMPLE_UNROLL
+    for (int n = 0; n < kVectors; ++n) {
+      store_vector<T, kLanes>(to[n], _mm256_permutevar8x32_epi32((__m256i)v[n], lanes));
+    }
     return __builtin_popcount(static_cast<unsigned>(set));
   }
 #endif
   int count = 0;
   for (int l = 0; l < kLanes; ++l) {
-    to_a[count] = a[l];
-    to_b[count] = b[l];
+    for (int n = 0; n < kVectors; ++n) to[n][count] = v[n][l];
     count += keep[l] != 0;
   }
   return count;
