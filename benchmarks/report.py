@@ -31,6 +31,12 @@ def ratio(record: Record) -> float:
     return seconds(record, STOCK) / seconds(record) if STOCK in record["seconds"] else math.nan
 
 
+def of_copy(record: Record) -> str:
+    """The time of copying as many bytes, as a share of ours."""
+    copied = "copy" in record["seconds"]
+    return f"{seconds(record, 'copy') / seconds(record):.0%}" if copied else "–"
+
+
 def peer_ratios(record: Record) -> dict[str, float]:
     """The peers' times over ours, measured beside them."""
     group = record.get("beside_peers", {})
@@ -64,13 +70,13 @@ SETS: dict[str, Callable[[Record], bool]] = {
 
 
 def summary(survey: list[Record], threads: int) -> str:
-    """Geometric means and the least ratio, by set."""
+    """Geometric means and the least ratio, by set; and the mean that a copy would reach."""
     rows = []
     for name, belongs in SETS.items():
         row = [name]
         for direction in ("forward", "backward"):
-            ratios = [
-                ratio(record)
+            chosen = [
+                record
                 for record in survey
                 if record["direction"] == direction
                 and record["threads"] == threads
@@ -78,10 +84,15 @@ def summary(survey: list[Record], threads: int) -> str:
                 and STOCK in record["seconds"]
                 and belongs(record["case"])
             ]
-            row += geomean_cells(ratios)
+            copied = [
+                seconds(record, STOCK) / seconds(record, "copy")
+                for record in chosen
+                if "copy" in record["seconds"]
+            ]
+            row += [*geomean_cells([ratio(record) for record in chosen]), geomean_cells(copied)[0]]
         rows.append(row)
-    columns = ["float32", "forward, geomean", "least", "cells"]
-    return table([*columns, "backward, geomean", "least ", "cells "], rows)
+    columns = ["float32", "forward, geomean", "least", "cells", "copy, geomean"]
+    return table([*columns, "backward, geomean", "least ", "cells ", "copy, geomean "], rows)
 
 
 def peers_table(survey: list[Record]) -> str:
@@ -114,15 +125,14 @@ def survey_table(survey: list[Record], threads: int) -> str:
         for direction in ("forward", "backward"):
             several, one = records[direction, threads], records[direction, 1]
             row += [f"{seconds(several) * 1e3:.2f}", f"{ratio(several):.2f}", f"{ratio(one):.2f}"]
-        forward = records["forward", threads]
-        row.append(f"{seconds(forward, 'copy') / seconds(forward):.0%}")
-        others = peer_ratios(forward)
+            row.append(of_copy(several))
+        others = peer_ratios(records["forward", threads])
         best = min(others, key=others.__getitem__, default=None)
         row.append(f"{others[best]:.2f} ({best})" if best else "–")
         rows.append([cell.replace("nan", "–") for cell in row])
-    columns = ["case", "forward, ms", f"ratio, {threads} threads", "1 thread"]
-    columns += ["backward, ms", f"ratio, {threads} threads ", "1 thread ", "copy", "fastest peer"]
-    return table(columns, rows)
+    columns = ["case", "forward, ms", f"ratio, {threads} threads", "1 thread", "of copy"]
+    columns += ["backward, ms", f"ratio, {threads} threads ", "1 thread ", "of copy "]
+    return table([*columns, "fastest peer, forward"], rows)
 
 
 def small_calls_table(records: list[Record]) -> str:

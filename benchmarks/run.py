@@ -148,15 +148,16 @@ def measure(
             record = {
                 "case": {**dataclasses.asdict(case), "dtype": str(case.dtype)[6:]},
                 "name": case.name,
-                "bytes_moved": case.bytes_moved(),
+                "bytes_moved": case.bytes_moved(direction),
                 "direction": direction,
                 "threads": threads,
                 "seconds": interleaved(implementations, seconds),
             }
             records.append(record)
+            if threads == max(all_threads):
+                copies = {"copy": copy_call(case.bytes_moved(direction))}
+                record["seconds"] |= interleaved(copies, seconds / 8)
             if direction == "forward" and threads == max(all_threads):
-                copies = {"copy": copy_call(case.bytes_moved())}
-                record["seconds"] |= interleaved(copies, seconds / 4)
                 calls = {}
                 for peer in peers:
                     if peer.supports(case):

@@ -115,6 +115,8 @@ EMPTY_SHAPES = [
     Shape("no_images", N=0),
     Shape("no_images_one_grid", N_input=0, N_grid=1),
     Shape("no_grids_one_image", N_input=1, N_grid=0),
+    Shape("no_images_many_samples", N=0, size=(32, 40, 40), out=(2, 131, 140)),
+    Shape("one_image_no_grids", size=(32, 40, 40), out=(2, 131, 140), N_input=1, N_grid=0),
     Shape("no_channels", C=0),
     Shape("no_width_out", out=(2, 3, 0)),
     Shape("no_height_out", out=(2, 0, 3)),

@@ -27,14 +27,16 @@ SHAPES = [
 ]
 
 
-def results(case, grad_output, input, grid):
+def gradients(case, grad_output, input, grid):
     masks = ([True, True], [True, False], [False, True])
-    gradients = [
+    pairs = [
         grid_sample_backward(grad_output, input, grid, *case.op_options, mask) for mask in masks
     ]
-    return [grid_sample(input, grid, *case.options)] + [
-        g for pair in gradients for g in pair if g is not None
-    ]
+    return [g for pair in pairs for g in pair if g is not None]
+
+
+def results(case, grad_output, input, grid):
+    return [grid_sample(input, grid, *case.options), *gradients(case, grad_output, input, grid)]
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
@@ -53,6 +55,92 @@ def test_bitwise_equal(case, shape, dtype, layout):
         torch.set_num_threads(threads)
         for actual, values in zip(results(case, *arguments), expected, strict=True):
             samples.assert_bitwise_equal(actual, values)
+
+
+# Enough samples, in no order, and images large enough for the backward pass to take notice.
+SCATTERED = [
+    samples.Shape("one_channel", N=1, C=1, size=(37, 131, 130), out=(2, 131, 140)),
+    samples.Shape("few_channels", N=2, C=3, size=(32, 60, 70), out=(2, 131, 140)),
+    samples.Shape("channels", N=1, C=9, size=(32, 40, 90), out=(2, 131, 140)),
+    samples.Shape("large", N=1, C=3, size=(1, 300, 740), out=(2, 131, 140)),
+    samples.Shape(
+        "input_broadcast", C=2, size=(32, 50, 40), out=(2, 131, 140), N_input=1, N_grid=2
+    ),
+    samples.Shape("grid_broadcast", C=2, size=(32, 50, 40), out=(2, 131, 140), N_input=2, N_grid=1),
+]
+
+
+def gradients_by_parts(case, grad_output, input, grid):
+    """In float64, from calls with too few samples for it to matter how they lie."""
+    parts = [
+        grid_sample_backward(grad, input.double(), points, *case.op_options, [True, True])
+        for grad, points in zip(
+            grad_output.double().split(10, -1), grid.double().split(10, -2), strict=True
+        )
+    ]
+    return sum(part[0] for part in parts), torch.cat([part[1] for part in parts], -2)
+
+
+def assert_scattered_gradients(case, input, grid, grad_output):
+    expected = gradients_by_parts(case, grad_output, input, grid)
+    torch.set_num_threads(1)
+    first = gradients(case, grad_output, input, grid)
+    # A coordinate is rounded to a part of the axis' length, and so are weights; slopes multiply.
+    longest = max(input.shape[2:])
+    samples.assert_close(first[0], expected[0], terms=longest)
+    samples.assert_close(first[1], expected[1], terms=4 * longest**2)
+    for threads in (1, *THREADS):
+        torch.set_num_threads(threads)
+        each = gradients(case, grad_output, input, grid)
+        for actual, values in zip(each, (*first[:2], *first[:2]), strict=True):
+            samples.assert_bitwise_equal(actual, values)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", SCATTERED, ids=str)
+@pytest.mark.parametrize("case", samples.cases(align_corners=False), ids=str)
+def test_scattered_samples(case, shape, dtype, layout):
+    """Threads pick the samples that reach their part of the image; the gradients come in turn."""
+    input, grid = samples.sample(case, shape, dtype)
+    input = samples.INPUT_LAYOUTS[layout](input)
+    assert_scattered_gradients(case, input, grid, samples.grad_like(input, grid))
+
+
+def test_the_order_of_scattered_samples():
+    """As of four channels always, they are added in it; fewer channels of smooth grids are not."""
+    input, scattered = samples.sample(
+        samples.CASES[0], samples.Shape("", 1, 4, (40, 50), (131, 140))
+    )
+    magnified = samples.identity_grid((131, 140), False)
+    grad_output = samples.grad_like(input, scattered).float()
+    for grid, in_order in ((scattered, True), (magnified, False)):
+        few, more = (
+            grid_sample_backward(
+                grad_output[:, :C], input[:, :C].float(), grid.float(), 0, 0, False, [True, False]
+            )[0]
+            for C in (3, 4)
+        )
+        assert torch.equal(few, more[:, :3]) == in_order
+
+
+@pytest.mark.parametrize("layout", ["spatial_transposed", "expanded_width", "sliced"])
+@pytest.mark.parametrize("case", samples.cases(padding_mode="zeros", align_corners=True), ids=str)
+def test_scattered_samples_of_any_layout(case, layout):
+    input, grid = samples.sample(case, SCATTERED[1], torch.float32)
+    grad_output = samples.INPUT_LAYOUTS[layout](samples.grad_like(input, grid))
+    assert_scattered_gradients(case, input, samples.sliced(grid), grad_output)
+
+
+@pytest.mark.parametrize("case", samples.cases(padding_mode="border", align_corners=False), ids=str)
+def test_some_samples_scattered(case):
+    """Far-out, non-finite and clustered ones among them."""
+    input, grid = samples.sample(case, SCATTERED[1], torch.float32)
+    grid[:, :, 5:9] = 0.01
+    grid[:, :, 20:30] *= 1e6
+    grid[..., 40, 0] = float("nan")
+    grid[..., 41, 0] = float("inf")
+    assert_scattered_gradients(case, input, grid, samples.grad_like(input, grid))
 
 
 @pytest.mark.parametrize("case", samples.cases(padding_mode="zeros", align_corners=False), ids=str)

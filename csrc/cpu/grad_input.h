@@ -120,7 +120,8 @@ void grad_input_planes(const GradInputParams& params, const Tile& tile, const Ta
   const View& target = params.grad_input;
   const RowWeights<Tile> weights(tile);
   ActiveSamples active;
-  // Four channels at once are strands enough, and have the order of packed rows.
+  // Four channels at once are strands enough, and have the order of packed rows; scattered samples
+  // seldom hit the same pixels, and come in other parts where they are picked.
   const bool in_order = params.scattered || params.geometry.channels >= 4;
   in_order ? list_active<1>(tile, active) : list_active<kStrands>(tile, active);
   const auto scatter = [&]<int kGroup>(int64_t c) {
@@ -310,7 +311,8 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
 
 /// Item = (batch, tile).
 template <Mode kMode, typename Tile>
-void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end) {
+void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end,
+                       TapRange* ranges) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
   Tile tile;
@@ -319,15 +321,16 @@ void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end
     const int64_t first = item % tiles * kTileSize;
     load_grid<Tile>(geometry, params.grid, item / tiles, first, tile_samples(geometry, first),
                     values);
-    params.ranges[item] = range_of_values<kMode>(tile, geometry, params.slab_axis,
-                                                 values[params.slab_axis], params.grad_input);
+    ranges[item - begin] = range_of_values<kMode>(tile, geometry, params.slab_axis,
+                                                  values[params.slab_axis], params.grad_input);
   }
 }
 
-void slab_ranges(const GradInputParams& params, int64_t begin, int64_t end) {
-  dispatch_compute_tile<false>(
-      params.geometry, params.grad_input,
-      [&]<Mode kMode, typename Tile>() { slab_ranges_items<kMode, Tile>(params, begin, end); });
+void slab_ranges(const GradInputParams& params, int64_t begin, int64_t end, TapRange* ranges) {
+  dispatch_compute_tile<false>(params.geometry, params.grad_input,
+                               [&]<Mode kMode, typename Tile>() {
+                                 slab_ranges_items<kMode, Tile>(params, begin, end, ranges);
+                               });
 }
 
 void grad_input(const GradInputParams& params, int64_t begin, int64_t end) {

@@ -90,31 +90,35 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
 
 namespace {
 
-/// Whether samples that follow each other lie far apart in the image: whether most tiles reach over
-/// most of it, as a few of them show. The same for any number of threads, because it decides about
-/// the order of sums.
+/// Whether samples that follow each other lie far apart in the image, as a few runs of them show:
+/// whether one run reaches over most of it. The same for any number of threads, because it decides
+/// about the order of sums.
 bool is_scattered(const Geometry& geometry, const Tensor& input, const Tensor& grid) {
-  constexpr int64_t kLookedAt = 16;
+  constexpr int64_t kRuns = 16;
+  constexpr int64_t kRunSamples = 8;
   constexpr int64_t kLeastTiles = 64;
-  constexpr int64_t kLeastSize = 16;
-  const int64_t tiles = geometry.batch * tile_count(geometry);
+  constexpr int64_t kLeastSize = 32;
+  const int64_t tiles = tile_count(geometry);
   GradInputParams params;
   params.slab_axis = geometry.dims - 1;
   while (params.slab_axis > 0 && geometry.input_size[params.slab_axis] == 1) --params.slab_axis;
   const int64_t size = geometry.input_size[params.slab_axis];
-  if (tile_count(geometry) < kLeastTiles || size < kLeastSize) return false;
+  if (geometry.batch == 0 || tiles < kLeastTiles || size < kLeastSize) return false;
   params.geometry = geometry;
   params.grid = grid_view(grid, geometry);
   params.grad_input = image_view(input, geometry);  // for its strides
-  std::vector<TapRange> ranges(static_cast<size_t>(tiles));
-  params.ranges = ranges.data();
   int64_t reached = 0;
-  for (int64_t k = 0; k < kLookedAt; ++k) {
-    const int64_t t = tiles * (2 * k + 1) / (2 * kLookedAt);
-    kernels_for(geometry, params.grad_input).slab_ranges(params, t, t + 1);
-    reached += std::max<int64_t>(ranges[t].last - ranges[t].first + 1, 0);
+  for (int64_t run = 0; run < kRuns; ++run) {
+    const int64_t which = geometry.batch * tiles * (2 * run + 1) / (2 * kRuns);
+    // The first samples of a tile are those of the last tile of an image that ends with them.
+    const int64_t t = which % tiles;
+    params.geometry.samples = std::min(geometry.samples, t * kTileSize + kRunSamples);
+    const int64_t item = which / tiles * (t + 1) + t;
+    TapRange range;
+    kernels_for(geometry, params.grad_input).slab_ranges(params, item, item + 1, &range);
+    reached += std::max<int64_t>(range.last - range.first + 1, 0);
   }
-  return reached * 2 > kLookedAt * size;
+  return reached * 2 > kRuns * size;
 }
 
 /// What the backward pass is given, and what it decides once for both gradients.
@@ -356,7 +360,7 @@ void divide_grad_input(GradInputParams& params, int64_t threads, std::vector<Tap
   ranges.resize(static_cast<size_t>(tiles));
   params.ranges = ranges.data();
   run_items(tiles, threads, [&](int64_t, int64_t begin, int64_t end) {
-    kernels_for(geometry, params.grad_input).slab_ranges(params, begin, end);
+    kernels_for(geometry, params.grad_input).slab_ranges(params, begin, end, ranges.data() + begin);
   });
   params.slabs *= finer_slabs(ranges, geometry.input_size[params.slab_axis], params.slabs);
 }

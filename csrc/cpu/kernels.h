@@ -59,9 +59,9 @@ struct GradInputParams {
   int64_t channel_blocks;
   int64_t slabs;
   int slab_axis;
-  // Where there are several slabs, what slab_ranges finds for every (batch, tile): the positions
-  // between which its taps lie on slab_axis. Tiles that do not reach a slab are passed over.
-  TapRange* ranges = nullptr;
+  // Where there are several slabs, the positions between which the taps of every (batch, tile) lie
+  // on slab_axis. Tiles that do not reach a slab are passed over.
+  const TapRange* ranges = nullptr;
   // Samples that follow each other lie far apart in the image. They are added in their order, and
   // where there are several slabs, an item first picks those that reach into its own.
   bool scattered = false;
@@ -179,7 +179,8 @@ struct KernelTable {
   void (*backward_slabs)(const BackwardSlabParams&, int64_t begin, int64_t end);
   void (*pack)(const PackedBlockParams&, int64_t begin, int64_t end);
   void (*grad_grid_packed)(const PackedBlockParams&, int64_t begin, int64_t end);
-  void (*slab_ranges)(const GradInputParams&, int64_t begin, int64_t end);
+  // ranges[item - begin] of items (batch, tile).
+  void (*slab_ranges)(const GradInputParams&, int64_t begin, int64_t end, TapRange* ranges);
   void (*grad_input)(const GradInputParams&, int64_t begin, int64_t end);
   void (*grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
   void (*finish_grad_grid)(const GradGridParams&, int64_t begin, int64_t end);

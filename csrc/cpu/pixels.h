@@ -55,8 +55,8 @@ GRIDSAMPLE_INLINE auto load_blocks(const storage_t* base, const offset_t* offset
   }
 }
 
-/// kLanes tuples: v[k] gets element k of each. Blocks of 16 bytes, where shuffles are cheap, hold
-/// tuples of neighbours, if a tuple fits one.
+/// kLanes tuples: v[k] gets element k of each. Tuples of neighbours are loaded to the same block of
+/// all vectors, one of 16 bytes if a tuple fits: within it shuffles are cheap.
 template <typename storage_t, int kTuple, int kLanes, typename offset_t>
 GRIDSAMPLE_INLINE void load_apart(const storage_t* base, const offset_t* offset,
                                   Vector<storage_t, kLanes> (&v)[kTuple]) {
@@ -155,18 +155,26 @@ class TapRows {
     for (int l = 0; l < kLanes; ++l) any |= irregular_[i + l];
     return any == 0;
   }
-  /// Whether rows of samples kStep apart often begin a pixel or a few apart, so that each has some
-  /// of the other's pixels.
+  /// Whether rows of samples kStep apart often begin less than a row apart, so that one has some of
+  /// the other's pixels. Every second vector of samples is looked at.
   template <int kStep>
   GRIDSAMPLE_INLINE bool often_overlap() const {
     constexpr int kLanes = kFullLanes<offset_t>;
     using Lanes = Vector<offset_t, kLanes>;
+    const auto at = [&](int row, int i) { return load_vector<offset_t, kLanes>(offset_[row] + i); };
     Lanes count{};
     int looked_at = 0;
-    for (int i = 0; i + kLanes + kStep <= Tile::kSize; i += kLanes, looked_at += kLanes) {
-      const Lanes step = load_vector<offset_t, kLanes>(offset_[0] + i + kStep) -
-                         load_vector<offset_t, kLanes>(offset_[0] + i);
-      count -= (Lanes)((step != 0) & (step < kTaps) & (step > -kTaps));
+    for (int i = 0; i + kLanes + kStep <= Tile::kSize; i += 2 * kLanes, looked_at += kLanes) {
+      Lanes overlaps{};
+      const auto compare = [&](const Lanes& step) {
+        overlaps |= (Lanes)((step != 0) & (step < kTaps) & (step > -kTaps));
+      };
+      GRIDSAMPLE_UNROLL
+      for (int ky = 0; ky < kTaps; ++ky) {
+        compare(at(ky, i + kStep) - at(0, i));
+        if (ky > 0) compare(at(0, i + kStep) - at(ky, i));
+      }
+      count -= overlaps;
     }
     alignas(64) offset_t lanes[kLanes];
     store_vector<offset_t, kLanes>(lanes, count);

@@ -95,6 +95,7 @@ GRIDSAMPLE_INLINE void interleave(Vector<T, kLanes> (&v)[kRows]) {
 /// kBlock < kLanes: of vectors that are blocks, each block by itself.
 template <typename T, int kLanes, int kBlock = kLanes, int kRows>
 GRIDSAMPLE_INLINE void deinterleave(Vector<T, kLanes> (&v)[kRows]) {
+  static_assert(kRows <= kBlock);
   Vector<T, kLanes> next[kRows];
   GRIDSAMPLE_UNROLL_16
   for (int round = 1; round < kRows; round *= 2) {

@@ -88,14 +88,13 @@ class SlabSamples {
       if (i + kLanes > count) {
         for (int l = count - i; l < kLanes; ++l) in_slab[l] = 0;
       }
-      Lanes found[Tile::kDims + 1];
-      compute_t* to[Tile::kDims + 1];
+      Lanes found[kArrays];
+      compute_t* to[kArrays];
       for (int a = 0; a < Tile::kDims; ++a) {
         found[a] = load_vector<compute_t, kLanes>(&values[a][i]);
-        to[a] = values_[a] + count_;
       }
       found[Tile::kDims] = number;
-      to[Tile::kDims] = number_ + count_;
+      for (int n = 0; n < kArrays; ++n) to[n] = array(n) + count_;
       count_ += compress_lanes<kLanes>((Lanes) __builtin_convertvector(in_slab, Mask), found, to);
       if (count_ >= Tile::kSize) full();
     }
@@ -107,17 +106,16 @@ class SlabSamples {
   void take(Tile& tile, TileOffsets& located) {
     const int count = std::min(count_, Tile::kSize);
     const int rest = count_ - count;
-    Lanes beyond[Tile::kDims + 1];
-    for (int a = 0; a <= Tile::kDims; ++a) {
-      compute_t* of = a < Tile::kDims ? values_[a] : number_;
-      beyond[a] = load_vector<compute_t, kLanes>(of + Tile::kSize);
-      std::fill(of + count, of + Tile::kSize, of[count - 1]);
+    Lanes beyond[kArrays];
+    for (int n = 0; n < kArrays; ++n) {
+      if (rest > 0) beyond[n] = load_vector<compute_t, kLanes>(array(n) + Tile::kSize);
+      std::fill(array(n) + count, array(n) + Tile::kSize, array(n)[count - 1]);
     }
     fill_taps<kMode>(tile, params_.geometry, values_, count, params_.grad_input);
     restrict_to_slab(params_, slab_, tile);
     locate_samples(params_.geometry, params_.grad_output, first_, number_, count, located);
-    for (int a = 0; a <= Tile::kDims; ++a) {
-      store_vector<compute_t, kLanes>(a < Tile::kDims ? values_[a] : number_, beyond[a]);
+    for (int n = 0; n < kArrays; ++n) {
+      if (rest > 0) store_vector<compute_t, kLanes>(array(n), beyond[n]);
     }
     count_ = rest;
   }
@@ -129,6 +127,10 @@ class SlabSamples {
   using Offsets = Vector<offset_t, kLanes>;
   using Mask = Vector<std::conditional_t<sizeof(compute_t) == 4, int32_t, int64_t>, kLanes>;
   static constexpr int64_t kMostAhead = int64_t(1) << 23;
+  static constexpr int kArrays = Tile::kDims + 1;
+
+  /// The grid values on each axis, and the numbers.
+  compute_t* array(int n) { return n < Tile::kDims ? values_[n] : number_; }
 
   const GradInputParams& params_;
   Range slab_;
