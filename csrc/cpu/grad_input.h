@@ -266,7 +266,7 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
     Zeros<typename Tile::compute_t> zeros(params.grad_input, geometry, owned.input_batch,
                                           owned.channels, params.slab_axis, owned.slab);
     SlabSamples<kMode, Tile> picked(params, owned.slab);
-    const bool picks = params.scattered && params.slabs > 1;
+    const bool picks = picks_samples(params);
     // Little is done for a sample of nearest, and scattered ones go everywhere at once.
     if (picks || (kMode == Mode::kNearest && !kRows)) zeros.finish();
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {

@@ -282,9 +282,8 @@ bool compute_in_slabs(const BackwardCall& call, const GradInputParams& to_input,
   const bool same_layout = has_rows(geometry, rows.input) == has_rows(geometry, rows.grad_input) &&
                            same_spatial_strides(rows.input, rows.grad_input, geometry);
   // An item passes over the scattered samples of other slabs, whose grad_grid it would compute.
-  const bool picks = to_input.scattered && to_input.slabs > 1;
-  if (picks || wants_one_image_at_a_time(call) || to_input.channel_blocks > 1 || !same_layout ||
-      call.grid_is_broadcast || grad_grid_pieces(params.grad_grid) > kMostChunks ||
+  if (picks_samples(to_input) || wants_one_image_at_a_time(call) || to_input.channel_blocks > 1 ||
+      !same_layout || call.grid_is_broadcast || grad_grid_pieces(params.grad_grid) > kMostChunks ||
       !has_narrow_offsets(geometry, rows.input)) {
     return false;
   }

@@ -62,10 +62,14 @@ struct GradInputParams {
   // Where there are several slabs, the positions between which the taps of every (batch, tile) lie
   // on slab_axis. Tiles that do not reach a slab are passed over.
   const TapRange* ranges = nullptr;
-  // Samples that follow each other lie far apart in the image. They are added in their order, and
-  // where there are several slabs, an item first picks those that reach into its own.
+  // Samples that follow each other lie far apart in the image. They are added in their order.
   bool scattered = false;
 };
+
+/// Whether an item picks the samples that reach into its slab before it plans them.
+inline bool picks_samples(const GradInputParams& params) {
+  return params.scattered && params.slabs > 1;
+}
 
 /// grad_grid is summed over pieces of the channels of one image, then over the pieces in order. How
 /// many channels a piece has, the shapes alone decide, so the sum does not depend on whether one
