@@ -35,6 +35,7 @@ py::dict build_info() {
   info["isa"] = gridsample_ext::active_isa();
   info["isa_forced"] = forced.empty() ? py::object(py::none()) : py::object(py::str(forced));
   info["isa_supported"] = gridsample_ext::supported_isas();
+  info["fast_gathers"] = gridsample_ext::fast_gathers;
   return info;
 }
 

@@ -42,6 +42,7 @@ def collect_env() -> dict[str, str]:
         "SIMD level in use": build["isa"],
         "SIMD level forced": build["isa_forced"] or "no (GRIDSAMPLE_EXT_ISA is not set)",
         "SIMD levels supported": ", ".join(build["isa_supported"]),
+        "vector gathers": "used" if build["fast_gathers"] else "not used",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} logical cores",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
         "PyTorch's CUDA": torch.version.cuda or "none",

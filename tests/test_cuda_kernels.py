@@ -117,10 +117,16 @@ def check_large_images(case, dtype, layouts, device, monkeypatch, C=8):
     _, expected_grid = grid_sample_backward(*arguments, [False, True])
     grad_input, grad_grid = grid_sample_backward(*arguments, [True, True])
     alone, _ = grid_sample_backward(*arguments, [True, False])
-    terms = expected.abs().max().item() + max(out) / 10  # as many as meet in a pixel
+    # The error of a sum grows with its terms, and in the corners of an image thousands meet.
+    sizes, _ = grid_sample_backward(
+        grad_output.abs(), input, grid, *case.op_options, [True, False], True
+    )
+    bound = samples.TOLERANCES[dtype] * (sizes.double().abs() + max(out) / 10)
     for actual in (grad_input, alone):
-        samples.assert_close(actual, expected.double(), dtype, terms)
+        assert actual.dtype == dtype
         assert actual.stride() == expected.stride()
+        error = (actual.double() - expected.double()).abs()
+        assert bool((error <= bound).all()), ((error - bound).max().item(), error.max().item())
     samples.assert_close(grad_grid, expected_grid.double(), terms=10 * C)
 
 

@@ -39,7 +39,9 @@ void backward_tile(const BackwardParams& params, const Tile& tile,
     if constexpr (!kGrid) {
       scatter_rows(rows, tile, taps, active, prefetch);
     } else {
-      backward_rows<scalar, kInput>(rows, tile, taps, prefetch, sums);
+      const bool read_on =
+          params.packed_channels == 0 && count == 3 && can_read_on(tile, geometry, params.input);
+      backward_rows<scalar, kInput>(rows, tile, taps, read_on, prefetch, sums);
       apply_slopes(tile, sums);
       const int64_t piece = (channel + c) / params.piece_channels;
       const int64_t of_others = piece - ceil_div(params.group_channels, params.piece_channels);

@@ -254,8 +254,9 @@ GRIDSAMPLE_INLINE void scatter_narrow(const Rows& rows, const TapList<Tile>& tap
 }
 
 /// Rows of kPart or kWidth channels, a fraction of a vector: a vector holds those of several
-/// samples. For whole vectors of samples from the tile's first on; returns where they end.
-template <typename scalar, int kWidth, int kPart, bool kInput, typename Tile>
+/// samples. For whole vectors of samples from the tile's first on; returns where they end. kRead:
+/// how many numbers of the image's rows are read, as kPart has it.
+template <typename scalar, int kWidth, int kPart, int kRead, bool kInput, typename Tile>
 int backward_narrow(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
                     const Tile& tile, const TapList<Tile>& taps, const RowPrefetch& prefetch,
                     AxisSums<Tile>& sums) {
@@ -265,6 +266,8 @@ int backward_narrow(const PieceRows<typename scalar::storage_t, typename Tile::c
   constexpr int kPer = kLanes / kWidth;  // samples in a vector
   using Lanes = Vector<compute_t, kLanes>;
   using Mask = Vector<std::conditional_t<sizeof(compute_t) == 4, int32_t, int64_t>, kLanes>;
+  Mask of_row;
+  for (int l = 0; l < kLanes; ++l) of_row[l] = l % kWidth < kPart ? -1 : 0;
   int group = 0;
   for (; group + kLanes <= tile.count; group += kLanes) {
     const compute_t* grad_output = rows.grad_output + group * rows.grad_stride;
@@ -292,7 +295,8 @@ int backward_narrow(const PieceRows<typename scalar::storage_t, typename Tile::c
           GRIDSAMPLE_UNROLL_16
           for (int v = 0; v < kWidth; ++v) {
             const auto row = [&](int s) { return rows.image + offset[v * kPer + s]; };
-            sum[v] = grad[v] * load_side_by_side<scalar, compute_t, kWidth, kPart, kPer>(row);
+            sum[v] = grad[v] * load_side_by_side<scalar, compute_t, kWidth, kRead, kPer>(row);
+            if constexpr (kRead != kPart) sum[v] = (Lanes)((Mask)sum[v] & of_row);
           }
           GRIDSAMPLE_UNROLL_16
           for (int left = kWidth; left > 1; left /= 2) {
@@ -346,14 +350,21 @@ GRIDSAMPLE_INLINE void dispatch_channels(int channels, const Narrow& narrow, con
 }
 
 /// sums = sum over taps and the piece's channels of w'_a prod_(b != a) w_b * pixel * grad_output,
-/// and (kInput) grad_image += weight * grad_output, for the samples of a tile.
+/// and (kInput) grad_image += weight * grad_output, for the samples of a tile. read_on:
+/// can_read_on the tile.
 template <typename scalar, bool kInput, typename Tile>
 void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
-                   const Tile& tile, const TapList<Tile>& taps, const RowPrefetch& prefetch,
-                   AxisSums<Tile>& sums) {
+                   const Tile& tile, const TapList<Tile>& taps, bool read_on,
+                   const RowPrefetch& prefetch, AxisSums<Tile>& sums) {
   const auto narrow = [&]<int kWidth, int kPart>() {
-    const int done =
-        backward_narrow<scalar, kWidth, kPart, kInput>(rows, tile, taps, prefetch, sums);
+    int done = 0;
+    if (kPart == 3 && read_on) {
+      done = backward_narrow<scalar, kWidth, kPart, kPart == 3 ? 0 : kPart, kInput>(
+          rows, tile, taps, prefetch, sums);
+    } else {
+      done =
+          backward_narrow<scalar, kWidth, kPart, kPart, kInput>(rows, tile, taps, prefetch, sums);
+    }
     backward_wide<scalar, kWidth, 0, kInput>(rows, tile, taps, done, prefetch, sums);
   };
   const auto wide = [&]<int kLanes, int kUnits>() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "dispatch.h"
+#include "gathers.h"
 #include "nearest.h"
 #include "pack.h"
 #include "rows.h"
@@ -104,9 +105,31 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
   if constexpr (Tile::kTaps == 1) {
     copy_rows(image, tile, begin, end, prefetch, out_row);
   } else {
+    const bool read_on = (end - begin) % 4 == 3 && can_read_on(tile, params.geometry, params.input);
     with_taps_for(tile, end - begin, [&](const auto& taps) {
-      sample_rows<scalar, scalar>(image, tile, taps, 0, tile.count, begin, end, prefetch, out_row);
+      sample_rows<scalar, scalar>(image, tile, taps, 0, tile.count, begin, end, read_on, prefetch,
+                                  out_row);
     });
+  }
+}
+
+/// to[i] = plane[offset[i]], or 0 where the offset is negative; `inside`: none is.
+template <typename storage_t, typename offset_t>
+void copy_pixels(const storage_t* plane, const offset_t* offset, int count, bool inside,
+                 storage_t* to) {
+  int i = 0;
+  if constexpr (kGathers<storage_t, offset_t>) {
+    constexpr int kLanes = kFullLanes<float>;
+    if (fast_gathers) {
+      for (; i + kLanes <= count; i += kLanes) {
+        store_vector<float, kLanes>(to + i, gather(plane, offset + i));
+      }
+    }
+  }
+  if (inside) {
+    for (; i < count; ++i) to[i] = plane[offset[i]];
+  } else {
+    for (; i < count; ++i) to[i] = offset[i] < 0 ? storage_t(0) : plane[offset[i]];
   }
 }
 
@@ -142,29 +165,22 @@ void forward_nearest_items(const ForwardParams& params, int64_t begin, int64_t e
     auto* out = static_cast<storage_t*>(output.data) + batch * output.batch_stride;
     const Range channels =
         block_range(geometry.channels, params.channel_blocks, item % params.channel_blocks);
-    const auto pixel = [&](const storage_t* plane, int i) {
-      return offset[i] < 0 ? storage_t(0) : plane[offset[i]];
-    };
     locate_samples(geometry, output, first, std::min(count, kTileSize), located);
     if (located.even && located.step == 1) {
       for (int64_t c = channels.begin; c < channels.end; ++c) {
         const auto* plane = image + c * input.channel_stride;
-        auto* to = out + c * output.channel_stride + located.first;
-        if (inside) {
-          for (int i = 0; i < count; ++i) to[i] = plane[offset[i]];
-        } else {
-          for (int i = 0; i < count; ++i) to[i] = pixel(plane, i);
-        }
+        copy_pixels(plane, offset, count, inside, out + c * output.channel_stride + located.first);
       }
       continue;
     }
+    alignas(64) storage_t staged[kTileSize];
     for (int begun = 0; begun < count; begun += kTileSize) {
       locate_samples(geometry, output, first + begun, std::min(count - begun, kTileSize), located);
       for (int64_t c = channels.begin; c < channels.end; ++c) {
-        for (int i = 0; i < located.count; ++i) {
-          out[c * output.channel_stride + located.at(i)] =
-              pixel(image + c * input.channel_stride, begun + i);
-        }
+        copy_pixels(image + c * input.channel_stride, offset + begun, located.count, inside,
+                    staged);
+        auto* to = out + c * output.channel_stride;
+        for (int i = 0; i < located.count; ++i) to[located.at(i)] = staged[i];
       }
     }
   }
@@ -234,7 +250,7 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
           for (int64_t c = 0; c < count; c += kMostStaged) {
             const int64_t staged_channels = std::min(kMostStaged, count - c);
             sample_rows<scalar, scalar>(
-                packed + c, tile, taps, group, last, 0, staged_channels, prefetch,
+                packed + c, tile, taps, group, last, 0, staged_channels, false, prefetch,
                 [&](int i) { return staged + (i - group) * staged_channels; });
             store_rows(params.output, batch, channel + c, static_cast<int>(staged_channels),
                        located, group, last, staged, staged_channels);

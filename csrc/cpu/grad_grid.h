@@ -57,8 +57,9 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile, const Ti
   const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
                       batch * params.input.batch_stride + channels.begin;
   const RowPrefetch prefetch(params.geometry, count, sizeof(*image), Pass::kBackward);
+  const bool read_on = count == 3 && can_read_on(tile, params.geometry, params.input);
   backward_rows<scalar, false>({image, nullptr, grad_output, count, count}, tile,
-                               TapList<Tile>(tile), prefetch, sums);
+                               TapList<Tile>(tile), read_on, prefetch, sums);
 }
 
 /// sums *= slope, and exactly 0 where the slope is 0: from derivatives by coordinates to those by
@@ -240,7 +241,7 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
                 count);
       backward_rows<ScalarOf<compute_t>, false>(
           {static_cast<const compute_t*>(params.packed) + c, nullptr, grad_output, count, count},
-          tile, taps, prefetch, sums);
+          tile, taps, false, prefetch, sums);
       apply_slopes(tile, sums);
       add_to_grad_grid(geometry, params.grad_grid, params.batch, first, tile.count,
                        params.first && c == 0, sums);

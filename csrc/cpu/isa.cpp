@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
 #include <stdexcept>
 
 namespace gridsample_ext {
@@ -55,7 +56,24 @@ const Level& active_level() {
   return *chosen;
 }
 
+bool are_gathers_fast() {
+  const char* forced = std::getenv("GRIDSAMPLE_EXT_GATHERS");
+  if (forced != nullptr && *forced != '\0') return std::string(forced) != "0";
+#if GRIDSAMPLE_X86_LEVELS
+  __builtin_cpu_init();
+  if (!__builtin_cpu_is("intel")) return false;
+  std::ifstream report("/sys/devices/system/cpu/vulnerabilities/gather_data_sampling");
+  std::string state;
+  std::getline(report, state);
+  return state.starts_with("Not affected") || state.starts_with("Vulnerable");
+#else
+  return false;
+#endif
+}
+
 }  // namespace
+
+const bool fast_gathers = are_gathers_fast();
 
 std::vector<std::string> supported_isas() {
   std::vector<std::string> names;

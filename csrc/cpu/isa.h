@@ -27,6 +27,11 @@ std::string forced_isa();
 /// The level in use, chosen at the first call.
 const std::string& active_isa();
 
+/// Whether vector gathers beat loads one by one on this CPU: on Intel's they do, unless microcode
+/// slows them down against Downfall, as the kernel reports; AMD's are loads one by one, and more.
+/// GRIDSAMPLE_EXT_GATHERS=0 or 1 overrides it. Results are the same.
+extern const bool fast_gathers;
+
 /// The kernels of the level in use.
 const KernelTable& active_kernels();
 

@@ -2,13 +2,13 @@
 
 // Reading the pixels under the taps of a tile, lanes over samples: one channel plane.
 
+#include "gathers.h"
 #include "tap_tile.h"
-#include "shuffles.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// kCount tuples of kTuple elements, base[offset[i]] and the next, side by side in one vector. They
-/// are fetched by plain loads of whole tuples: faster than the vector gathers of AVX2 and AVX-512.
+/// are fetched by plain loads of whole tuples, on most CPUs faster than vector gathers.
 template <typename storage_t, int kTuple, int kCount, typename offset_t>
 GRIDSAMPLE_INLINE Vector<storage_t, kTuple * kCount> load_tuples(const storage_t* base,
                                                                  const offset_t* offset) {
@@ -258,6 +258,10 @@ class PlanePixels {
 
   static GRIDSAMPLE_INLINE void load_row(const storage_t* plane, const offset_t* offset,
                                          Lanes (&pixel)[kTaps]) {
+    if constexpr (kTaps == 2 && kGathersPairs<storage_t, offset_t> &&
+                  std::is_same_v<storage_t, compute_t>) {
+      if (fast_gathers) return gather_pairs(plane, offset, pixel);
+    }
     Vector<storage_t, kLanes> rows[kTaps];
     load_apart<storage_t, kTaps, kLanes>(plane, offset, rows);
     GRIDSAMPLE_UNROLL

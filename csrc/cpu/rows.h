@@ -44,6 +44,32 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes> load_row_lanes(const typename scalar
   }
 }
 
+/// Whether what lies a number beyond each row of a tile's taps may be read: it belongs to another
+/// pixel, because none of the taps is at the image's last. Rows of three are best read as four.
+template <typename Tile>
+bool can_read_on(const Tile& tile, const Geometry& geometry, const View& image) {
+  using offset_t = typename Tile::offset_t;
+  int64_t last = 0;
+  for (int a = 0; a < Tile::kDims; ++a) last += (geometry.input_size[a] - 1) * image.stride[a];
+  offset_t most = 0;
+#pragma omp simd reduction(max : most)
+  for (int i = 0; i < Tile::kSize; ++i) {
+    offset_t sum = 0;
+    GRIDSAMPLE_UNROLL
+    for (int a = 0; a < Tile::kDims; ++a) {
+      offset_t farthest = 0;
+      GRIDSAMPLE_UNROLL
+      for (int k = 0; k < Tile::kTaps; ++k) {
+        const offset_t offset = tile.axis[a].offset[k][i];
+        farthest = offset > farthest ? offset : farthest;
+      }
+      sum += farthest;
+    }
+    most = sum > most ? sum : most;
+  }
+  return most < last;
+}
+
 /// sum = sum over taps of weight * row, for sample i, none of whose taps is outside.
 template <typename scalar, int kLanes, int kUnits, int kPart, typename Tile>
 GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const Tile& tile, int i,
@@ -205,15 +231,19 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes * kCount> load_side_by_side(const Fro
 }
 
 /// A vector of samples from `first` on, all inside, of rows of kPart or kWidth channels, a fraction
-/// of a vector: a vector holds the rows of several samples.
-template <typename scalar, typename out_scalar, int kWidth, int kPart, typename Tile,
+/// of a vector: a vector holds the rows of several samples. kRead: how many numbers of a row are
+/// read, as kPart has it. `last`: where the tile's samples end that are written in turn.
+template <typename scalar, typename out_scalar, int kWidth, int kPart, int kRead, typename Tile,
           typename OutRow>
 GRIDSAMPLE_INLINE void sample_narrow(const typename scalar::storage_t* image, const Tile& tile,
-                                     const TapOffsets<Tile>& taps, int first,
+                                     const TapOffsets<Tile>& taps, int first, int last,
                                      const OutRow& out_row) {
   using compute_t = typename Tile::compute_t;
   constexpr int kLanes = kFullLanes<compute_t>;
   constexpr int kPer = kLanes / kWidth;
+  constexpr int kChannels = kPart > 0 ? kPart : kWidth;
+  // A whole vector is stored over the beginnings of so many rows that are yet to be written.
+  constexpr int kOver = (kLanes - kPer * kChannels + kChannels - 1) / kChannels;
   using Lanes = Vector<compute_t, kLanes>;
   GRIDSAMPLE_KEEP_LOOP
   for (int i = 0; i < kLanes; i += kPer) {
@@ -233,7 +263,7 @@ GRIDSAMPLE_INLINE void sample_narrow(const typename scalar::storage_t* image, co
         for (int kx = 0; kx < Tile::kTaps; ++kx) {
           const auto row = [&](int s) { return image + taps.offset(kz, ky, kx, first + i + s); };
           add(tile.axis[0].weight[kx],
-              load_side_by_side<scalar, compute_t, kWidth, kPart, kPer>(row), sum_y);
+              load_side_by_side<scalar, compute_t, kWidth, kRead, kPer>(row), sum_y);
         }
         add(tile.axis[1].weight[ky], sum_y, sum_z);
       }
@@ -244,8 +274,10 @@ GRIDSAMPLE_INLINE void sample_narrow(const typename scalar::storage_t* image, co
       }
     }
     auto* out = out_row(first + i);
-    if (kPart == 0 && out_row(first + i + kPer - 1) == out + (kPer - 1) * kWidth) {
-      store_lanes<out_scalar, compute_t, kLanes>(out, sum);
+    const int end = first + i + kPer + kOver;
+    if (end <= last && out_row(end - 1) == out + (kPer + kOver - 1) * kChannels) {
+      store_lanes<out_scalar, compute_t, kLanes>(
+          out, first_of_groups<kWidth, kChannels>(sum, std::make_index_sequence<kLanes>{}));
     } else {
       alignas(64) compute_t lanes[kLanes];
       store_vector<compute_t, kLanes>(lanes, sum);
@@ -262,10 +294,10 @@ GRIDSAMPLE_INLINE void sample_narrow(const typename scalar::storage_t* image, co
   }
 }
 
-/// Channels [begin, end) of one sample.
+/// Channels [begin, end) of one sample. read_on: can_read_on its tile.
 template <typename scalar, typename out_scalar, typename Tile>
 GRIDSAMPLE_INLINE void sample_wide(const typename scalar::storage_t* image, const Tile& tile, int i,
-                                   int64_t begin, int64_t end,
+                                   int64_t begin, int64_t end, bool read_on,
                                    typename out_scalar::storage_t* out) {
   using compute_t = typename Tile::compute_t;
   const bool inside = tile.outside[i] >= 0;
@@ -279,7 +311,11 @@ GRIDSAMPLE_INLINE void sample_wide(const typename scalar::storage_t* image, cons
     };
     if (inside) {
       Vector<compute_t, kLanes> sum[kUnits];
-      sample_row<scalar, kLanes, kUnits, kPart>(image + c, tile, i, sum);
+      if (kPart == 3 && read_on) {
+        sample_row<scalar, kLanes, kUnits, 0>(image + c, tile, i, sum);
+      } else {
+        sample_row<scalar, kLanes, kUnits, kPart>(image + c, tile, i, sum);
+      }
       GRIDSAMPLE_UNROLL
       for (int u = 0; u < kUnits; ++u) store(u, sum[u]);
     } else {
@@ -297,44 +333,51 @@ GRIDSAMPLE_INLINE void sample_wide(const typename scalar::storage_t* image, cons
 template <typename scalar, typename out_scalar, typename Tile, typename OutRow>
 GRIDSAMPLE_INLINE void sample_wide_rows(const typename scalar::storage_t* image, const Tile& tile,
                                         int first, int last, int64_t begin, int64_t end,
-                                        const RowPrefetch& prefetch, const OutRow& out_row) {
+                                        bool read_on, const RowPrefetch& prefetch,
+                                        const OutRow& out_row) {
   for (int i = first; i < last; ++i) {
     prefetch(tile, i, image + begin);
-    sample_wide<scalar, out_scalar>(image, tile, i, begin, end, out_row(i));
+    sample_wide<scalar, out_scalar>(image, tile, i, begin, end, read_on, out_row(i));
   }
 }
 
 template <typename scalar, typename out_scalar, typename Tile, typename OutRow>
 __attribute__((noinline)) void sample_wide_rows_apart(const typename scalar::storage_t* image,
                                                       const Tile& tile, int first, int last,
-                                                      int64_t begin, int64_t end,
+                                                      int64_t begin, int64_t end, bool read_on,
                                                       const RowPrefetch& prefetch,
                                                       const OutRow& out_row) {
-  sample_wide_rows<scalar, out_scalar>(image, tile, first, last, begin, end, prefetch, out_row);
+  sample_wide_rows<scalar, out_scalar>(image, tile, first, last, begin, end, read_on, prefetch,
+                                       out_row);
 }
 
 /// The same for rows of three or four channels.
 template <typename scalar, typename out_scalar, int kPart, typename Tile, typename OutRow>
 GRIDSAMPLE_INLINE void sample_narrow_rows(const typename scalar::storage_t* image, const Tile& tile,
                                           const TapOffsets<Tile>& taps, int first, int last,
-                                          int64_t begin, int64_t end, const RowPrefetch& prefetch,
-                                          const OutRow& out_row) {
+                                          int64_t begin, int64_t end, bool read_on,
+                                          const RowPrefetch& prefetch, const OutRow& out_row) {
   constexpr int kLanes = kFullLanes<typename Tile::compute_t>;
   int i = first;
   for (; i + kLanes <= last; i += kLanes) {
     typename Tile::offset_t outside = 0;
     for (int l = 0; l < kLanes; ++l) outside |= tile.outside[i + l];
     if (outside < 0) {
-      sample_wide_rows_apart<scalar, out_scalar>(image, tile, i, i + kLanes, begin, end, prefetch,
-                                                 out_row);
+      sample_wide_rows_apart<scalar, out_scalar>(image, tile, i, i + kLanes, begin, end, read_on,
+                                                 prefetch, out_row);
+      continue;
+    }
+    for (int l = 0; l < kLanes; ++l) prefetch(tile, i + l, image + begin);
+    const auto out = [&](int sample) { return out_row(sample) + begin; };
+    if (kPart > 0 && !read_on) {
+      sample_narrow<scalar, out_scalar, 4, kPart, kPart>(image + begin, tile, taps, i, last, out);
     } else {
-      for (int l = 0; l < kLanes; ++l) prefetch(tile, i + l, image + begin);
-      sample_narrow<scalar, out_scalar, 4, kPart>(
-          image + begin, tile, taps, i, [&](int sample) { return out_row(sample) + begin; });
+      sample_narrow<scalar, out_scalar, 4, kPart, 0>(image + begin, tile, taps, i, last, out);
     }
   }
   if (i < last) {
-    sample_wide_rows_apart<scalar, out_scalar>(image, tile, i, last, begin, end, prefetch, out_row);
+    sample_wide_rows_apart<scalar, out_scalar>(image, tile, i, last, begin, end, read_on, prefetch,
+                                               out_row);
   }
 }
 
@@ -342,24 +385,25 @@ GRIDSAMPLE_INLINE void sample_narrow_rows(const typename scalar::storage_t* imag
 template <typename scalar, typename out_scalar, typename Tile, typename Taps, typename OutRow>
 GRIDSAMPLE_INLINE void sample_rows(const typename scalar::storage_t* image, const Tile& tile,
                                    const Taps& taps, int first, int last, int64_t begin,
-                                   int64_t end, const RowPrefetch& prefetch,
+                                   int64_t end, bool read_on, const RowPrefetch& prefetch,
                                    const OutRow& out_row) {
   if constexpr (std::is_same_v<Taps, TapOffsets<Tile>>) {
     if (end - begin == 3) {
       return sample_narrow_rows<scalar, out_scalar, 3>(image, tile, taps, first, last, begin, end,
-                                                       prefetch, out_row);
+                                                       read_on, prefetch, out_row);
     }
-    sample_narrow_rows<scalar, out_scalar, 0>(image, tile, taps, first, last, begin, end, prefetch,
-                                              out_row);
+    sample_narrow_rows<scalar, out_scalar, 0>(image, tile, taps, first, last, begin, end, read_on,
+                                              prefetch, out_row);
   } else {
-    sample_wide_rows<scalar, out_scalar>(image, tile, first, last, begin, end, prefetch, out_row);
+    sample_wide_rows<scalar, out_scalar>(image, tile, first, last, begin, end, read_on, prefetch,
+                                         out_row);
   }
 }
 
 /// Whether rows of three or four channels are worth code of their own.
 template <typename Tile>
-constexpr bool kNarrowRows = kFullLanes<typename Tile::compute_t> > 8 &&
-                             std::is_same_v<typename Tile::compute_t, float>&& Tile::kTaps == 2;
+constexpr bool kNarrowRows = kFullLanes<typename Tile::compute_t> >= 8 &&
+                             std::is_same_v<typename Tile::compute_t, float> && Tile::kTaps == 2;
 
 /// Calls function(taps) with what sample_rows needs for rows of so many channels.
 template <typename Tile, typename F>

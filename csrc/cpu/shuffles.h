@@ -59,6 +59,14 @@ GRIDSAMPLE_INLINE V add_blocks(V a, V b, std::index_sequence<I...>) {
          __builtin_shufflevector(a, b, source(static_cast<int>(I), 1)...);
 }
 
+/// The first kCount lanes of each group of kGroup, side by side; the lanes beyond them are any.
+template <int kGroup, int kCount, typename V, size_t... I>
+GRIDSAMPLE_INLINE V first_of_groups(V v, std::index_sequence<I...>) {
+  constexpr int kLanes = static_cast<int>(sizeof...(I));
+  return __builtin_shufflevector(
+      v, v, (static_cast<int>(I) / kCount * kGroup + static_cast<int>(I) % kCount) % kLanes...);
+}
+
 /// kTimes copies of each of the lanes from `first` on, side by side, as many as fit.
 template <int kTimes, typename T, int kLanes>
 GRIDSAMPLE_INLINE Vector<T, kLanes> repeat_lanes(const Vector<T, kLanes>& v, int first) {
