@@ -6,9 +6,9 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// Both gradients for channels [channel, channel + channels) of one tile: `image` and `grad_image`
-/// are rows of the input and of grad_input, from `channel` on.
+/// are rows of the input and of grad_input, addressed by `view`, from `channel` on.
 template <typename scalar, bool kInput, bool kGrid, typename Tile>
-void backward_tile(const BackwardParams& params, const Tile& tile,
+void backward_tile(const BackwardParams& params, const View& view, const Tile& tile,
                    const typename scalar::storage_t* image, typename Tile::compute_t* grad_image,
                    int64_t channel, int64_t channels, int64_t batch, int64_t t) {
   using compute_t = typename Tile::compute_t;
@@ -27,8 +27,13 @@ void backward_tile(const BackwardParams& params, const Tile& tile,
   alignas(64) compute_t staged[kTileSize * kMostPieceChannels];
   for (int64_t c = 0; c < channels; c += params.piece_channels) {
     const int count = static_cast<int>(std::min(params.piece_channels, channels - c));
-    PieceRows<typename scalar::storage_t, compute_t> rows{
-        kGrid ? image + c : nullptr, kInput ? grad_image + c : nullptr, staged, count, count};
+    PieceRows<typename scalar::storage_t, compute_t> rows{kGrid ? image + c : nullptr,
+                                                          kInput ? grad_image + c : nullptr,
+                                                          staged,
+                                                          count,
+                                                          count,
+                                                          geometry.input_size[0],
+                                                          view.stride[0]};
     if (in_place && located.even) {
       rows.grad_output = static_cast<const compute_t*>(source.data) + batch * source.batch_stride +
                          located.first + channel + c;
@@ -71,7 +76,7 @@ void backward_block(const BackwardParams& params, const View& view,
       fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
                        view);
       if constexpr (kInput) zeros->reach(tile, view);
-      backward_tile<scalar, kInput, kGrid>(params, tile, image, grad_image, channel, channels,
+      backward_tile<scalar, kInput, kGrid>(params, view, tile, image, grad_image, channel, channels,
                                            batch, t);
     }
   }

@@ -4,6 +4,7 @@
 // of a tile reads each tap's row of the input for grad_grid and adds to its row of grad_input.
 
 #include "rows.h"
+#include "tap_rows.h"
 #include "tap_sums.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
@@ -20,6 +21,9 @@ struct PieceRows {
   const compute_t* grad_output;
   int64_t grad_stride;
   int channels;
+  // Of the image and grad_input along x: how many pixels, and from one to the next.
+  int64_t pixels;
+  int64_t pixel_step;
 };
 
 /// products[t][s][l]: for tap t of sample s of a group, the product of grad_output and pixel,
@@ -224,13 +228,79 @@ void backward_wide(const PieceRows<typename scalar::storage_t, typename Tile::co
   }
 }
 
+/// Lanes kFirst, kFirst + 1, ... of: lane (l / kChannels) of a vector, or (l % kChannels).
+template <int kChannels, int kFirst, typename V, size_t... I>
+GRIDSAMPLE_INLINE auto per_tap(V v, std::index_sequence<I...>) {
+  return __builtin_shufflevector(v, v, (kFirst + static_cast<int>(I)) / kChannels...);
+}
+template <int kChannels, int kFirst, typename V, size_t... I>
+GRIDSAMPLE_INLINE auto per_channel(V v, std::index_sequence<I...>) {
+  return __builtin_shufflevector(v, v, (kFirst + static_cast<int>(I)) % kChannels...);
+}
+
+/// row[kFirst to kTaps * kChannels] += weight * grad, for the channels of taps that lie side by
+/// side, one tap after the other.
+template <int kTaps, int kChannels, int kFirst, typename T, typename Weight>
+GRIDSAMPLE_INLINE void add_tap_row(T* row, const Weight& weight, const Vector<T, 4>& grad) {
+  constexpr int kLeft = kTaps * kChannels - kFirst;
+  if constexpr (kLeft > 0) {
+    constexpr int kLanes = kLeft >= 8 && kFullLanes<T> >= 8 ? 8 : 4;
+    constexpr std::make_index_sequence<kLanes> kAll{};
+    constexpr int kPart = kLeft < kLanes ? kLeft : 0;
+    const auto pixels = load_row_lanes<ScalarOf<T>, T, kLanes, kPart>(row + kFirst);
+    const Vector<T, kLanes> sum =
+        multiply_add_vector<T, kLanes>(per_channel<kChannels, kFirst>(grad, kAll),
+                                       per_tap<kChannels, kFirst>(weight, kAll), pixels);
+    if constexpr (kPart > 0) {
+      store_first_lanes<ScalarOf<T>, T, kPart>(row + kFirst, sum);
+    } else {
+      store_vector<T, kLanes>(row + kFirst, sum);
+    }
+    add_tap_row<kTaps, kChannels, kFirst + kLanes>(row, weight, grad);
+  }
+}
+
+/// Rows of taps of images with rows of few channels.
+template <typename Tile>
+struct NarrowTaps {
+  template <typename Rows>
+  NarrowTaps(const Tile& tile, const Rows& rows)
+      : rows(tile, rows.pixels, rows.channels, rows.pixel_step == rows.channels), weights(tile) {}
+  TapRows<Tile> rows;
+  RowWeights<Tile> weights;
+};
+
+/// Calls function(NarrowTaps), or where they are not wanted function(nullptr).
+template <bool kWanted, typename Tile, typename Rows, typename F>
+GRIDSAMPLE_INLINE auto with_narrow_taps(const Tile& tile, const Rows& rows, const F& function) {
+  if constexpr (kWanted) {
+    return function(NarrowTaps<Tile>(tile, rows));
+  } else {
+    return function(nullptr);
+  }
+}
+
 /// grad_image += weight * grad_output for one sample of kPart or kWidth channels.
-template <int kWidth, int kPart, typename Rows, typename Tile>
-GRIDSAMPLE_INLINE void scatter_narrow(const Rows& rows, const TapList<Tile>& taps, int i) {
+template <int kWidth, int kPart, typename Rows, typename Tile, typename NarrowTapsOrNone>
+GRIDSAMPLE_INLINE void scatter_narrow(const Rows& rows, const TapList<Tile>& taps,
+                                      const NarrowTapsOrNone& narrow, int i) {
   using compute_t = typename Tile::compute_t;
   using scalar = ScalarOf<compute_t>;
   const auto grad =
       load_row_lanes<scalar, compute_t, kWidth, kPart>(rows.grad_output + i * rows.grad_stride);
+  if constexpr (!std::is_same_v<NarrowTapsOrNone, std::nullptr_t>) {
+    if (narrow.rows.is_regular(i)) {
+      GRIDSAMPLE_UNROLL
+      for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+        GRIDSAMPLE_UNROLL
+        for (int ky = 0; ky < Tile::kTaps; ++ky) {
+          add_tap_row<Tile::kTaps, (kPart > 0 ? kPart : kWidth), 0>(
+              rows.grad_image + narrow.rows.row(kz, ky)[i], narrow.weights.row_of(kz, ky, i), grad);
+        }
+      }
+      return;
+    }
+  }
   GRIDSAMPLE_KEEP_LOOP
   for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
     GRIDSAMPLE_KEEP_LOOP
@@ -256,10 +326,11 @@ GRIDSAMPLE_INLINE void scatter_narrow(const Rows& rows, const TapList<Tile>& tap
 /// Rows of kPart or kWidth channels, a fraction of a vector: a vector holds those of several
 /// samples. For whole vectors of samples from the tile's first on; returns where they end. kRead:
 /// how many numbers of the image's rows are read, as kPart has it.
-template <typename scalar, int kWidth, int kPart, int kRead, bool kInput, typename Tile>
+template <typename scalar, int kWidth, int kPart, int kRead, bool kInput, typename Tile,
+          typename NarrowTapsOrNone>
 int backward_narrow(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
-                    const Tile& tile, const TapList<Tile>& taps, const RowPrefetch& prefetch,
-                    AxisSums<Tile>& sums) {
+                    const Tile& tile, const TapList<Tile>& taps, const NarrowTapsOrNone& narrow,
+                    const RowPrefetch& prefetch, AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
   using offset_t = typename Tile::offset_t;
   constexpr int kLanes = kFullLanes<compute_t>;
@@ -316,7 +387,9 @@ int backward_narrow(const PieceRows<typename scalar::storage_t, typename Tile::c
     }
     contract_products<kLanes>(tile, group, product, sums);
     if constexpr (kInput) {
-      for (int i = group; i < group + kLanes; ++i) scatter_narrow<kWidth, kPart>(rows, taps, i);
+      for (int i = group; i < group + kLanes; ++i) {
+        scatter_narrow<kWidth, kPart>(rows, taps, narrow, i);
+      }
     }
   }
   return group;
@@ -357,14 +430,15 @@ void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::co
                    const Tile& tile, const TapList<Tile>& taps, bool read_on,
                    const RowPrefetch& prefetch, AxisSums<Tile>& sums) {
   const auto narrow = [&]<int kWidth, int kPart>() {
-    int done = 0;
-    if (kPart == 3 && read_on) {
-      done = backward_narrow<scalar, kWidth, kPart, kPart == 3 ? 0 : kPart, kInput>(
-          rows, tile, taps, prefetch, sums);
-    } else {
-      done =
-          backward_narrow<scalar, kWidth, kPart, kPart, kInput>(rows, tile, taps, prefetch, sums);
-    }
+    const auto run = [&](const auto& narrow_taps) {
+      if (kPart == 3 && read_on) {
+        return backward_narrow<scalar, kWidth, kPart, kPart == 3 ? 0 : kPart, kInput>(
+            rows, tile, taps, narrow_taps, prefetch, sums);
+      }
+      return backward_narrow<scalar, kWidth, kPart, kPart, kInput>(rows, tile, taps, narrow_taps,
+                                                                   prefetch, sums);
+    };
+    const int done = with_narrow_taps < kInput && kWidth == 4 > (tile, rows, run);
     backward_wide<scalar, kWidth, 0, kInput>(rows, tile, taps, done, prefetch, sums);
   };
   const auto wide = [&]<int kLanes, int kUnits>() {
@@ -380,11 +454,13 @@ void scatter_rows(const PieceRows<typename Tile::compute_t, typename Tile::compu
                   const RowPrefetch& prefetch) {
   using compute_t = typename Tile::compute_t;
   const auto narrow = [&]<int kWidth, int kPart>() {
-    for (int s = 0; s < active.count; ++s) {
-      const int i = active.index[s];
-      prefetch_sample<kWidth, 1, true, false>(prefetch, rows, tile, i);
-      scatter_narrow<kWidth, kPart>(rows, taps, i);
-    }
+    with_narrow_taps<kWidth == 4>(tile, rows, [&](const auto& narrow_taps) {
+      for (int s = 0; s < active.count; ++s) {
+        const int i = active.index[s];
+        prefetch_sample<kWidth, 1, true, false>(prefetch, rows, tile, i);
+        scatter_narrow<kWidth, kPart>(rows, taps, narrow_taps, i);
+      }
+    });
   };
   const auto wide = [&]<int kLanes, int kUnits>() {
     for (int s = 0; s < active.count; ++s) {

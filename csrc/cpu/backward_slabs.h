@@ -53,13 +53,13 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
             auto* grad_image = static_cast<compute_t*>(rows.grad_input.data) +
                                input_batch * rows.grad_input.batch_stride;
             if (owned && !reach.crosses) {
-              backward_tile<scalar, true, true>(rows, tile, image, grad_image, 0, geometry.channels,
-                                                batch, t);
+              backward_tile<scalar, true, true>(rows, rows.input, tile, image, grad_image, 0,
+                                                geometry.channels, batch, t);
               continue;
             }
             if (owned) {
-              backward_tile<scalar, false, true>(rows, tile, image, nullptr, 0, geometry.channels,
-                                                 batch, t);
+              backward_tile<scalar, false, true>(rows, rows.input, tile, image, nullptr, 0,
+                                                 geometry.channels, batch, t);
             }
             if (!reach.any) continue;
             restrict_to_slab(to_input, slab, tile);

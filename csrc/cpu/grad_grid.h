@@ -56,10 +56,13 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile, const Ti
   load_rows(params.grad_output, batch, channels.begin, count, located, grad_output, count);
   const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
                       batch * params.input.batch_stride + channels.begin;
-  const RowPrefetch prefetch(params.geometry, count, sizeof(*image), Pass::kBackward);
+  // Of many taps several are in a line, and one sample has loads enough to wait for together.
+  const bool scattered = params.scattered && Tile::kTaps == 2;
+  const RowPrefetch prefetch(params.geometry, count, sizeof(*image), Pass::kBackward, scattered);
   const bool read_on = count == 3 && can_read_on(tile, params.geometry, params.input);
-  backward_rows<scalar, false>({image, nullptr, grad_output, count, count}, tile,
-                               TapList<Tile>(tile), read_on, prefetch, sums);
+  backward_rows<scalar, false>({image, nullptr, grad_output, count, count,
+                                params.geometry.input_size[0], params.input.stride[0]},
+                               tile, TapList<Tile>(tile), read_on, prefetch, sums);
 }
 
 /// sums *= slope, and exactly 0 where the slope is 0: from derivatives by coordinates to those by
@@ -240,7 +243,8 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
       load_rows(params.grad_output, params.batch, params.channel + c, count, located, grad_output,
                 count);
       backward_rows<ScalarOf<compute_t>, false>(
-          {static_cast<const compute_t*>(params.packed) + c, nullptr, grad_output, count, count},
+          {static_cast<const compute_t*>(params.packed) + c, nullptr, grad_output, count, count,
+           geometry.input_size[0], view.stride[0]},
           tile, taps, false, prefetch, sums);
       apply_slopes(tile, sums);
       add_to_grad_grid(geometry, params.grad_grid, params.batch, first, tile.count,

@@ -170,7 +170,9 @@ void grad_input_rows(const GradInputParams& params, const Tile& tile, const Tile
   for (int64_t c = channels.begin; c < channels.end; c += kMostPieceChannels) {
     const int count = static_cast<int>(std::min(kMostPieceChannels, channels.end - c));
     load_rows(params.grad_output, batch, c, count, located, grad_output, count);
-    scatter_rows({nullptr, image + c, grad_output, count, count}, tile, taps, active, prefetch);
+    scatter_rows({nullptr, image + c, grad_output, count, count, params.geometry.input_size[0],
+                  target.stride[0]},
+                 tile, taps, active, prefetch);
   }
 }
 

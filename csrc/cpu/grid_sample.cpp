@@ -176,6 +176,7 @@ GradGridParams grad_grid_params(const BackwardCall& call, const Tensor& grad_gri
   params.partial = nullptr;
   params.partial_sums = 0;
   params.has_first_sums = false;
+  params.scattered = call.scattered;
   return params;
 }
 

@@ -97,6 +97,7 @@ struct GradGridParams {
   void* partial;
   int64_t partial_sums;
   bool has_first_sums;
+  bool scattered;  // as in GradInputParams
 };
 
 /// One block of channels of one image, packed into rows for all workers to share. Work item of pack

@@ -164,12 +164,15 @@ constexpr int64_t kNearBytes = int64_t(1) << 19;
 class RowPrefetch {
  public:
   /// Rows of `channels` elements. Short ones are not worth it: below a cache line in the forward
-  /// pass, below half a line in the backward pass, where sums in memory are waited for as well.
-  RowPrefetch(const Geometry& geometry, int64_t channels, int64_t element, Pass pass) {
+  /// pass, below half a line in the backward pass, where sums in memory are waited for as well,
+  /// unless samples are `scattered`.
+  RowPrefetch(const Geometry& geometry, int64_t channels, int64_t element, Pass pass,
+              bool scattered = false) {
     const int64_t row = channels * element;
-    const bool worth = packed_elements(geometry, row) > kNearBytes &&
-                       row >= (pass == Pass::kForward ? kLineBytes : kLineBytes / 2);
-    lines_ = worth ? static_cast<int>(std::min<int64_t>(ceil_div(row, kLineBytes), kMostLines)) : 0;
+    const bool far = packed_elements(geometry, row) > kNearBytes;
+    const bool is_long = row >= (pass == Pass::kForward ? kLineBytes : kLineBytes / 2);
+    lines_ = static_cast<int>(std::min<int64_t>(ceil_div(row, kLineBytes), kMostLines));
+    if (!far || !(is_long || scattered)) lines_ = 0;
   }
 
   /// Called at sample i, for one a few samples later. The same rows of every image.
