@@ -1,8 +1,9 @@
 """Each SIMD level this CPU has, in a process of its own, gives the same results.
 
-Any other choice is a clear error.
+So do loads and gathers. Any other choice is a clear error.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -14,10 +15,16 @@ import torch
 
 from gridsample_ext import _C
 
-VARIABLE = "GRIDSAMPLE_EXT_ISA"
+VARIABLE, GATHERS = "GRIDSAMPLE_EXT_ISA", "GRIDSAMPLE_EXT_GATHERS"
 LEVELS = ("baseline", "avx2", "avx512")
 DTYPES = (torch.float16, torch.float32, torch.float64)
-SHAPE = samples.Shape("isa", N=2, C=19, size=(4, 7, 9), out=(3, 5, 17))
+SHAPES = [samples.Shape("isa", N=2, C=C, size=(4, 7, 9), out=(3, 5, 17)) for C in (3, 19)]
+# What a process of its own is started with, by name.
+RUNS = {
+    **{level: {VARIABLE: level} for level in (*LEVELS, "sse9")},
+    "loads": {GATHERS: "0"},
+    "gathers": {GATHERS: "1"},
+}
 
 
 def compute_results():
@@ -25,21 +32,18 @@ def compute_results():
     from gridsample_ext import grid_sample
 
     results = {}
-    for case in samples.CASES:
-        for dtype in DTYPES:
-            input, grid = samples.sample(case, SHAPE, dtype)
-            for layout in ("contiguous", "channels_last"):
-                image = samples.INPUT_LAYOUTS[layout](input).requires_grad_()
-                output = grid_sample(image, grid.requires_grad_(), *case.options)
-                gradients = torch.autograd.grad(
-                    output, (image, grid), samples.grad_like(input, grid)
-                )
-                results[f"{case}-{dtype}-{layout}"] = [output.detach(), *gradients]
+    for case, dtype, shape in itertools.product(samples.CASES, DTYPES, SHAPES):
+        input, grid = samples.sample(case, shape, dtype)
+        for layout in ("contiguous", "channels_last"):
+            image = samples.INPUT_LAYOUTS[layout](input).requires_grad_()
+            output = grid_sample(image, grid.requires_grad_(), *case.options)
+            gradients = torch.autograd.grad(output, (image, grid), samples.grad_like(input, grid))
+            results[f"{case}-{dtype}-{shape.C}-{layout}"] = [output.detach(), *gradients]
     return results
 
 
-def start(level, path):
-    environment = {**os.environ, VARIABLE: level, "OMP_NUM_THREADS": "1"}
+def start(variables, path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     folder = Path(__file__).parent
     command = [sys.executable, __file__, str(path)]
     return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
@@ -47,14 +51,15 @@ def start(level, path):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Map level -> (exit code, standard error, path of the results). Two processes at a time."""
+    """Map name -> (exit code, standard error, path of the results). Two processes at a time."""
     folder = tmp_path_factory.mktemp("isa")
     finished = {}
-    for pair in (LEVELS[:2], (LEVELS[2], "sse9")):
-        processes = {level: start(level, folder / level) for level in pair}
-        for level, process in processes.items():
+    names = list(RUNS)
+    for pair in zip(names[::2], names[1::2], strict=True):
+        processes = {name: start(RUNS[name], folder / name) for name in pair}
+        for name, process in processes.items():
             _, error = process.communicate(timeout=300)
-            finished[level] = process.returncode, error, folder / level
+            finished[name] = process.returncode, error, folder / name
     return finished
 
 
@@ -94,13 +99,23 @@ def test_unknown_level_is_an_error(runs):
 
 
 def test_levels_agree(runs):
-    paths = [path for code, _, path in runs.values() if code == 0]
-    assert len(paths) == len(_C.build_info()["isa_supported"])
+    paths = [runs[level][2] for level in _C.build_info()["isa_supported"]]
     expected = load(paths[0])["results"]
     for path in paths[1:]:
         for key, tensors in load(path)["results"].items():
             for actual, values in zip(tensors, expected[key], strict=True):
                 samples.assert_close(actual, values.double(), dtype=values.dtype)
+
+
+def test_gathers_change_nothing(runs):
+    loads, gathers = (runs[name] for name in ("loads", "gathers"))
+    assert loads[0] == gathers[0] == 0, (loads[1], gathers[1])
+    loads, gathers = load(loads[2]), load(gathers[2])
+    assert not loads["build_info"]["fast_gathers"]
+    assert gathers["build_info"]["fast_gathers"]
+    for key, tensors in gathers["results"].items():
+        for actual, values in zip(tensors, loads["results"][key], strict=True):
+            samples.assert_bitwise_equal(actual, values)
 
 
 if __name__ == "__main__":

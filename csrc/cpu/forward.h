@@ -2,7 +2,7 @@
 
 #include "dispatch.h"
 #include "gathers.h"
-#include "nearest.h"
+#include "nearest_rows.h"
 #include "pack.h"
 #include "rows.h"
 #include "tap_sums.h"
@@ -19,50 +19,6 @@ void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
   for (int i = 0; i < tile.count; i += kLanes) {
     const Pixels pixels(plane, tile, rows, i);
     store_lanes<scalar, compute_t, kLanes>(out + i, interpolate<kLanes>(tile, i, pixels));
-  }
-}
-
-/// Offsets of a tile's only taps in a plane, negative outside.
-template <typename Tile>
-void nearest_offsets(const Tile& tile, typename Tile::offset_t* offset) {
-#pragma omp simd
-  for (int i = 0; i < kTileSize; ++i) {
-    const auto where = plane_offset(tile, 0, 0, 0, i);
-    offset[i] = where.offset | where.outside;
-  }
-}
-
-/// Nearest: rows are copied as they are.
-template <typename storage_t, typename Tile, typename OutRow>
-void copy_rows(const storage_t* image, const Tile& tile, int64_t begin, int64_t end,
-               const RowPrefetch& prefetch, const OutRow& out_row) {
-  alignas(64) typename Tile::offset_t offset[kTileSize];
-  nearest_offsets(tile, offset);
-  const auto copy = [&](auto channels) {
-    for (int i = 0; i < tile.count; ++i) {
-      prefetch(tile, i, image + begin);
-      storage_t* out = out_row(i) + begin;
-      const auto bytes = static_cast<size_t>(channels) * sizeof(storage_t);
-      if (offset[i] < 0) {
-        std::memset(out, 0, bytes);
-      } else {
-        std::memcpy(out, image + offset[i] + begin, bytes);
-      }
-    }
-  };
-  switch (end - begin) {  // sizes known to the compiler need no call
-    case 2:
-      return copy(std::integral_constant<int, 2>{});
-    case 3:
-      return copy(std::integral_constant<int, 3>{});
-    case 4:
-      return copy(std::integral_constant<int, 4>{});
-    case 8:
-      return copy(std::integral_constant<int, 8>{});
-    case 16:
-      return copy(std::integral_constant<int, 16>{});
-    default:
-      return copy(end - begin);
   }
 }
 
@@ -101,15 +57,41 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
       static_cast<const storage_t*>(params.input.data) + batch * params.input.batch_stride;
   auto* output = static_cast<storage_t*>(params.output.data) + batch * params.output.batch_stride;
   const RowPrefetch prefetch(params.geometry, end - begin, sizeof(storage_t), Pass::kForward);
-  const auto out_row = [&](int i) { return output + located.at(i); };
-  if constexpr (Tile::kTaps == 1) {
-    copy_rows(image, tile, begin, end, prefetch, out_row);
-  } else {
-    const bool read_on = (end - begin) % 4 == 3 && can_read_on(tile, params.geometry, params.input);
-    with_taps_for(tile, end - begin, [&](const auto& taps) {
-      sample_rows<scalar, scalar>(image, tile, taps, 0, tile.count, begin, end, read_on, prefetch,
-                                  out_row);
-    });
+  const bool read_on = (end - begin) % 4 == 3 && can_read_on(tile, params.geometry, params.input);
+  with_taps_for(tile, end - begin, [&](const auto& taps) {
+    sample_rows<scalar, scalar>(image, tile, taps, 0, tile.count, begin, end, read_on, prefetch,
+                                [&](int i) { return output + located.at(i); });
+  });
+}
+
+/// Nearest, from rows.
+template <typename scalar, typename Tile>
+void forward_nearest_rows(const ForwardParams& params, int64_t begin, int64_t end) {
+  using storage_t = typename scalar::storage_t;
+  const Geometry& geometry = params.geometry;
+  const View& input = params.input;
+  const View& output = params.output;
+  const int64_t tiles = tile_count(geometry);
+  const int64_t block = ceil_div(geometry.channels, params.channel_blocks);
+  RowFinder<Tile> pixels(geometry, input, 0, {0, geometry.input_size[0]}, block, sizeof(storage_t),
+                         Pass::kForward);
+  TileOffsets located;
+  int64_t planned = -1;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t which = item / params.channel_blocks;
+    const int64_t batch = which / tiles;
+    const int64_t t = which % tiles;
+    if (which != planned) {
+      pixels.find(params.grid, batch, t);
+      locate_samples(geometry, output, t * kTileSize, pixels.count(), located);
+      planned = which;
+    }
+    const Range channels =
+        block_range(geometry.channels, params.channel_blocks, item % params.channel_blocks);
+    const auto* image = static_cast<const storage_t*>(input.data) + batch * input.batch_stride;
+    auto* out = static_cast<storage_t*>(output.data) + batch * output.batch_stride;
+    copy_rows(pixels, image + channels.begin, channels.end - channels.begin,
+              [&](int i) { return out + located.at(i) + channels.begin; });
   }
 }
 
@@ -135,7 +117,7 @@ void copy_pixels(const storage_t* plane, const offset_t* offset, int count, bool
 
 /// Nearest, from planes: each pixel is copied as it is.
 template <typename scalar, typename Tile>
-void forward_nearest_items(const ForwardParams& params, int64_t begin, int64_t end) {
+void forward_nearest_planes(const ForwardParams& params, int64_t begin, int64_t end) {
   using storage_t = typename scalar::storage_t;
   const Geometry& geometry = params.geometry;
   const View& input = params.input;
@@ -273,10 +255,11 @@ void forward(const ForwardParams& params, int64_t begin, int64_t end) {
   dispatch_types(params.geometry, params.input.dtype, [&]<typename scalar, typename compute_t>() {
     dispatch_tile<false, compute_t>(
         params.geometry, params.input, [&]<Mode kMode, typename Tile>() {
-          if (reads_rows(params)) {
+          if constexpr (kMode == Mode::kNearest) {
+            reads_rows(params) ? forward_nearest_rows<scalar, Tile>(params, begin, end)
+                               : forward_nearest_planes<scalar, Tile>(params, begin, end);
+          } else if (reads_rows(params)) {
             forward_items<scalar, true, kMode, Tile>(params, begin, end);
-          } else if constexpr (kMode == Mode::kNearest) {
-            forward_nearest_items<scalar, Tile>(params, begin, end);
           } else {
             forward_items<scalar, false, kMode, typename Tile::Part>(params, begin, end);
           }

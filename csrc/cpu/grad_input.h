@@ -2,7 +2,7 @@
 
 #include "backward_rows.h"
 #include "dispatch.h"
-#include "nearest.h"
+#include "nearest_rows.h"
 #include "pack.h"
 #include "pixels.h"
 #include "slabs.h"
@@ -195,8 +195,8 @@ void add_to_pixels(typename Run::compute_t* planes, int64_t plane_stride, const 
 /// Nearest, into planes: of many channels a run of tiles at a time, to stay in one plane for
 /// longer.
 template <typename Tile>
-void grad_input_nearest(const GradInputParams& params, Range slab, int64_t batch,
-                        int64_t input_batch, Range channels) {
+void grad_input_nearest_planes(const GradInputParams& params, Range slab, int64_t batch,
+                               int64_t input_batch, Range channels) {
   using compute_t = typename Tile::compute_t;
   const Geometry& geometry = params.geometry;
   const View& source = params.grad_output;
@@ -256,6 +256,30 @@ void grad_input_nearest(const GradInputParams& params, Range slab, int64_t batch
   }
 }
 
+/// Nearest, into rows.
+template <typename Tile>
+void grad_input_nearest_rows(const GradInputParams& params, Range slab, int64_t batch,
+                             int64_t input_batch, Range channels,
+                             Zeros<typename Tile::compute_t>& zeros) {
+  using compute_t = typename Tile::compute_t;
+  const Geometry& geometry = params.geometry;
+  const View& target = params.grad_input;
+  const int64_t count = channels.end - channels.begin;
+  auto* image = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride;
+  RowFinder<Tile> pixels(geometry, target, params.slab_axis, slab, count, sizeof(*image),
+                         Pass::kBackward);
+  TileOffsets located;
+  if (params.slabs == 1) zeros.finish();
+  for (int64_t t = 0; t < tile_count(geometry); ++t) {
+    if (!reach_into(params, slab, batch, t).any) continue;
+    if (params.slabs > 1) zeros.reach(range_of_tile(params, batch, t).last);
+    pixels.find(params.grid, batch, t);
+    locate_samples(geometry, params.grad_output, t * kTileSize, pixels.count(), located);
+    add_to_rows(pixels, params.grad_output, batch, located, channels.begin, count,
+                image + channels.begin);
+  }
+}
+
 /// `Tile` is a whole tile where lanes go over channels (kRows), or a part of one.
 template <bool kRows, Mode kMode, typename Tile>
 void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end) {
@@ -272,8 +296,14 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
     // Little is done for a sample of nearest, and scattered ones go everywhere at once.
     if (picks || (kMode == Mode::kNearest && !kRows)) zeros.finish();
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
-      if constexpr (kMode == Mode::kNearest && !kRows) {
-        grad_input_nearest<Tile>(params, owned.slab, batch, owned.input_batch, owned.channels);
+      if constexpr (kMode == Mode::kNearest) {
+        if constexpr (kRows) {
+          grad_input_nearest_rows<Tile>(params, owned.slab, batch, owned.input_batch,
+                                        owned.channels, zeros);
+        } else {
+          grad_input_nearest_planes<Tile>(params, owned.slab, batch, owned.input_batch,
+                                          owned.channels);
+        }
         continue;
       }
       const auto add = [&] {

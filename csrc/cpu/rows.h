@@ -163,17 +163,22 @@ constexpr int64_t kNearBytes = int64_t(1) << 19;
 /// ahead, but not to the hardware. Images that fit the second-level cache only lose by it.
 class RowPrefetch {
  public:
-  /// Rows of `channels` elements. Short ones are not worth it: below a cache line in the forward
-  /// pass, below half a line in the backward pass, where sums in memory are waited for as well,
-  /// unless samples are `scattered`.
-  RowPrefetch(const Geometry& geometry, int64_t channels, int64_t element, Pass pass,
-              bool scattered = false) {
-    const int64_t row = channels * element;
+  static constexpr int64_t kLineBytes = 64;
+
+  /// Lines to ask for of a row of so many bytes. Short ones are not worth it: below a line in the
+  /// forward pass, below half a line in the backward pass, where sums in memory are waited for as
+  /// well, unless samples are `scattered`.
+  static int lines(const Geometry& geometry, int64_t row, Pass pass, bool scattered = false) {
     const bool far = packed_elements(geometry, row) > kNearBytes;
     const bool is_long = row >= (pass == Pass::kForward ? kLineBytes : kLineBytes / 2);
-    lines_ = static_cast<int>(std::min<int64_t>(ceil_div(row, kLineBytes), kMostLines));
-    if (!far || !(is_long || scattered)) lines_ = 0;
+    if (!far || !(is_long || scattered)) return 0;
+    return static_cast<int>(std::min<int64_t>(ceil_div(row, kLineBytes), kMostLines));
   }
+
+  /// Rows of `channels` elements.
+  RowPrefetch(const Geometry& geometry, int64_t channels, int64_t element, Pass pass,
+              bool scattered = false)
+      : lines_(lines(geometry, channels * element, pass, scattered)) {}
 
   /// Called at sample i, for one a few samples later. The same rows of every image.
   template <typename Tile, typename... Images>
@@ -214,7 +219,6 @@ class RowPrefetch {
     for (int line = 0; line < kLines; ++line) GRIDSAMPLE_PREFETCH(row + line * kLine);
   }
 
-  static constexpr int64_t kLineBytes = 64;
   static constexpr int kMostLines = 4;  // the hardware follows from there
   static constexpr int kDistance = 8;
   int lines_;
