@@ -44,7 +44,7 @@ py::dict build_info() {
 PYBIND11_MODULE(_C, m) {
   m.doc() =
       "CPU kernels of gridsample_ext. Importing this module registers torch.ops.gridsample_ext.";
-  gridsample_ext::active_isa();  // a bad GRIDSAMPLE_EXT_ISA is an error now, not at the first call
+  gridsample_ext::check_environment();  // an error now, not at the first call
   m.def("build_info", &build_info,
         "How the kernels were compiled and which instruction set they use.");
 }

@@ -17,13 +17,18 @@ from gridsample_ext import _C
 
 VARIABLE, GATHERS = "GRIDSAMPLE_EXT_ISA", "GRIDSAMPLE_EXT_GATHERS"
 LEVELS = ("baseline", "avx2", "avx512")
+SUPPORTED = _C.build_info()["isa_supported"]
 DTYPES = (torch.float16, torch.float32, torch.float64)
 SHAPES = [samples.Shape("isa", N=2, C=C, size=(4, 7, 9), out=(3, 5, 17)) for C in (3, 19)]
 # What a process of its own is started with, by name.
 RUNS = {
     **{level: {VARIABLE: level} for level in (*LEVELS, "sse9")},
-    "loads": {GATHERS: "0"},
-    "gathers": {GATHERS: "1"},
+    **{
+        f"{level} {how}": {VARIABLE: level, GATHERS: value}
+        for level in ("avx2", "avx512")
+        for how, value in (("loads", "0"), ("gathers", "1"))
+    },
+    "bad gathers": {GATHERS: "yes"},
 }
 
 
@@ -55,8 +60,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("isa")
     finished = {}
     names = list(RUNS)
-    for pair in zip(names[::2], names[1::2], strict=True):
-        processes = {name: start(RUNS[name], folder / name) for name in pair}
+    for first in range(0, len(names), 2):
+        processes = {name: start(RUNS[name], folder / name) for name in names[first : first + 2]}
         for name, process in processes.items():
             _, error = process.communicate(timeout=300)
             finished[name] = process.returncode, error, folder / name
@@ -81,7 +86,7 @@ def test_build_info():
 @pytest.mark.parametrize("level", LEVELS)
 def test_forced_level_is_used_or_refused(level, runs):
     code, error, path = runs[level]
-    if level in _C.build_info()["isa_supported"]:
+    if level in SUPPORTED:
         assert code == 0, error
         info = load(path)["build_info"]
         assert (info["isa"], info["isa_forced"]) == (level, level)
@@ -95,11 +100,11 @@ def test_unknown_level_is_an_error(runs):
     code, error, _ = runs["sse9"]
     assert code == 1
     assert "ImportError" in error or "RuntimeError" in error
-    assert all(word in error for word in (VARIABLE, "sse9", *_C.build_info()["isa_supported"]))
+    assert all(word in error for word in (VARIABLE, "sse9", *SUPPORTED))
 
 
 def test_levels_agree(runs):
-    paths = [runs[level][2] for level in _C.build_info()["isa_supported"]]
+    paths = [runs[level][2] for level in SUPPORTED]
     expected = load(paths[0])["results"]
     for path in paths[1:]:
         for key, tensors in load(path)["results"].items():
@@ -107,8 +112,9 @@ def test_levels_agree(runs):
                 samples.assert_close(actual, values.double(), dtype=values.dtype)
 
 
-def test_gathers_change_nothing(runs):
-    loads, gathers = (runs[name] for name in ("loads", "gathers"))
+@pytest.mark.parametrize("level", [level for level in LEVELS[1:] if level in SUPPORTED])
+def test_gathers_change_nothing(level, runs):
+    loads, gathers = (runs[f"{level} {how}"] for how in ("loads", "gathers"))
     assert loads[0] == gathers[0] == 0, (loads[1], gathers[1])
     loads, gathers = load(loads[2]), load(gathers[2])
     assert not loads["build_info"]["fast_gathers"]
@@ -116,6 +122,12 @@ def test_gathers_change_nothing(runs):
     for key, tensors in gathers["results"].items():
         for actual, values in zip(tensors, loads["results"][key], strict=True):
             samples.assert_bitwise_equal(actual, values)
+
+
+def test_other_values_for_gathers_are_an_error(runs):
+    code, error, _ = runs["bad gathers"]
+    assert code == 1
+    assert all(word in error for word in (GATHERS, "yes", "0 or 1"))
 
 
 if __name__ == "__main__":

@@ -106,35 +106,26 @@ def test_edges_in_vectors_and_one_by_one(case, dtype, device):
 
 
 @pytest.mark.parametrize("dtype", LAYOUT_DTYPES, ids=str)
-@pytest.mark.parametrize("C", range(1, 6))
+@pytest.mark.parametrize("C", [1, 2, 3, 4, 5, 19])
 @pytest.mark.parametrize("case", samples.cases(), ids=str)
 def test_few_channels_beside_infinity(case, C, dtype, device):
-    """Short rows may be read with what follows them, of which nothing may count."""
+    """Rows of three may be read with the number behind them, which must not count."""
     shape = samples.Shape("few", N=2, C=C, size=(3, 6, 21), out=(2, 9, 15))
     input, grid = samples.sample(case, shape, dtype, device=device)
     # Many samples between columns 13 and 14, none beyond.
     farthest = 2 * 13.75 / 20 - 1 if case.align_corners else (2 * 13.75 + 1) / 21 - 1
     grid[..., 0] = (grid[..., 0] + 0.2).clamp(-0.5, farthest)
     input[..., 16 if case.mode == "bicubic" else 15 :] = torch.inf
-    last_pixel = grid[:, -1:].clone().fill_(1.0)
-    finite = input.clone().nan_to_num(posinf=0.5)
-    for image, points in ((input, grid), (finite, torch.cat([grid, last_pixel], 1))):
-        grad_output = samples.grad_like(image, points)
-        arguments = grad_output, image, points
-        assert_same_results(case, (grad_output, samples.channels_last(image), points), arguments)
-        assert all(
-            bool(result.isfinite().all())
-            for result in (
-                grid_sample(samples.channels_last(image), points, *case.options),
-                *grid_sample_backward(
-                    grad_output,
-                    samples.channels_last(image),
-                    points,
-                    *case.op_options,
-                    [True, True],
-                ),
-            )
-        )
+    grad_output = samples.grad_like(input, grid)
+    infinite = torch.full_like(input[:, :1], torch.inf)
+    for image in (
+        samples.channels_last(input),
+        samples.channels_last(torch.cat([input, infinite], 1))[:, :C],
+    ):
+        assert_same_results(case, (grad_output, image, grid), (grad_output, input, grid))
+        output = grid_sample(image, grid, *case.options)
+        gradients = grid_sample_backward(grad_output, image, grid, *case.op_options, [True, True])
+        assert all(bool(result.isfinite().all()) for result in (output, *gradients))
 
 
 def channels_last_format(dims):

@@ -2,7 +2,6 @@
 
 #include "grad_grid.h"
 #include "nearest_rows.h"
-#include "zeros.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -62,30 +61,6 @@ void backward_tile(const BackwardParams& params, const View& view, const Tile& t
   }
 }
 
-/// grad_input of nearest, for channels [channel, channel + channels) of the images `batches`: rows
-/// addressed by `view`.
-template <typename Tile>
-void add_nearest_rows(const Geometry& geometry, const View& grid, const View& grad_output,
-                      const View& view, int64_t channel, int64_t channels, Range batches,
-                      typename Tile::compute_t* grad_image,
-                      Zeros<typename Tile::compute_t>& zeros) {
-  const int outermost = geometry.dims - 1;
-  RowFinder<Tile> pixels(geometry, view, outermost, {0, geometry.input_size[outermost]}, channels,
-                         sizeof(*grad_image), Pass::kBackward);
-  TileOffsets located;
-  for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
-    for (int64_t t = 0; t < tile_count(geometry); ++t) {
-      pixels.find(grid, batch, t);
-      const auto farthest = pixels.farthest();
-      if (farthest < 0) continue;
-      zeros.reach(farthest / view.stride[outermost]);
-      locate_samples(geometry, grad_output, t * kTileSize, pixels.count(), located);
-      add_to_rows(pixels, grad_output, batch, located, channel, channels, grad_image);
-    }
-  }
-  zeros.finish();
-}
-
 /// Both gradients for channels [channel, channel + channels) of the images `batches`:
 /// rows of the input and of grad_input, addressed by `view`.
 template <typename scalar, Mode kMode, bool kInput, bool kGrid, typename Tile>
@@ -96,19 +71,24 @@ void backward_block(const BackwardParams& params, const View& view,
   const Geometry& geometry = params.geometry;
   if constexpr (kMode == Mode::kNearest) {
     static_assert(kInput && !kGrid);
-    add_nearest_rows<Tile>(geometry, params.grid, params.grad_output, view, channel, channels,
-                           batches, grad_image, *zeros);
-    return;
-  }
-  Tile tile;
-  for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
-    for (int64_t t = 0; t < tile_count(geometry); ++t) {
-      const int64_t first = t * kTileSize;
-      fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
-                       view);
-      if constexpr (kInput) zeros->reach(tile, view);
-      backward_tile<scalar, kInput, kGrid>(params, view, tile, image, grad_image, channel, channels,
-                                           batch, t);
+    const int outermost = geometry.dims - 1;
+    const Range all{0, geometry.input_size[outermost]};
+    for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
+      add_nearest_rows<Tile>(geometry, params.grid, params.grad_output, batch,
+                             {channel, channel + channels}, view, outermost, all, grad_image,
+                             *zeros, [](int64_t) { return true; });
+    }
+  } else {
+    Tile tile;
+    for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
+      for (int64_t t = 0; t < tile_count(geometry); ++t) {
+        const int64_t first = t * kTileSize;
+        fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
+                         view);
+        if constexpr (kInput) zeros->reach(tile, view);
+        backward_tile<scalar, kInput, kGrid>(params, view, tile, image, grad_image, channel,
+                                             channels, batch, t);
+      }
     }
   }
   if constexpr (kInput) zeros->finish();

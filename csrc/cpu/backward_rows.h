@@ -21,7 +21,7 @@ struct PieceRows {
   const compute_t* grad_output;
   int64_t grad_stride;
   int channels;
-  // Of the image and grad_input along x: how many pixels, and from one to the next.
+  // Of grad_input along x: how many pixels, and from one to the next.
   int64_t pixels;
   int64_t pixel_step;
 };

@@ -256,27 +256,31 @@ void grad_input_nearest_planes(const GradInputParams& params, Range slab, int64_
   }
 }
 
-/// Nearest, into rows.
-template <typename Tile>
-void grad_input_nearest_rows(const GradInputParams& params, Range slab, int64_t batch,
-                             int64_t input_batch, Range channels,
-                             Zeros<typename Tile::compute_t>& zeros) {
+template <bool kRows, typename Tile>
+void grad_input_nearest_items(const GradInputParams& params, int64_t begin, int64_t end) {
   using compute_t = typename Tile::compute_t;
   const Geometry& geometry = params.geometry;
   const View& target = params.grad_input;
-  const int64_t count = channels.end - channels.begin;
-  auto* image = static_cast<compute_t*>(target.data) + input_batch * target.batch_stride;
-  RowFinder<Tile> pixels(geometry, target, params.slab_axis, slab, count, sizeof(*image),
-                         Pass::kBackward);
-  TileOffsets located;
-  if (params.slabs == 1) zeros.finish();
-  for (int64_t t = 0; t < tile_count(geometry); ++t) {
-    if (!reach_into(params, slab, batch, t).any) continue;
-    if (params.slabs > 1) zeros.reach(range_of_tile(params, batch, t).last);
-    pixels.find(params.grid, batch, t);
-    locate_samples(geometry, params.grad_output, t * kTileSize, pixels.count(), located);
-    add_to_rows(pixels, params.grad_output, batch, located, channels.begin, count,
-                image + channels.begin);
+  for (int64_t item = begin; item < end; ++item) {
+    const GradInputItem owned = grad_input_item(params, item);
+    const Range batches = batches_of(geometry, params.input_batch, owned.input_batch);
+    Zeros<compute_t> zeros(target, geometry, owned.input_batch, owned.channels, params.slab_axis,
+                           owned.slab);
+    if constexpr (!kRows) zeros.finish();  // too little is done for a sample to look ahead
+    auto* image = static_cast<compute_t*>(target.data) + owned.input_batch * target.batch_stride +
+                  owned.channels.begin;
+    for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
+      if constexpr (kRows) {
+        add_nearest_rows<Tile>(geometry, params.grid, params.grad_output, batch, owned.channels,
+                               target, params.slab_axis, owned.slab, image, zeros, [&](int64_t t) {
+                                 return reach_into(params, owned.slab, batch, t).any;
+                               });
+      } else {
+        grad_input_nearest_planes<Tile>(params, owned.slab, batch, owned.input_batch,
+                                        owned.channels);
+      }
+    }
+    zeros.finish();
   }
 }
 
@@ -293,19 +297,8 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
                                           owned.channels, params.slab_axis, owned.slab);
     SlabSamples<kMode, Tile> picked(params, owned.slab);
     const bool picks = picks_samples(params);
-    // Little is done for a sample of nearest, and scattered ones go everywhere at once.
-    if (picks || (kMode == Mode::kNearest && !kRows)) zeros.finish();
+    if (picks) zeros.finish();  // scattered samples go everywhere at once
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
-      if constexpr (kMode == Mode::kNearest) {
-        if constexpr (kRows) {
-          grad_input_nearest_rows<Tile>(params, owned.slab, batch, owned.input_batch,
-                                        owned.channels, zeros);
-        } else {
-          grad_input_nearest_planes<Tile>(params, owned.slab, batch, owned.input_batch,
-                                          owned.channels);
-        }
-        continue;
-      }
       const auto add = [&] {
         if constexpr (kRows) {
           grad_input_rows(params, tile, located, batch, owned.input_batch, owned.channels);
@@ -368,10 +361,12 @@ void slab_ranges(const GradInputParams& params, int64_t begin, int64_t end, TapR
 void grad_input(const GradInputParams& params, int64_t begin, int64_t end) {
   dispatch_compute_tile<false>(
       params.geometry, params.grad_input, [&]<Mode kMode, typename Tile>() {
-        if (has_rows(params.geometry, params.grad_input)) {
+        const bool rows = has_rows(params.geometry, params.grad_input);
+        if constexpr (kMode == Mode::kNearest) {
+          rows ? grad_input_nearest_items<true, Tile>(params, begin, end)
+               : grad_input_nearest_items<false, Tile>(params, begin, end);
+        } else if (rows) {
           grad_input_items<true, kMode, Tile>(params, begin, end);
-        } else if constexpr (kMode == Mode::kNearest) {
-          grad_input_items<false, kMode, Tile>(params, begin, end);
         } else {
           grad_input_items<false, kMode, typename Tile::Part>(params, begin, end);
         }

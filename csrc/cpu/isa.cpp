@@ -27,6 +27,11 @@ struct Level {
   bool supported;
 };
 
+std::string environment_variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
 const std::vector<Level>& levels() {
   static const std::vector<Level> all = [] {
     std::vector<Level> list{{"baseline", &baseline::kernel_table, true}};
@@ -57,11 +62,12 @@ const Level& active_level() {
 }
 
 bool are_gathers_fast() {
-  const char* forced = std::getenv("GRIDSAMPLE_EXT_GATHERS");
-  if (forced != nullptr && *forced != '\0') return std::string(forced) != "0";
+  const std::string forced = environment_variable("GRIDSAMPLE_EXT_GATHERS");
+  if (!forced.empty()) return forced == "1";
 #if GRIDSAMPLE_X86_LEVELS
   __builtin_cpu_init();
-  if (!__builtin_cpu_is("intel")) return false;
+  // Of Intel's without AVX-512 the oldest and the smallest have slow ones.
+  if (!__builtin_cpu_is("intel") || !__builtin_cpu_supports("avx512f")) return false;
   std::ifstream report("/sys/devices/system/cpu/vulnerabilities/gather_data_sampling");
   std::string state;
   std::getline(report, state);
@@ -84,15 +90,22 @@ std::vector<std::string> supported_isas() {
 }
 
 std::string forced_isa() {
-  const char* value = std::getenv("GRIDSAMPLE_EXT_ISA");
-  if (value == nullptr || *value == '\0') return "";
+  const std::string value = environment_variable("GRIDSAMPLE_EXT_ISA");
+  if (value.empty()) return "";
   std::string allowed;
   for (const std::string& name : supported_isas()) {
     if (name == value) return name;
     allowed += (allowed.empty() ? "" : ", ") + name;
   }
-  throw std::runtime_error("GRIDSAMPLE_EXT_ISA is '" + std::string(value) +
+  throw std::runtime_error("GRIDSAMPLE_EXT_ISA is '" + value +
                            "', but this build on this CPU supports: " + allowed);
+}
+
+void check_environment() {
+  forced_isa();
+  const std::string gathers = environment_variable("GRIDSAMPLE_EXT_GATHERS");
+  if (gathers.empty() || gathers == "0" || gathers == "1") return;
+  throw std::runtime_error("GRIDSAMPLE_EXT_GATHERS is '" + gathers + "', but has to be 0 or 1");
 }
 
 const std::string& active_isa() {

@@ -24,12 +24,15 @@ std::vector<std::string> supported_isas();
 /// names an unknown or unsupported one.
 std::string forced_isa();
 
+/// Throws std::runtime_error when GRIDSAMPLE_EXT_ISA or GRIDSAMPLE_EXT_GATHERS cannot be followed.
+void check_environment();
+
 /// The level in use, chosen at the first call.
 const std::string& active_isa();
 
-/// Whether vector gathers beat loads one by one on this CPU: on Intel's they do, unless microcode
-/// slows them down against Downfall, as the kernel reports; AMD's are loads one by one, and more.
-/// GRIDSAMPLE_EXT_GATHERS=0 or 1 overrides it. Results are the same.
+/// Whether vector gathers beat loads one by one on this CPU: on Intel's with AVX-512 they do,
+/// unless microcode slows them down against Downfall, as the operating system reports; AMD's are
+/// loads one by one, and more. GRIDSAMPLE_EXT_GATHERS=0 or 1 overrides it. Results are the same.
 extern const bool fast_gathers;
 
 /// The kernels of the level in use.

@@ -1,6 +1,6 @@
 #pragma once
 
-// Nearest, where channels are planes: the one pixel of each sample, without weights.
+// Nearest: the one pixel of each sample, without weights.
 
 #include "tap_tile.h"
 

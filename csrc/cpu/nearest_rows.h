@@ -5,6 +5,7 @@
 #include "nearest.h"
 #include "pack.h"
 #include "rows.h"
+#include "zeros.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -48,7 +49,7 @@ class RowFinder {
   void find(const View& grid, int64_t batch, int64_t t) {
     count_ = tile_samples(geometry_, t * kTileSize);
     finder_.find(grid, batch, t, offset_);
-    // To be asked for, and not used.
+    // Looked at beyond the last sample, and not asked for.
     std::fill_n(offset_ + count_, kAhead, offset_t(kOutside));
   }
   GRIDSAMPLE_INLINE int count() const { return count_; }
@@ -107,7 +108,7 @@ void copy_rows(const RowFinder<Tile>& pixels, const storage_t* image, int64_t ch
   });
 }
 
-/// Pixels of `image` += rows of grad_output, both from `channel` on, `channels` long.
+/// Pixels of `image` += rows of grad_output from `channel` on, `channels` long.
 template <typename Tile>
 void add_to_rows(const RowFinder<Tile>& pixels, const View& grad_output, int64_t batch,
                  const TileOffsets& located, int64_t channel, int64_t channels,
@@ -148,6 +149,30 @@ void add_to_rows(const RowFinder<Tile>& pixels, const View& grad_output, int64_t
     const int64_t count = std::min(kMostPieceChannels, channels - c);
     load_rows(grad_output, batch, channel + c, static_cast<int>(count), located, staged, count);
     add(staged, count, c, count);
+  }
+}
+
+/// grad_input += grad_output for `channels` of one image of the batch. `image` holds rows of these
+/// channels, addressed by `view`; the positions `slab` of an axis are owned, and zeroed ahead.
+/// Tiles of which reaches(t) is false are passed over.
+template <typename Tile, typename F>
+void add_nearest_rows(const Geometry& geometry, const View& grid, const View& grad_output,
+                      int64_t batch, Range channels, const View& view, int slab_axis, Range slab,
+                      typename Tile::compute_t* image, Zeros<typename Tile::compute_t>& zeros,
+                      const F& reaches) {
+  const int64_t count = channels.end - channels.begin;
+  RowFinder<Tile> pixels(geometry, view, slab_axis, slab, count, sizeof(*image), Pass::kBackward);
+  TileOffsets located;
+  const bool is_outermost = slab_axis == geometry.dims - 1;
+  if (!is_outermost) zeros.finish();
+  for (int64_t t = 0; t < tile_count(geometry); ++t) {
+    if (!reaches(t)) continue;
+    pixels.find(grid, batch, t);
+    const auto farthest = pixels.farthest();
+    if (farthest < 0) continue;
+    if (is_outermost) zeros.reach(farthest / view.stride[slab_axis]);
+    locate_samples(geometry, grad_output, t * kTileSize, pixels.count(), located);
+    add_to_rows(pixels, grad_output, batch, located, channels.begin, count, image);
   }
 }
 

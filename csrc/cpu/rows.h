@@ -44,8 +44,9 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes> load_row_lanes(const typename scalar
   }
 }
 
-/// Whether what lies a number beyond each row of a tile's taps may be read: it belongs to another
-/// pixel, because none of the taps is at the image's last. Rows of three are best read as four.
+/// Whether what lies a number beyond each row of a tile's taps may be read, and passed over: it
+/// lies before the end of another pixel, because none of the taps is at the image's last. Rows of
+/// three are best read as four.
 template <typename Tile>
 bool can_read_on(const Tile& tile, const Geometry& geometry, const View& image) {
   using offset_t = typename Tile::offset_t;
@@ -281,6 +282,7 @@ GRIDSAMPLE_INLINE void sample_narrow(const typename scalar::storage_t* image, co
       }
     }
     auto* out = out_row(first + i);
+    // One after the other, as rows of samples that are evenly spaced are if the last of them is.
     const int end = first + i + kPer + kOver;
     if (end <= last && out_row(end - 1) == out + (kPer + kOver - 1) * kChannels) {
       store_lanes<out_scalar, compute_t, kLanes>(

@@ -95,8 +95,8 @@ class TapRows {
     for (int l = 0; l < kLanes; ++l) any |= irregular_[i + l];
     return any == 0;
   }
-  /// Whether rows of samples kStep apart often begin less than a row apart, so that one has some of
-  /// the other's pixels. Every second vector of samples is looked at.
+  /// For planes: whether rows of samples kStep apart often begin less than a row apart, so that one
+  /// has some of the other's pixels. Every second vector of samples is looked at.
   template <int kStep>
   GRIDSAMPLE_INLINE bool often_overlap() const {
     constexpr int kLanes = kFullLanes<offset_t>;
