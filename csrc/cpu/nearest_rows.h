@@ -43,6 +43,7 @@ class RowFinder {
             int64_t channels, int64_t element, Pass pass)
       : geometry_(geometry),
         finder_(geometry, image, slab_axis, slab),
+        last_(last_pixel(geometry, image)),
         lines_(RowPrefetch::lines(geometry, channels * element, pass)) {}
 
   /// The samples of tile t of a grid.
@@ -60,6 +61,8 @@ class RowFinder {
     for (int i = 0; i < kTileSize; ++i) most = offset_[i] > most ? offset_[i] : most;
     return most;
   }
+  /// As of the taps of a tile.
+  bool can_read_on() const { return farthest() < last_; }
   /// Calls function(i, offset) for every sample, and asks for the rows of `image` that are needed a
   /// few samples later.
   template <typename T, typename F>
@@ -88,14 +91,27 @@ class RowFinder {
   const Geometry& geometry_;
   PixelFinder<Tile> finder_;
   int count_ = 0;
+  int64_t last_;
   int lines_;
   alignas(64) offset_t offset_[kTileSize + kAhead];
 };
 
-/// to[i] = pixel i of an image, for rows of `channels`; zeros for samples without a pixel.
+/// to(i) = pixel i of an image, for rows of `channels`; zeros for samples without a pixel.
 template <typename storage_t, typename Tile, typename To>
 void copy_rows(const RowFinder<Tile>& pixels, const storage_t* image, int64_t channels,
                const To& to) {
+  const int last = pixels.count() - 1;
+  storage_t* first_row = to(0);
+  if (channels == 3 && to(last) == first_row + 3 * last && pixels.can_read_on()) {
+    // As rows of four; the next row is written over what is too much.
+    pixels.for_each(image, [&](int i, auto offset) {
+      Vector<storage_t, 4> pixel{};
+      if (offset >= 0) pixel = load_vector<storage_t, 4>(image + offset);
+      if (i < last) return store_vector<storage_t, 4>(first_row + 3 * i, pixel);
+      std::memcpy(first_row + 3 * i, &pixel, 3 * sizeof(storage_t));
+    });
+    return;
+  }
   with_usual_length(channels, [&](auto length) {
     const size_t bytes = static_cast<size_t>(static_cast<int64_t>(length)) * sizeof(storage_t);
     pixels.for_each(image, [&](int i, auto offset) {

@@ -44,14 +44,19 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes> load_row_lanes(const typename scalar
   }
 }
 
+/// Where an image's last pixel is in its plane.
+inline int64_t last_pixel(const Geometry& geometry, const View& image) {
+  int64_t last = 0;
+  for (int a = 0; a < geometry.dims; ++a) last += (geometry.input_size[a] - 1) * image.stride[a];
+  return last;
+}
+
 /// Whether what lies a number beyond each row of a tile's taps may be read, and passed over: it
 /// lies before the end of another pixel, because none of the taps is at the image's last. Rows of
 /// three are best read as four.
 template <typename Tile>
 bool can_read_on(const Tile& tile, const Geometry& geometry, const View& image) {
   using offset_t = typename Tile::offset_t;
-  int64_t last = 0;
-  for (int a = 0; a < Tile::kDims; ++a) last += (geometry.input_size[a] - 1) * image.stride[a];
   offset_t most = 0;
 #pragma omp simd reduction(max : most)
   for (int i = 0; i < Tile::kSize; ++i) {
@@ -68,7 +73,7 @@ bool can_read_on(const Tile& tile, const Geometry& geometry, const View& image) 
     }
     most = sum > most ? sum : most;
   }
-  return most < last;
+  return most < last_pixel(geometry, image);
 }
 
 /// sum = sum over taps of weight * row, for sample i, none of whose taps is outside.
