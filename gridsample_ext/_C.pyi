@@ -7,5 +7,6 @@ class BuildInfo(TypedDict):
     isa: str
     isa_forced: str | None
     isa_supported: list[str]
+    fast_gathers: bool
 
 def build_info() -> BuildInfo: ...
