@@ -13,7 +13,7 @@ TOOLS = $(dir $(shell command -v $(PYTHON)))
 CXX_SOURCES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 PYTHON_SOURCES := setup.py csrc docs gridsample_ext tests benchmarks examples
 
-.PHONY: help build test demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda lint format clean test-abi
+.PHONY: help build test demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda test-avx512 lint format clean test-abi
 
 help:
 	@echo "make demo      register a photograph, the main job (examples/register_photo.py)"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench     the benchmark, to JSON, tables and figures;  make bench-quick  part of it"
 	@echo "make sanitize  tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make sanitize-cuda  the same for the CUDA kernels, emulated on the host"
+	@echo "make test-avx512  AVX-512's kernels on a CPU that has only AVX2, emulated"
 	@echo "make bench-cuda  the benchmark on an NVIDIA GPU;  make gpu-check  tests, sanitizers and benchmark there"
 	@echo "make build     compile in place; seconds when little has changed"
 	@echo "make lint      check style and types;  make format  mend the style"
@@ -96,6 +97,16 @@ sanitize-cuda: build
 	GRIDSAMPLE_EXT_SANITIZE=1 GRIDSAMPLE_EMULATION_SHUFFLE=1 ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(CURDIR) \
 	  $(PRELOADED) $(PYTHON) -m pytest -q -x -p no:cacheprovider --device emulated-cuda \
 	  $(addprefix tests/,$(SANITIZE_CUDA_TESTS)) $(PYTEST_ARGUMENTS)
+
+# What depends on the width of AVX-512's vectors, shown on a CPU that has only AVX2, in a build of its
+# own (ten minutes): csrc/cpu/isa_avx512.h.
+AVX512_TESTS ?= $(SANITIZE_TESTS) test_isa.py test_dtypes.py test_large.py test_random_shapes.py test_forward_mode.py
+EMULATED_AVX512 = $(CURDIR)/build/avx512
+test-avx512: $(ENVIRONMENT)
+	GRIDSAMPLE_EXT_EMULATE_AVX512=1 $(PYTHON) setup.py --quiet build --build-lib $(EMULATED_AVX512)
+	cd $(EMULATED_AVX512) && GRIDSAMPLE_EXT_ISA=avx512 PYTHONPATH=$(EMULATED_AVX512) $(PYTHON_ANYWHERE) -m pytest -q \
+	  -p no:cacheprovider --device cpu -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) \
+	  $(addprefix $(CURDIR)/tests/,$(AVX512_TESTS)) $(PYTEST_ARGUMENTS)
 
 # The binary is built once and runs on later PyTorch releases: this shows it. No build comes first.
 test-abi:

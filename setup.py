@@ -6,6 +6,7 @@ Environment variables
     GRIDSAMPLE_EXT_WERROR=1   warnings are errors, as in continuous integration
     GRIDSAMPLE_EXT_DEBUG=1    no optimisation, debug information
     GRIDSAMPLE_EXT_SANITIZE=1 checks for bad addresses and undefined behaviour (make sanitize)
+    GRIDSAMPLE_EXT_EMULATE_AVX512=1  AVX-512's kernels for a CPU without it, to test them there
     GRIDSAMPLE_EXT_CUDA, TORCH_CUDA_ARCH_LIST, CUDA_HOME   see csrc/cuda/build.py
 """
 
@@ -29,6 +30,7 @@ except ImportError as error:
 # The oldest PyTorch whose stable C++ interface the sources use; a build runs on all from there.
 TORCH_FLOOR = (2, 10)
 SANITIZE = os.environ.get("GRIDSAMPLE_EXT_SANITIZE") == "1"
+EMULATE_AVX512 = os.environ.get("GRIDSAMPLE_EXT_EMULATE_AVX512") == "1"
 
 
 def check_tools() -> None:
@@ -84,6 +86,7 @@ def extension() -> CppExtension:
         define_macros=[
             ("TORCH_TARGET_VERSION", f"0x{major:02x}{minor:02x}000000000000ULL"),
             ("GRIDSAMPLE_TORCH_VERSION", torch.__version__),
+            *([("GRIDSAMPLE_EMULATE_AVX512", None)] if EMULATE_AVX512 else []),
         ],
         extra_compile_args={"cxx": compile_arguments()},
         extra_link_args=["-fsanitize=address,undefined"] if SANITIZE else [],
@@ -98,7 +101,7 @@ class IncrementalBuild(BuildExtension):
 
     def finalize_options(self) -> None:
         super().finalize_options()
-        variant = "-sanitize" if SANITIZE else ""
+        variant = "-sanitize" * SANITIZE + "-avx512" * EMULATE_AVX512
         self.build_temp = f"build/{sys.implementation.cache_tag}{variant}"
         self.cuda = runpy.run_path("csrc/cuda/build.py")
         self.builds_cuda = self.cuda["wanted"]()

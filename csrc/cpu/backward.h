@@ -20,7 +20,7 @@ void backward_tile(const BackwardParams& params, const View& view, const Tile& t
   const int64_t first = t * kTileSize;
   TileOffsets located;
   locate_samples(geometry, source, first, tile.count, located);
-  const TapList<Tile> taps(tile);
+  const TapList<PlainTile<Tile>> taps(tile);
   ActiveSamples active;
   if constexpr (!kGrid) list_active<1>(tile, active);
   alignas(64) AxisSums<Tile> sums;
@@ -190,7 +190,7 @@ void backward(const BackwardParams& params, int64_t worker, int64_t begin, int64
       backward_of_type<ScalarOf<compute_t>, compute_t>(params, worker, begin, end);
     });
   } else {
-    dispatch_types(params.geometry, params.input.dtype, [&]<typename scalar, typename compute_t>() {
+    dispatch_types(params.input.dtype, [&]<typename scalar, typename compute_t>() {
       backward_of_type<scalar, compute_t>(params, worker, begin, end);
     });
   }

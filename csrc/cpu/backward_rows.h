@@ -1,7 +1,8 @@
 #pragma once
 
 // Both gradients with lanes over channels, which are innermost in memory: one walk over the samples
-// of a tile reads each tap's row of the input for grad_grid and adds to its row of grad_input.
+// of a tile reads each tap's row of the input for grad_grid and adds to its row of grad_input. Of
+// few channels a tile has one gradient after the other.
 
 #include "narrow_rows.h"
 #include "tap_sums.h"
@@ -189,7 +190,7 @@ GRIDSAMPLE_INLINE void prefetch_sample(const RowPrefetch& prefetch, const Rows& 
 /// Samples [first, tile.count), lanes over the channels of one sample.
 template <typename scalar, int kLanes, int kUnits, bool kInput, typename Tile>
 void backward_wide(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
-                   const Tile& tile, const TapList<Tile>& taps, int first,
+                   const Tile& tile, const TapList<PlainTile<Tile>>& taps, int first,
                    const RowPrefetch& prefetch, AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
   alignas(64) TapProducts<Tile, kLanes> products;
@@ -213,14 +214,13 @@ void backward_wide(const PieceRows<typename scalar::storage_t, typename Tile::co
   }
 }
 
-/// Rows of kPart or kWidth channels, a fraction of a vector: a vector holds those of several
-/// samples. For whole vectors of samples from the tile's first on; returns where they end. kRead:
-/// how many numbers of the image's rows are read, as kPart has it.
-template <typename scalar, int kWidth, int kPart, int kRead, bool kInput, typename Tile,
-          typename NarrowTapsOrNone>
-int backward_narrow(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
-                    const Tile& tile, const TapList<Tile>& taps, const NarrowTapsOrNone& narrow,
-                    const RowPrefetch& prefetch, AxisSums<Tile>& sums) {
+/// grad_grid of rows of kPart or kWidth channels, a fraction of a vector: a vector holds those of
+/// several samples. For whole vectors of samples from the tile's first on; returns where they end.
+/// kRead: how many numbers of the image's rows are read, as kPart has it.
+template <typename scalar, int kWidth, int kPart, int kRead, typename Tile>
+int differentiate_narrow(
+    const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows, const Tile& tile,
+    const TapList<PlainTile<Tile>>& taps, const RowPrefetch& prefetch, AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
   using offset_t = typename Tile::offset_t;
   constexpr int kLanes = kFullLanes<compute_t>;
@@ -233,7 +233,7 @@ int backward_narrow(const PieceRows<typename scalar::storage_t, typename Tile::c
   for (; group + kLanes <= tile.count; group += kLanes) {
     const compute_t* grad_output = rows.grad_output + group * rows.grad_stride;
     for (int i = group; i < group + kLanes; ++i) {
-      prefetch_sample<kWidth, 1, kInput, true>(prefetch, rows, tile, i);
+      prefetch_sample<kWidth, 1, false, true>(prefetch, rows, tile, i);
     }
     Lanes grad[kWidth];
     GRIDSAMPLE_UNROLL_16
@@ -276,21 +276,16 @@ int backward_narrow(const PieceRows<typename scalar::storage_t, typename Tile::c
       }
     }
     contract_products<kLanes>(tile, group, product, sums);
-    if constexpr (kInput) {
-      for (int i = group; i < group + kLanes; ++i) {
-        scatter_narrow<kWidth, kPart>(rows, taps, narrow, i);
-      }
-    }
   }
   return group;
 }
 
 /// Calls narrow.template operator()<kWidth, kPart>() or wide.template operator()<kLanes, kUnits>()
 /// for rows of `channels`. This alone decides the order of the sums over channels.
-template <typename compute_t, typename Narrow, typename Wide>
+template <typename Tile, typename Narrow, typename Wide>
 GRIDSAMPLE_INLINE void dispatch_channels(int channels, const Narrow& narrow, const Wide& wide) {
-  constexpr int kFull = std::max(4, kFullLanes<compute_t>);
-  if constexpr (std::is_same_v<compute_t, float>) {  // the usual case is worth more code
+  constexpr int kFull = std::max(4, kFullLanes<typename Tile::compute_t>);
+  if constexpr (kUsual<Tile>) {
     if constexpr (kFull > 8) {
       if (channels == 8) return narrow.template operator()<8, 0>();
     }
@@ -312,29 +307,51 @@ GRIDSAMPLE_INLINE void dispatch_channels(int channels, const Narrow& narrow, con
   wide.template operator()<kFull, 0>();
 }
 
+/// scatter_rows for rows of few channels.
+template <int kWidth, int kPart, typename Tile>
+void scatter_narrow_rows(const PieceRows<typename Tile::compute_t, typename Tile::compute_t>& rows,
+                         const Tile& tile, const TapList<Tile>& taps, const ActiveSamples& active,
+                         const RowPrefetch& prefetch) {
+  with_narrow_taps<kWidth == 4>(tile, rows, [&](const auto& narrow_taps) {
+    for (int s = 0; s < active.count; ++s) {
+      const int i = active.index[s];
+      prefetch_sample<kWidth, 1, true, false>(prefetch, rows, tile, i);
+      scatter_narrow<kWidth, kPart>(rows, taps, narrow_taps, i);
+    }
+  });
+}
+
 /// sums = sum over taps and the piece's channels of w'_a prod_(b != a) w_b * pixel * grad_output,
 /// and (kInput) grad_image += weight * grad_output, for the samples of a tile. read_on:
 /// can_read_on the tile.
 template <typename scalar, bool kInput, typename Tile>
 void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::compute_t>& rows,
-                   const Tile& tile, const TapList<Tile>& taps, bool read_on,
+                   const Tile& tile, const TapList<PlainTile<Tile>>& taps, bool read_on,
                    const RowPrefetch& prefetch, AxisSums<Tile>& sums) {
   const auto narrow = [&]<int kWidth, int kPart>() {
-    const auto run = [&](const auto& narrow_taps) {
-      if (kPart == 3 && read_on) {
-        return backward_narrow<scalar, kWidth, kPart, kPart == 3 ? 0 : kPart, kInput>(
-            rows, tile, taps, narrow_taps, prefetch, sums);
-      }
-      return backward_narrow<scalar, kWidth, kPart, kPart, kInput>(rows, tile, taps, narrow_taps,
-                                                                   prefetch, sums);
+    const auto differentiate = [&]<int kRead>() {
+      const int done =
+          differentiate_narrow<scalar, kWidth, kPart, kRead>(rows, tile, taps, prefetch, sums);
+      backward_wide<scalar, kWidth, 0, false>(rows, tile, taps, done, prefetch, sums);
     };
-    const int done = with_narrow_taps < kInput && kWidth == 4 > (tile, rows, run);
-    backward_wide<scalar, kWidth, 0, kInput>(rows, tile, taps, done, prefetch, sums);
+    if (kPart == 3 && read_on) {
+      differentiate.template operator()<kPart == 3 ? 0 : kPart>();
+    } else {
+      differentiate.template operator()<kPart>();
+    }
+    if constexpr (kInput) {
+      ActiveSamples active;
+      list_active<1>(tile, active);
+      scatter_narrow_rows<kWidth, kPart, PlainTile<Tile>>(
+          {nullptr, rows.grad_image, rows.grad_output, rows.grad_stride, rows.channels, rows.pixels,
+           rows.pixel_step},
+          tile, taps, active, prefetch);
+    }
   };
   const auto wide = [&]<int kLanes, int kUnits>() {
     backward_wide<scalar, kLanes, kUnits, kInput>(rows, tile, taps, 0, prefetch, sums);
   };
-  dispatch_channels<typename Tile::compute_t>(rows.channels, narrow, wide);
+  dispatch_channels<Tile>(rows.channels, narrow, wide);
 }
 
 /// grad_image += weight * grad_output alone, for the samples that have a tap inside.
@@ -342,24 +359,18 @@ template <typename Tile>
 void scatter_rows(const PieceRows<typename Tile::compute_t, typename Tile::compute_t>& rows,
                   const Tile& tile, const TapList<Tile>& taps, const ActiveSamples& active,
                   const RowPrefetch& prefetch) {
-  using compute_t = typename Tile::compute_t;
   const auto narrow = [&]<int kWidth, int kPart>() {
-    with_narrow_taps<kWidth == 4>(tile, rows, [&](const auto& narrow_taps) {
-      for (int s = 0; s < active.count; ++s) {
-        const int i = active.index[s];
-        prefetch_sample<kWidth, 1, true, false>(prefetch, rows, tile, i);
-        scatter_narrow<kWidth, kPart>(rows, taps, narrow_taps, i);
-      }
-    });
+    scatter_narrow_rows<kWidth, kPart>(rows, tile, taps, active, prefetch);
   };
   const auto wide = [&]<int kLanes, int kUnits>() {
     for (int s = 0; s < active.count; ++s) {
       const int i = active.index[s];
       prefetch_sample<kLanes, kUnits, true, false>(prefetch, rows, tile, i);
-      backward_sample<ScalarOf<compute_t>, kLanes, kUnits, true, false>(rows, taps, i, 0, nullptr);
+      backward_sample<ScalarOf<typename Tile::compute_t>, kLanes, kUnits, true, false>(
+          rows, taps, i, 0, nullptr);
     }
   };
-  dispatch_channels<compute_t>(rows.channels, narrow, wide);
+  dispatch_channels<Tile>(rows.channels, narrow, wide);
 }
 
 GRIDSAMPLE_NAMESPACE_END

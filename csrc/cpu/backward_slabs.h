@@ -27,6 +27,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
   const Geometry& geometry = to_input.geometry;
   const Range channels{0, geometry.channels};
   Tile tile;
+  PlainTile<Tile>& plain = tile;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
   for (int64_t item = begin; item < end; ++item) {
@@ -45,7 +46,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
         for (int64_t first = t * kTileSize; first < tile_end; first += Tile::kSize) {
           const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
           fill_taps<kMode>(tile, geometry, to_input.grid, batch, first, count, to_input.grad_input);
-          if (reach.any) zero_ahead(to_input, batch, t, tile, zeros);
+          if (reach.any) zero_ahead(to_input, batch, t, plain, zeros);
           if constexpr (kRows) {
             const BackwardParams& rows = params.rows;
             const auto* image = static_cast<const typename scalar::storage_t*>(rows.input.data) +
@@ -62,22 +63,22 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
                                                  geometry.channels, batch, t);
             }
             if (!reach.any) continue;
-            restrict_to_slab(to_input, slab, tile);
+            restrict_to_slab(to_input, slab, plain);
             locate_samples(geometry, to_input.grad_output, first, count, located);
-            grad_input_rows(to_input, tile, located, batch, input_batch, channels);
+            grad_input_rows(to_input, plain, located, batch, input_batch, channels);
           } else {
-            TapRows<Tile> rows(tile, geometry, to_input.grad_input);
+            TapRows<PlainTile<Tile>> rows(plain, geometry, to_input.grad_input);
             if (owned) {
               sum_chunks<scalar>(to_grid, tile, rows, batch, first, sums);
               store_grad_grid(geometry, to_grid.grad_grid, batch, first, count, sums);
             }
             if (!reach.any) continue;
             if (reach.crosses) {
-              restrict_to_slab(to_input, slab, tile);
-              rows = TapRows<Tile>(tile, geometry, to_input.grad_input);
+              restrict_to_slab(to_input, slab, plain);
+              rows = TapRows<PlainTile<Tile>>(plain, geometry, to_input.grad_input);
             }
             locate_samples(geometry, to_input.grad_output, first, count, located);
-            grad_input_planes(to_input, tile, rows, located, batch, input_batch, channels);
+            grad_input_planes(to_input, plain, rows, located, batch, input_batch, channels);
           }
         }
       }
@@ -89,7 +90,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
 void backward_slabs(const BackwardSlabParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.grad_input.geometry;
   const View& input = params.rows.input;
-  dispatch_types(geometry, input.dtype, [&]<typename scalar, typename compute_t>() {
+  dispatch_types(input.dtype, [&]<typename scalar, typename compute_t>() {
     dispatch_narrow_tile<true, compute_t>(geometry, [&]<Mode kMode, typename Tile>() {
       if constexpr (kMode != Mode::kNearest) {
         if (has_rows(geometry, input)) {

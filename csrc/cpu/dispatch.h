@@ -70,22 +70,12 @@ GRIDSAMPLE_INLINE void dispatch_compute_tile(const Geometry& geometry, const Vie
 }
 
 /// Calls function.template operator()<scalar, compute_t>() for the image's type: float64 images are
-/// computed in float64, the others in float32 unless the geometry says otherwise. Images of 16 bits
-/// never come with a geometry that does (widened, cpu/grid_sample.cpp).
+/// computed in float64, the others in float32 (see widened, cpu/grid_sample.cpp).
 template <typename F>
-GRIDSAMPLE_INLINE void dispatch_types(const Geometry& geometry, DType image, const F& function) {
+GRIDSAMPLE_INLINE void dispatch_types(DType image, const F& function) {
   dispatch_dtype(image, [&]<typename scalar>() {
-    if constexpr (std::is_same_v<scalar, Scalar<DType::kDouble>>) {
-      function.template operator()<scalar, double>();
-    } else if constexpr (std::is_same_v<scalar, Scalar<DType::kFloat>>) {
-      if (geometry.compute_in_double) {
-        function.template operator()<scalar, double>();
-      } else {
-        function.template operator()<scalar, float>();
-      }
-    } else {
-      function.template operator()<scalar, float>();
-    }
+    constexpr bool kDouble = std::is_same_v<scalar, Scalar<DType::kDouble>>;
+    function.template operator()<scalar, std::conditional_t<kDouble, double, float>>();
   });
 }
 

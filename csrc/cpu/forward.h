@@ -252,7 +252,7 @@ void forward_packed(const ForwardParams& params, int64_t worker, int64_t begin, 
 }
 
 void forward(const ForwardParams& params, int64_t begin, int64_t end) {
-  dispatch_types(params.geometry, params.input.dtype, [&]<typename scalar, typename compute_t>() {
+  dispatch_types(params.input.dtype, [&]<typename scalar, typename compute_t>() {
     dispatch_tile<false, compute_t>(
         params.geometry, params.input, [&]<Mode kMode, typename Tile>() {
           if constexpr (kMode == Mode::kNearest) {

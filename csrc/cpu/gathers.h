@@ -27,16 +27,21 @@ constexpr bool kGathersPairs =
 
 #if defined(GRIDSAMPLE_HAS_FMA)
 /// base[offset[l]], or 0 where the offset is negative.
-GRIDSAMPLE_INLINE auto gather(const float* base, const int32_t* offset) {
-  constexpr int kLanes = kFullLanes<float>;
+template <int kLanes = kFullLanes<float>>
+GRIDSAMPLE_INLINE Vector<float, kLanes> gather(const float* base, const int32_t* offset) {
   const auto at = load_vector<int32_t, kLanes>(offset);
   const auto inside = at >= 0;
 #if defined(GRIDSAMPLE_HAS_AVX512)
+  static_assert(kLanes == 16);
   return (Vector<float, kLanes>)_mm512_mask_i32gather_ps(
       _mm512_setzero_ps(), _mm512_movepi32_mask((__m512i)inside), (__m512i)at, base, 4);
 #else
-  return (Vector<float, kLanes>)_mm256_mask_i32gather_ps(_mm256_setzero_ps(), base, (__m256i)at,
-                                                         (__m256)inside, 4);
+  if constexpr (kLanes == 8) {
+    return (Vector<float, kLanes>)_mm256_mask_i32gather_ps(_mm256_setzero_ps(), base, (__m256i)at,
+                                                           (__m256)inside, 4);
+  } else {
+    return join(gather<kLanes / 2>(base, offset), gather<kLanes / 2>(base, offset + kLanes / 2));
+  }
 #endif
 }
 #endif

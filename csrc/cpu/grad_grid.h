@@ -9,8 +9,8 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 /// sums[a] += grad_output * (sum over taps of w'_a prod_(b != a) w_b * pixel), lanes over samples.
 template <typename scalar, typename Tile>
 void differentiate_plane(const typename scalar::storage_t* plane, const Tile& tile,
-                         const TapRows<Tile>& rows, const typename Tile::compute_t* grad_output,
-                         AxisSums<Tile>& sums) {
+                         const TapRows<PlainTile<Tile>>& rows,
+                         const typename Tile::compute_t* grad_output, AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
   using Pixels = PlanePixels<scalar, Tile>;
   using Lanes = typename Pixels::Lanes;
@@ -30,9 +30,9 @@ void differentiate_plane(const typename scalar::storage_t* plane, const Tile& ti
 }
 
 template <typename scalar, typename Tile>
-void differentiate_planes(const GradGridParams& params, const Tile& tile, const TapRows<Tile>& rows,
-                          const TileOffsets& located, int64_t batch, Range channels,
-                          AxisSums<Tile>& sums) {
+void differentiate_planes(const GradGridParams& params, const Tile& tile,
+                          const TapRows<PlainTile<Tile>>& rows, const TileOffsets& located,
+                          int64_t batch, Range channels, AxisSums<Tile>& sums) {
   const View& source = params.grad_output;
   const auto* image = static_cast<const typename scalar::storage_t*>(params.input.data) +
                       batch * params.input.batch_stride;
@@ -62,7 +62,7 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile, const Ti
   const bool read_on = count == 3 && can_read_on(tile, params.geometry, params.input);
   backward_rows<scalar, false>({image, nullptr, grad_output, count, count,
                                 params.geometry.input_size[0], params.input.stride[0]},
-                               tile, TapList<Tile>(tile), read_on, prefetch, sums);
+                               tile, TapList<PlainTile<Tile>>(tile), read_on, prefetch, sums);
 }
 
 /// sums *= slope, and exactly 0 where the slope is 0: from derivatives by coordinates to those by
@@ -73,7 +73,7 @@ void apply_slopes(const Tile& tile, AxisSums<Tile>& sums) {
   for (int a = 0; a < Tile::kDims; ++a) {
 #pragma omp simd
     for (int i = 0; i < Tile::kSize; ++i) {
-      const auto slope = tile.axis[a].slope[i];
+      const auto slope = tile.change[a].slope[i];
       sums[a][i] = (slope == 0 ? slope : slope * sums[a][i]) + 0;
     }
   }
@@ -160,7 +160,7 @@ GRIDSAMPLE_INLINE auto tap_rows_unless(const Tile& tile, const Geometry& geometr
   if constexpr (kRows) {
     return nullptr;
   } else {
-    return TapRows<Tile>(tile, geometry, image);
+    return TapRows<PlainTile<Tile>>(tile, geometry, image);
   }
 }
 
@@ -237,7 +237,7 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
     fill_taps<kMode>(tile, geometry, params.grid, params.batch, first,
                      tile_samples(geometry, first), view);
     locate_samples(geometry, params.grad_output, first, tile.count, located);
-    const TapList<Tile> taps(tile);
+    const TapList<PlainTile<Tile>> taps(tile);
     for (int64_t c = 0; c < params.channels; c += params.piece_channels) {
       const int count = static_cast<int>(std::min(params.piece_channels, params.channels - c));
       load_rows(params.grad_output, params.batch, params.channel + c, count, located, grad_output,
@@ -275,7 +275,7 @@ void grad_grid_packed(const PackedBlockParams& params, int64_t begin, int64_t en
 }
 
 void grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
-  dispatch_types(params.geometry, params.input.dtype, [&]<typename scalar, typename compute_t>() {
+  dispatch_types(params.input.dtype, [&]<typename scalar, typename compute_t>() {
     dispatch_tile<true, compute_t>(params.geometry, params.input, [&]<Mode kMode, typename Tile>() {
       if constexpr (kMode != Mode::kNearest) {  // whose grad_grid is zeros, and never asked for
         if (has_rows(params.geometry, params.input)) {

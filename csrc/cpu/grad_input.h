@@ -17,7 +17,7 @@ GRIDSAMPLE_INLINE void add_to_planes(typename Tile::compute_t* planes, int64_t p
                                      const RowWeights<Tile>& weights, int i,
                                      const typename Tile::compute_t (&grad_output)[kGroup]) {
   using compute_t = typename Tile::compute_t;
-  GRIDSAMPLE_UNROLL
+  GRIDSAMPLE_KEEP_LOOP
   for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
     GRIDSAMPLE_UNROLL
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
@@ -48,7 +48,7 @@ GRIDSAMPLE_INLINE void add_rows_to_planes(typename Tile::compute_t* planes, int6
                                           const typename Tile::compute_t (&grad_output)[kGroup]) {
   using compute_t = typename Tile::compute_t;
   constexpr int kLanes = kRowLanes<Tile>;
-  GRIDSAMPLE_UNROLL
+  GRIDSAMPLE_KEEP_LOOP
   for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
     GRIDSAMPLE_UNROLL
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
@@ -143,14 +143,11 @@ void grad_input_planes(const GradInputParams& params, const Tile& tile, const Ta
   };
   int64_t c = channels.begin;
   for (; c + 4 <= channels.end; c += 4) scatter.template operator()<4>(c);
-  switch (channels.end - c) {
-    case 3:
-      return scatter.template operator()<3>(c);
-    case 2:
-      return scatter.template operator()<2>(c);
-    case 1:
-      return scatter.template operator()<1>(c);
+  if constexpr (kUsual<Tile>) {
+    if (channels.end - c == 3) return scatter.template operator()<3>(c);
+    if (channels.end - c == 2) return scatter.template operator()<2>(c);
   }
+  for (; c < channels.end; ++c) scatter.template operator()<1>(c);
 }
 
 /// Channels [begin, end) of a tile into rows: channels are innermost in grad_input.

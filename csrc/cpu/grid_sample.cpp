@@ -33,13 +33,11 @@ class Scratch {
   void* data_;
 };
 
-/// What the kernels read. An image of 16 bits that is computed in float64, because the grid is, is
-/// read from a float32 copy, which is exact: a pair too rare for kernels of its own.
+/// What the kernels read. An image that is computed in float64 only because the grid is, is read
+/// from a float64 copy, which is exact: a pair too rare for kernels of its own.
 Tensor widened(const Tensor& input, const Geometry& geometry) {
-  const auto dtype = *dtype_of(input);
-  const bool narrow = dtype == DType::kHalf || dtype == DType::kBFloat16;
-  if (!narrow || !geometry.compute_in_double) return input;
-  Tensor wide = empty_image(input, sizes_vector(input), ScalarType::Float);
+  if (!geometry.compute_in_double || dtype_of(input) == DType::kDouble) return input;
+  Tensor wide = empty_image(input, sizes_vector(input), ScalarType::Double);
   torch::stable::copy_(wide, input);
   return wide;
 }

@@ -38,9 +38,13 @@ const std::vector<Level>& levels() {
 #if GRIDSAMPLE_X86_LEVELS
     __builtin_cpu_init();
     const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#if defined(GRIDSAMPLE_EMULATE_AVX512)
+    const bool has_avx512 = has_avx2;
+#else
     const bool has_avx512 =
         has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#endif
     list.push_back({"avx2", &avx2::kernel_table, has_avx2});
     list.push_back({"avx512", &avx512::kernel_table, has_avx512});
 #endif

@@ -4,6 +4,7 @@
 
 #define GRIDSAMPLE_ISA avx2
 #define GRIDSAMPLE_HAS_FMA
+#define GRIDSAMPLE_VECTOR_BYTES 32
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else

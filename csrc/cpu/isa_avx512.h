@@ -1,13 +1,25 @@
 #pragma once
 
 // Included after isa_begin.h, and followed by the kernels and isa_end.h.
+//
+// GRIDSAMPLE_EMULATE_AVX512: vectors as wide as AVX-512's, each of two of AVX2, so that a CPU
+// without AVX-512 can test what depends on their width. Not for use: it is slower than AVX2.
 
 #define GRIDSAMPLE_ISA avx512
 #define GRIDSAMPLE_HAS_FMA
+#define GRIDSAMPLE_VECTOR_BYTES 64
+#if defined(GRIDSAMPLE_EMULATE_AVX512)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif
+#else
 #define GRIDSAMPLE_HAS_AVX512
 #if defined(__clang__)
 #pragma clang attribute push( \
     __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
 #else
 #pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")
+#endif
 #endif

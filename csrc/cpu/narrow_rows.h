@@ -68,7 +68,7 @@ struct NarrowTaps {
 template <bool kWanted, typename Tile, typename Rows, typename F>
 GRIDSAMPLE_INLINE auto with_narrow_taps(const Tile& tile, const Rows& rows, const F& function) {
   if constexpr (kWanted) {
-    return function(NarrowTaps<Tile>(tile, rows));
+    return function(NarrowTaps<PlainTile<Tile>>(tile, rows));
   } else {
     return function(nullptr);
   }
@@ -84,7 +84,7 @@ GRIDSAMPLE_INLINE void scatter_narrow(const Rows& rows, const TapList<Tile>& tap
       load_row_lanes<scalar, compute_t, kWidth, kPart>(rows.grad_output + i * rows.grad_stride);
   if constexpr (!std::is_same_v<NarrowTapsOrNone, std::nullptr_t>) {
     if (narrow.rows.is_regular(i)) {
-      GRIDSAMPLE_UNROLL
+      GRIDSAMPLE_KEEP_LOOP
       for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
         GRIDSAMPLE_UNROLL
         for (int ky = 0; ky < Tile::kTaps; ++ky) {

@@ -102,7 +102,7 @@ class PlanePixels {
   static constexpr bool kTuples = kTaps <= kLanes;
 
   /// The pixels for samples [i, i + kLanes).
-  PlanePixels(const storage_t* plane, const Tile& tile, const TapRows<Tile>& rows, int i)
+  PlanePixels(const storage_t* plane, const Tile& tile, const TapRows<PlainTile<Tile>>& rows, int i)
       : plane_(plane),
         rows_(rows),
         i_(i),
@@ -147,7 +147,8 @@ class PlanePixels {
 
   /// The places of every row are loaded, and each tap's pixel is chosen from them.
   __attribute__((noinline)) static void choose(const storage_t* plane, const Tile& tile,
-                                               const TapRows<Tile>& rows, int i, Fetched& fetched) {
+                                               const TapRows<PlainTile<Tile>>& rows, int i,
+                                               Fetched& fetched) {
     using Offsets = Vector<offset_t, kLanes>;
     const auto at = [&](const offset_t* from) { return load_vector<offset_t, kLanes>(from + i); };
     const auto mask = [](const auto& condition) {
@@ -198,7 +199,7 @@ class PlanePixels {
   }
 
   const storage_t* plane_;
-  const TapRows<Tile>& rows_;
+  const TapRows<PlainTile<Tile>>& rows_;
   int i_;
   bool regular_;
   alignas(64) Fetched fetched_;

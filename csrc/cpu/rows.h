@@ -10,14 +10,16 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// Calls function.template operator()<kLanes, kUnits, kPart>(c) for pieces of [begin, end) of
-/// kUnits vectors of kLanes channels: as many as fit of four full vectors, then of one, then of
-/// eight and of four channels. kPart > 0: the last one to three, as a
-/// vector of four.
-template <typename compute_t, typename F>
+/// kUnits vectors of kLanes channels: as many as fit of kMostUnits full vectors, then of one, then
+/// of eight and of four channels. kPart > 0: the last one to three, as a vector of four.
+template <typename compute_t, int kMostUnits = 4, typename F>
 GRIDSAMPLE_INLINE void for_channel_vectors(int64_t begin, int64_t end, const F& function) {
   constexpr int kLanes = kFullLanes<compute_t>;
   int64_t c = begin;
-  for (; c + 4 * kLanes <= end; c += 4 * kLanes) function.template operator()<kLanes, 4, 0>(c);
+  if constexpr (kMostUnits > 1) {
+    constexpr int kMost = kMostUnits * kLanes;
+    for (; c + kMost <= end; c += kMost) function.template operator()<kLanes, kMostUnits, 0>(c);
+  }
   for (; c + kLanes <= end; c += kLanes) function.template operator()<kLanes, 1, 0>(c);
   if constexpr (kLanes > 8) {
     if (c + 8 <= end) {
@@ -315,7 +317,8 @@ GRIDSAMPLE_INLINE void sample_wide(const typename scalar::storage_t* image, cons
                                    typename out_scalar::storage_t* out) {
   using compute_t = typename Tile::compute_t;
   const bool inside = tile.outside[i] >= 0;
-  for_channel_vectors<compute_t>(begin, end, [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
+  constexpr int kMostUnits = std::is_same_v<typename Tile::offset_t, int32_t> ? 4 : 1;
+  const auto sample = [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
     const auto store = [&](int u, const Vector<compute_t, kLanes>& sum) {
       if constexpr (kPart > 0) {
         store_first_lanes<out_scalar, compute_t, kPart>(out + c, sum);
@@ -340,7 +343,8 @@ GRIDSAMPLE_INLINE void sample_wide(const typename scalar::storage_t* image, cons
         store(u, load_vector<compute_t, kLanes>(sums));
       }
     }
-  });
+  };
+  for_channel_vectors<compute_t, kMostUnits>(begin, end, sample);
 }
 
 /// Channels [begin, end) of samples [first, last) of a tile, written to out_row(i) + channel.

@@ -364,7 +364,7 @@ void double_backward_grid_items(const SecondOrderParams& params, int64_t begin, 
     double_backward_grid_part<kRows, kTangentInput>(params, tile, direction, images, first, sums);
     for (int a = 0; a < Tile::kDims; ++a) {
       for (int i = 0; i < Tile::kSize; ++i)
-        sums[a][i] = move_along(tile.axis[a].slope[i], sums[a][i]);
+        sums[a][i] = move_along(tile.change[a].slope[i], sums[a][i]);
     }
     locate_samples(geometry, params.grad_grid, first, count, located);
     store_coordinates(params.grad_grid, grid_batch * params.grad_grid.batch_stride, located, sums);

@@ -37,7 +37,7 @@ void fill_direction(const Tile& tile, const Geometry& geometry, const View& grid
   load_grid<Tile>(geometry, tangent_grid, batch, first, tile.count, values);
   fill_rest(direction.still, 0, offset_t(kOutside));
   for (int a = 0; a < Tile::kDims; ++a) {
-    const compute_t* slope = tile.axis[a].slope;
+    const compute_t* slope = tile.change[a].slope;
     compute_t* along = direction.along[a];
     offset_t* still = direction.still;
     for (int i = 0; i < Tile::kSize; ++i) {
@@ -91,7 +91,7 @@ GRIDSAMPLE_INLINE AxisLanes<typename Tile::compute_t, kLanes> axis_lanes(
   AxisLanes<T, kLanes> lanes;
   lanes.weight = at(&tile.axis[a].weight[k][i]);
   if constexpr (Direction<Tile>::kCurved) {
-    lanes.first = at(&tile.axis[a].derivative[k][i]);
+    lanes.first = at(&tile.change[a].derivative[k][i]);
     lanes.second = at(&direction.second[a][k][i]);
   } else {
     lanes.first = broadcast<T, kLanes>(k == 0 ? T(-1) : T(1));

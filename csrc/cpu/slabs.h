@@ -73,7 +73,8 @@ class SlabSamples {
     alignas(64) compute_t values[Tile::kDims][Tile::kSize];
     load_grid<Tile>(params_.geometry, params_.grid, batch, first, count, values);
     const int axis = params_.slab_axis;
-    fill_axis_taps<kMode>(axis_taps_, params_.geometry, axis, values[axis], params_.grad_input);
+    fill_axis_taps<kMode>(axis_taps_, kNoChange, params_.geometry, axis, values[axis],
+                          params_.grad_input);
     const auto low = static_cast<offset_t>(slab_.begin * params_.grad_input.stride[axis]);
     const auto high = static_cast<offset_t>(slab_.end * params_.grad_input.stride[axis]);
     Lanes number;

@@ -36,12 +36,12 @@ GRIDSAMPLE_INLINE Vector<typename Tile::compute_t, kLanes> interpolate(const Til
 }
 
 /// sum += w' * value for tap k of an axis.
-template <int kLanes, typename AxisTile>
-GRIDSAMPLE_INLINE void add_derivative(const AxisTile& axis, int k, int i,
-                                      const Vector<typename AxisTile::compute_t, kLanes>& value,
-                                      Vector<typename AxisTile::compute_t, kLanes>& sum) {
-  if constexpr (AxisTile::kStoredDerivatives) {
-    add_product<kLanes>(&axis.derivative[k][i], value, sum);
+template <int kLanes, typename T, int kTaps, int kSize>
+GRIDSAMPLE_INLINE void add_derivative(const AxisDerivatives<T, kTaps, kSize>& change, int k, int i,
+                                      const std::type_identity_t<Vector<T, kLanes>>& value,
+                                      std::type_identity_t<Vector<T, kLanes>>& sum) {
+  if constexpr (AxisDerivatives<T, kTaps, kSize>::kStored) {
+    add_product<kLanes>(&change.derivative[k][i], value, sum);
   } else {
     sum = k == 0 ? -value : sum + value;
   }
@@ -62,17 +62,17 @@ GRIDSAMPLE_INLINE void differentiate(const Tile& tile, int i, const Row& row,
       Lanes row_dx{}, row_sum{};
       GRIDSAMPLE_UNROLL
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
-        add_derivative<kLanes>(tile.axis[0], kx, i, value[kx], row_dx);
+        add_derivative<kLanes>(tile.change[0], kx, i, value[kx], row_dx);
         add_product<kLanes>(&tile.axis[0].weight[kx][i], value[kx], row_sum);
       }
       add_product<kLanes>(&tile.axis[1].weight[ky][i], row_dx, plane_dx);
-      add_derivative<kLanes>(tile.axis[1], ky, i, row_sum, plane_dy);
+      add_derivative<kLanes>(tile.change[1], ky, i, row_sum, plane_dy);
       add_product<kLanes>(&tile.axis[1].weight[ky][i], row_sum, plane_sum);
     }
     if constexpr (Tile::kDims == 3) {
       add_product<kLanes>(&tile.axis[2].weight[kz][i], plane_dx, d[0]);
       add_product<kLanes>(&tile.axis[2].weight[kz][i], plane_dy, d[1]);
-      add_derivative<kLanes>(tile.axis[2], kz, i, plane_sum, d[2]);
+      add_derivative<kLanes>(tile.change[2], kz, i, plane_sum, d[2]);
     } else {
       d[0] = plane_dx;
       d[1] = plane_dy;

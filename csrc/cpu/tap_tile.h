@@ -8,23 +8,29 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// One axis of a tile.
-template <typename T, typename index_t, int taps, bool derivatives, int size>
+template <typename T, typename index_t, int taps, int size>
 struct AxisTapTile {
   using compute_t = T;
   using offset_t = index_t;
   static constexpr int kTaps = taps;
-  static constexpr bool kDerivatives = derivatives;
-  // Those of two taps are -1 and 1 everywhere.
-  static constexpr bool kStoredDerivatives = derivatives && taps > 2;
   static constexpr int kSize = size;
 
   alignas(64) offset_t offset[kTaps][kSize];  // in elements, or kOutside
   alignas(64) compute_t weight[kTaps][kSize];
-  alignas(64) compute_t derivative[kStoredDerivatives ? kTaps : 1][kSize];
-  alignas(64) compute_t slope[kSize];
 };
 
-/// A tile, or (size = kPartSize) a part of one.
+/// How the weights of one axis change with the grid.
+template <typename T, int taps, int size>
+struct AxisDerivatives {
+  // Those of two taps are -1 and 1 everywhere.
+  static constexpr bool kStored = taps > 2;
+
+  alignas(64) T derivative[kStored ? taps : 1][size];
+  alignas(64) T slope[size];
+};
+
+/// A tile, or (size = kPartSize) a part of one. One with derivatives is also one without: what
+/// needs none takes a PlainTile, and is compiled once.
 template <typename T, typename index_t, int dims, int taps, bool derivatives, int size = kTileSize>
 struct TapTile {
   using compute_t = T;
@@ -32,20 +38,38 @@ struct TapTile {
   static constexpr int kDims = dims;
   static constexpr int kTaps = taps;
   static constexpr int kTapsZ = dims == 3 ? taps : 1;
-  static constexpr bool kDerivatives = derivatives;
+  static constexpr bool kDerivatives = false;
   static constexpr int kSize = size;
-  using Part = TapTile<T, index_t, dims, taps, derivatives, kPartSize>;
+  using Plain = TapTile;
+  using Part = TapTile<T, index_t, dims, taps, false, kPartSize>;
 
-  AxisTapTile<T, index_t, taps, derivatives, kSize> axis[kDims];
+  AxisTapTile<T, index_t, taps, kSize> axis[kDims];
   alignas(64) offset_t outside[kSize];  // negative where a tap is outside
   int count;                            // samples; the lanes beyond repeat the last one
   bool inside;                          // no tap is outside
 };
+template <typename T, typename index_t, int dims, int taps, int size>
+struct TapTile<T, index_t, dims, taps, true, size> : TapTile<T, index_t, dims, taps, false, size> {
+  static constexpr bool kDerivatives = true;
+  using Plain = TapTile<T, index_t, dims, taps, false, size>;
+  using Part = TapTile<T, index_t, dims, taps, true, kPartSize>;
+
+  AxisDerivatives<T, taps, size> change[dims];
+};
+
+template <typename Tile>
+using PlainTile = typename Tile::Plain;
+
+/// The usual case, which is worth more code.
+template <typename Tile>
+constexpr bool kUsual = std::is_same_v<typename Tile::compute_t, float> &&
+                        std::is_same_v<typename Tile::offset_t, int32_t>;
 
 /// One lane of one axis. A function of its own, because the compiler vectorises locals of an
 /// inlined function but not structs declared in the body of a simd loop.
-template <Mode kMode, Padding kPadding, bool kFar, typename AxisTile>
-GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, int i, typename AxisTile::compute_t grid_value,
+template <Mode kMode, Padding kPadding, bool kFar, typename AxisTile, typename Change>
+GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, Change* change, int i,
+                                 typename AxisTile::compute_t grid_value,
                                  const Axis<typename AxisTile::compute_t>& axis,
                                  typename AxisTile::offset_t size,
                                  typename AxisTile::offset_t stride) {
@@ -56,20 +80,23 @@ GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, int i, typename AxisTile::compu
   for (int k = 0; k < AxisTile::kTaps; ++k) {
     tile.offset[k][i] = offset[k];
     tile.weight[k][i] = taps.weight[k];
-    if constexpr (AxisTile::kStoredDerivatives) tile.derivative[k][i] = taps.derivative[k];
+    if constexpr (!std::is_void_v<Change>) {
+      if constexpr (Change::kStored) change->derivative[k][i] = taps.derivative[k];
+    }
   }
-  if constexpr (AxisTile::kDerivatives) tile.slope[i] = taps.slope;
+  if constexpr (!std::is_void_v<Change>) change->slope[i] = taps.slope;
 }
 
-/// kFar: some coordinate is past kNearLimit, where reflecting takes the exact way.
-template <Mode kMode, Padding kPadding, bool kFar, typename AxisTile>
-void fill_axis(AxisTile& tile, const typename AxisTile::compute_t* grid_values,
+/// Of derivatives only if there is where to put them: Change is void if not. kFar: some coordinate
+/// is past kNearLimit, where reflecting takes the exact way.
+template <Mode kMode, Padding kPadding, bool kFar, typename AxisTile, typename Change>
+void fill_axis(AxisTile& tile, Change* change, const typename AxisTile::compute_t* grid_values,
                const Axis<typename AxisTile::compute_t>& axis, int64_t size, int64_t stride) {
   const auto axis_size = static_cast<typename AxisTile::offset_t>(size);
   const auto axis_stride = static_cast<typename AxisTile::offset_t>(stride);
 #pragma omp simd
   for (int i = 0; i < AxisTile::kSize; ++i) {
-    fill_lane<kMode, kPadding, kFar>(tile, i, grid_values[i], axis, axis_size, axis_stride);
+    fill_lane<kMode, kPadding, kFar>(tile, change, i, grid_values[i], axis, axis_size, axis_stride);
   }
 }
 
@@ -83,20 +110,23 @@ bool any_far(const compute_t* grid_values, const Axis<compute_t>& axis) {
   return far != 0;
 }
 
-template <Mode kMode, typename AxisTile>
-void fill_axis(AxisTile& tile, const typename AxisTile::compute_t* grid_values, Padding padding,
-               const Axis<typename AxisTile::compute_t>& axis, int64_t size, int64_t stride) {
+template <Mode kMode, typename AxisTile, typename Change>
+void fill_axis(AxisTile& tile, Change* change, const typename AxisTile::compute_t* grid_values,
+               Padding padding, const Axis<typename AxisTile::compute_t>& axis, int64_t size,
+               int64_t stride) {
   switch (padding) {
     case Padding::kZeros:
-      return fill_axis<kMode, Padding::kZeros, false>(tile, grid_values, axis, size, stride);
+      return fill_axis<kMode, Padding::kZeros, false>(tile, change, grid_values, axis, size,
+                                                      stride);
     case Padding::kBorder:
-      return fill_axis<kMode, Padding::kBorder, false>(tile, grid_values, axis, size, stride);
+      return fill_axis<kMode, Padding::kBorder, false>(tile, change, grid_values, axis, size,
+                                                       stride);
     case Padding::kReflection:
       return any_far<AxisTile::kSize>(grid_values, axis)
-                 ? fill_axis<kMode, Padding::kReflection, true>(tile, grid_values, axis, size,
-                                                                stride)
-                 : fill_axis<kMode, Padding::kReflection, false>(tile, grid_values, axis, size,
-                                                                 stride);
+                 ? fill_axis<kMode, Padding::kReflection, true>(tile, change, grid_values, axis,
+                                                                size, stride)
+                 : fill_axis<kMode, Padding::kReflection, false>(tile, change, grid_values, axis,
+                                                                 size, stride);
   }
 }
 
@@ -139,7 +169,7 @@ template <typename Tile>
 void stop_dead_slopes(Tile& tile) {
   typename Tile::offset_t dead[Tile::kSize];
   find_dead(tile, dead);
-  for (auto& axis : tile.axis) {
+  for (auto& axis : tile.change) {
 #pragma omp simd
     for (int i = 0; i < Tile::kSize; ++i) axis.slope[i] = dead[i] < 0 ? 0 : axis.slope[i];
   }
@@ -154,15 +184,16 @@ void load_grid(const Geometry& geometry, const View& grid, int64_t batch, int64_
   load_coordinates(grid, batch * grid.batch_stride, located, values);
 }
 
-/// Taps along axis a.
-template <Mode kMode, typename AxisTile>
-void fill_axis_taps(AxisTile& tile, const Geometry& geometry, int a,
+/// Taps along axis a; `change` as fill_axis has it.
+template <Mode kMode, typename AxisTile, typename Change>
+void fill_axis_taps(AxisTile& tile, Change* change, const Geometry& geometry, int a,
                     const typename AxisTile::compute_t* values, const View& image) {
-  using compute_t = typename AxisTile::compute_t;
   const int64_t size = geometry.input_size[a];
-  fill_axis<kMode>(tile, values, geometry.padding,
-                   make_axis<compute_t>(size, geometry.align_corners), size, image.stride[a]);
+  fill_axis<kMode>(tile, change, values, geometry.padding,
+                   make_axis<typename AxisTile::compute_t>(size, geometry.align_corners), size,
+                   image.stride[a]);
 }
+constexpr void* kNoChange = nullptr;
 
 /// Taps of `count` samples at given grid values, as offsets into one plane of `image`. The lanes
 /// beyond repeat the last sample.
@@ -172,7 +203,11 @@ void fill_taps(Tile& tile, const Geometry& geometry,
                const View& image) {
   static_assert(kStride >= Tile::kSize);
   for (int a = 0; a < Tile::kDims; ++a) {
-    fill_axis_taps<kMode>(tile.axis[a], geometry, a, values[a], image);
+    if constexpr (Tile::kDerivatives) {
+      fill_axis_taps<kMode>(tile.axis[a], &tile.change[a], geometry, a, values[a], image);
+    } else {
+      fill_axis_taps<kMode>(tile.axis[a], kNoChange, geometry, a, values[a], image);
+    }
   }
   tile.count = count;
   update_inside(tile);
@@ -253,7 +288,7 @@ TapRange range_of_values(Tile& tile, const Geometry& geometry, int a,
     case Padding::kReflection:
       break;
   }
-  fill_axis_taps<kMode>(tile.axis[a], geometry, a, values, image);
+  fill_axis_taps<kMode>(tile.axis[a], kNoChange, geometry, a, values, image);
   const TapRange offsets = tap_range(tile.axis[a]);
   const int64_t stride = std::max<int64_t>(image.stride[a], 1);
   return {offsets.first / stride, offsets.last < 0 ? -1 : offsets.last / stride};

@@ -7,14 +7,7 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// Bytes of the widest vector.
-constexpr int kVectorBytes =
-#if defined(GRIDSAMPLE_HAS_AVX512)
-    64;
-#elif defined(GRIDSAMPLE_HAS_FMA)
-    32;
-#else
-    16;
-#endif
+constexpr int kVectorBytes = GRIDSAMPLE_VECTOR_BYTES;
 
 template <typename T, int kLanes>
 struct VectorType {
@@ -52,6 +45,18 @@ GRIDSAMPLE_INLINE Vector<T, kLanes> multiply_add_vector(Vector<T, kLanes> a, Vec
                                                         Vector<T, kLanes> c) {
 #if defined(GRIDSAMPLE_HAS_FMA)
   constexpr int kBytes = kLanes * static_cast<int>(sizeof(T));
+#if !defined(GRIDSAMPLE_HAS_AVX512)
+  if constexpr (kBytes == 64) {
+    using Half = Vector<T, kLanes / 2>;
+    Half x[2], y[2], z[2];
+    std::memcpy(x, &a, sizeof(a));
+    std::memcpy(y, &b, sizeof(b));
+    std::memcpy(z, &c, sizeof(c));
+    for (int h = 0; h < 2; ++h) z[h] = multiply_add_vector<T, kLanes / 2>(x[h], y[h], z[h]);
+    std::memcpy(&c, z, sizeof(c));
+    return c;
+  }
+#endif
   if constexpr (sizeof(T) == sizeof(float)) {
 #if defined(GRIDSAMPLE_HAS_AVX512)
     if constexpr (kBytes == 64) return (Vector<T, kLanes>)_mm512_fmadd_ps(a, b, c);
