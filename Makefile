@@ -21,7 +21,7 @@ help:
 	@echo "make bench     the benchmark, to JSON, tables and figures;  make bench-quick  part of it"
 	@echo "make sanitize  tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make sanitize-cuda  the same for the CUDA kernels, emulated on the host"
-	@echo "make test-avx512  AVX-512's kernels on a CPU that has only AVX2, emulated"
+	@echo "make test-avx512  tests with vectors as wide as AVX-512's, on a CPU that has only AVX2"
 	@echo "make bench-cuda  the benchmark on an NVIDIA GPU;  make gpu-check  tests, sanitizers and benchmark there"
 	@echo "make build     compile in place; seconds when little has changed"
 	@echo "make lint      check style and types;  make format  mend the style"

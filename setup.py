@@ -6,7 +6,8 @@ Environment variables
     GRIDSAMPLE_EXT_WERROR=1   warnings are errors, as in continuous integration
     GRIDSAMPLE_EXT_DEBUG=1    no optimisation, debug information
     GRIDSAMPLE_EXT_SANITIZE=1 checks for bad addresses and undefined behaviour (make sanitize)
-    GRIDSAMPLE_EXT_EMULATE_AVX512=1  AVX-512's kernels for a CPU without it, to test them there
+    GRIDSAMPLE_EXT_EMULATE_AVX512=1  vectors as wide as AVX-512's, each made of two of AVX2's, to
+                    test what depends on their width (make test-avx512)
     GRIDSAMPLE_EXT_CUDA, TORCH_CUDA_ARCH_LIST, CUDA_HOME   see csrc/cuda/build.py
 """
 

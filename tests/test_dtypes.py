@@ -47,6 +47,25 @@ def test_grad_output_of_another_dtype(case, dtype, grad_dtype, C, layout, device
     samples.assert_gradients_close(actual, expected, input, grid)
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("C", [2, 16])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=name)
+@pytest.mark.parametrize("case", samples.cases(padding_mode="zeros", align_corners=False), ids=str)
+def test_one_gradient_of_a_float64_grid(case, dtype, C, layout, device):
+    """Of which only that of the grid needs the values of the image."""
+    shape = samples.Shape("several", N=1, C=C, size=(3, 4, 5), out=(2, 3, 9))
+    input, grid = samples.sample(case, shape, dtype, torch.float64, device=device)
+    input = samples.INPUT_LAYOUTS[layout](input)
+    grad_output = samples.grad_like(input, grid)
+    arguments = (grad_output, input, grid, *case.op_options)
+    grad_input, none = grid_sample_backward(*arguments, [True, False])
+    assert none is None
+    none, grad_grid = grid_sample_backward(*arguments, [False, True])
+    assert none is None
+    expected = reference.grid_sample_backward(grad_output, input, grid, *case.options)
+    samples.assert_gradients_close((grad_input, grad_grid), expected, input, grid)
+
+
 @pytest.mark.parametrize("dtype", HALF_DTYPES, ids=name)
 @pytest.mark.parametrize("case", samples.CASES, ids=str)
 def test_half_is_the_float32_result_rounded_once(case, dtype, device):

@@ -214,3 +214,32 @@ def test_far_out_reflection(case, dtype, device):
     assert_matches_reference(
         case, input, rows.reshape(1, *[1] * (case.dims - 1), -1, case.dims).to(device, dtype)
     )
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("size", [(3, 5, 7), (1, 6, 1), (33, 2, 70)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("case", samples.cases(padding_mode="reflection"), ids=str)
+def test_reflection_depends_on_no_other_sample(case, dtype, size, layout, device):
+    """How samples are folded may be decided for several of them: by the one farthest out."""
+    size = size[-case.dims :]
+    input = samples.INPUT_LAYOUTS[layout](samples.randn(1, 3, *size, dtype=dtype, device=device))
+    # Folded once at most, some next to the folds. Cubic taps are up to two pixels farther out.
+    low, high = (-4.7, 2.7) if case.mode == "bicubic" else (-4.99999, 2.99999)
+    once = low + (high - low) * torch.rand(
+        60, case.dims, generator=samples.generator(4), dtype=torch.float64
+    )
+    folds = torch.tensor([-3.0, -1.0, 1.0], dtype=dtype)
+    beside = [torch.nextafter(folds, torch.tensor(end, dtype=dtype)) for end in (-9.0, 9.0)]
+    once[:11] = torch.cat([torch.tensor([low, high]), folds, *beside])[:, None]
+    results = []
+    for value in (0.0, 3.5, -5.5, 1e3, 1e8, -1e30):
+        rows = torch.cat([once, torch.full((1, case.dims), value, dtype=torch.float64)])
+        grid = rows.reshape(1, *[1] * (case.dims - 1), -1, case.dims).to(device, dtype)
+        output = grid_sample(input, grid, *case.options)
+        grad_output = samples.grad_like(input, grid)
+        gradients = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])
+        results.append((output[..., :60], gradients[1][..., :60, :]))
+    for output, grad_grid in results[1:]:
+        samples.assert_bitwise_equal(output, results[0][0])
+        samples.assert_bitwise_equal(grad_grid, results[0][1])

@@ -44,8 +44,8 @@ void backward_tile(const BackwardParams& params, const View& view, const Tile& t
     if constexpr (!kGrid) {
       scatter_rows(rows, tile, taps, active, prefetch);
     } else {
-      const bool read_on =
-          params.packed_channels == 0 && count == 3 && can_read_on(tile, geometry, params.input);
+      const bool read_on = params.packed_channels == 0 && count == 3 &&
+                           can_read_on(plain(tile), geometry, params.input);
       backward_rows<scalar, kInput>(rows, tile, taps, read_on, prefetch, sums);
       apply_slopes(tile, sums);
       const int64_t piece = (channel + c) / params.piece_channels;
@@ -85,7 +85,7 @@ void backward_block(const BackwardParams& params, const View& view,
         const int64_t first = t * kTileSize;
         fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
                          view);
-        if constexpr (kInput) zeros->reach(tile, view);
+        if constexpr (kInput) zeros->reach(plain(tile), view);
         backward_tile<scalar, kInput, kGrid>(params, view, tile, image, grad_image, channel,
                                              channels, batch, t);
       }
@@ -185,7 +185,8 @@ void backward_of_type(const BackwardParams& params, int64_t worker, int64_t begi
 }
 
 void backward(const BackwardParams& params, int64_t worker, int64_t begin, int64_t end) {
-  if (params.packed_channels > 0) {
+  // Of packed blocks the type is the compute type, and without grad_grid the input is not read.
+  if (params.packed_channels > 0 || params.grad_grid.data == nullptr) {
     dispatch_compute(params.geometry, [&]<typename compute_t>() {
       backward_of_type<ScalarOf<compute_t>, compute_t>(params, worker, begin, end);
     });

@@ -312,13 +312,18 @@ template <int kWidth, int kPart, typename Tile>
 void scatter_narrow_rows(const PieceRows<typename Tile::compute_t, typename Tile::compute_t>& rows,
                          const Tile& tile, const TapList<Tile>& taps, const ActiveSamples& active,
                          const RowPrefetch& prefetch) {
-  with_narrow_taps<kWidth == 4>(tile, rows, [&](const auto& narrow_taps) {
+  const auto scatter = [&](const auto& narrow_taps) {
     for (int s = 0; s < active.count; ++s) {
       const int i = active.index[s];
       prefetch_sample<kWidth, 1, true, false>(prefetch, rows, tile, i);
       scatter_narrow<kWidth, kPart>(rows, taps, narrow_taps, i);
     }
-  });
+  };
+  if constexpr (kWidth == 4) {
+    scatter(NarrowTaps<Tile>(tile, rows));
+  } else {
+    scatter(nullptr);
+  }
 }
 
 /// sums = sum over taps and the piece's channels of w'_a prod_(b != a) w_b * pixel * grad_output,
@@ -341,7 +346,7 @@ void backward_rows(const PieceRows<typename scalar::storage_t, typename Tile::co
     }
     if constexpr (kInput) {
       ActiveSamples active;
-      list_active<1>(tile, active);
+      list_active<1>(plain(tile), active);
       scatter_narrow_rows<kWidth, kPart, PlainTile<Tile>>(
           {nullptr, rows.grad_image, rows.grad_output, rows.grad_stride, rows.channels, rows.pixels,
            rows.pixel_step},

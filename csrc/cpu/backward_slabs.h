@@ -27,7 +27,6 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
   const Geometry& geometry = to_input.geometry;
   const Range channels{0, geometry.channels};
   Tile tile;
-  PlainTile<Tile>& plain = tile;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
   for (int64_t item = begin; item < end; ++item) {
@@ -46,7 +45,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
         for (int64_t first = t * kTileSize; first < tile_end; first += Tile::kSize) {
           const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
           fill_taps<kMode>(tile, geometry, to_input.grid, batch, first, count, to_input.grad_input);
-          if (reach.any) zero_ahead(to_input, batch, t, plain, zeros);
+          if (reach.any) zero_ahead(to_input, batch, t, plain(tile), zeros);
           if constexpr (kRows) {
             const BackwardParams& rows = params.rows;
             const auto* image = static_cast<const typename scalar::storage_t*>(rows.input.data) +
@@ -63,22 +62,22 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
                                                  geometry.channels, batch, t);
             }
             if (!reach.any) continue;
-            restrict_to_slab(to_input, slab, plain);
+            restrict_to_slab(to_input, slab, plain(tile));
             locate_samples(geometry, to_input.grad_output, first, count, located);
-            grad_input_rows(to_input, plain, located, batch, input_batch, channels);
+            grad_input_rows(to_input, plain(tile), located, batch, input_batch, channels);
           } else {
-            TapRows<PlainTile<Tile>> rows(plain, geometry, to_input.grad_input);
+            TapRows<PlainTile<Tile>> rows(plain(tile), geometry, to_input.grad_input);
             if (owned) {
               sum_chunks<scalar>(to_grid, tile, rows, batch, first, sums);
               store_grad_grid(geometry, to_grid.grad_grid, batch, first, count, sums);
             }
             if (!reach.any) continue;
             if (reach.crosses) {
-              restrict_to_slab(to_input, slab, plain);
-              rows = TapRows<PlainTile<Tile>>(plain, geometry, to_input.grad_input);
+              restrict_to_slab(to_input, slab, plain(tile));
+              rows = TapRows<PlainTile<Tile>>(plain(tile), geometry, to_input.grad_input);
             }
             locate_samples(geometry, to_input.grad_output, first, count, located);
-            grad_input_planes(to_input, plain, rows, located, batch, input_batch, channels);
+            grad_input_planes(to_input, plain(tile), rows, located, batch, input_batch, channels);
           }
         }
       }

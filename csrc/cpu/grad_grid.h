@@ -12,7 +12,7 @@ void differentiate_plane(const typename scalar::storage_t* plane, const Tile& ti
                          const TapRows<PlainTile<Tile>>& rows,
                          const typename Tile::compute_t* grad_output, AxisSums<Tile>& sums) {
   using compute_t = typename Tile::compute_t;
-  using Pixels = PlanePixels<scalar, Tile>;
+  using Pixels = PlanePixels<scalar, PlainTile<Tile>>;
   using Lanes = typename Pixels::Lanes;
   constexpr int kLanes = Pixels::kLanes;
   for (int i = 0; i < tile.count; i += kLanes) {
@@ -59,7 +59,7 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile, const Ti
   // Of many taps several are in a line, and one sample has loads enough to wait for together.
   const bool scattered = params.scattered && Tile::kTaps == 2;
   const RowPrefetch prefetch(params.geometry, count, sizeof(*image), Pass::kBackward, scattered);
-  const bool read_on = count == 3 && can_read_on(tile, params.geometry, params.input);
+  const bool read_on = count == 3 && can_read_on(plain(tile), params.geometry, params.input);
   backward_rows<scalar, false>({image, nullptr, grad_output, count, count,
                                 params.geometry.input_size[0], params.input.stride[0]},
                                tile, TapList<PlainTile<Tile>>(tile), read_on, prefetch, sums);

@@ -104,7 +104,8 @@ bool is_scattered(const Geometry& geometry, const Tensor& input, const Tensor& g
   if (geometry.batch == 0 || tiles < kLeastTiles || size < kLeastSize) return false;
   params.geometry = geometry;
   params.grid = grid_view(grid, geometry);
-  params.grad_input = image_view(input, geometry);  // for its strides
+  params.grad_input = image_view(input, geometry);
+  for (int64_t& stride : params.grad_input.stride) stride = 1;  // positions, not offsets
   int64_t reached = 0;
   for (int64_t run = 0; run < kRuns; ++run) {
     const int64_t which = geometry.batch * tiles * (2 * run + 1) / (2 * kRuns);
@@ -372,8 +373,6 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
       check_call(input, grid, interpolation_mode, padding_mode, align_corners);
   check_grad_output(grad_output, input, grid, geometry);
   check_output_mask(output_mask);
-  const Tensor image = widened(input, geometry);
-  const BackwardCall call{grad_output, image, grid, geometry};
   const bool no_samples = grad_output.numel() == 0;
   Tensor grad_input;  // in the compute type, until the end
   Tensor grad_grid;
@@ -390,6 +389,9 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
     }
   }
   const bool wants_any = output_mask[0] || wants_grid;
+  // Only grad_grid reads the input.
+  const Tensor image = wants_grid ? widened(input, geometry) : input;
+  const BackwardCall call{grad_output, image, grid, geometry};
   if (!no_samples && wants_any &&
       !compute_together(call, grad_input, wants_grid ? grad_grid : Tensor())) {
     if (output_mask[0]) {

@@ -64,17 +64,8 @@ struct NarrowTaps {
   RowWeights<Tile> weights;
 };
 
-/// Calls function(NarrowTaps), or where they are not wanted function(nullptr).
-template <bool kWanted, typename Tile, typename Rows, typename F>
-GRIDSAMPLE_INLINE auto with_narrow_taps(const Tile& tile, const Rows& rows, const F& function) {
-  if constexpr (kWanted) {
-    return function(NarrowTaps<PlainTile<Tile>>(tile, rows));
-  } else {
-    return function(nullptr);
-  }
-}
-
-/// grad_image += weight * grad_output for one sample of kPart or kWidth channels.
+/// grad_image += weight * grad_output for one sample of kPart or kWidth channels. narrow:
+/// NarrowTaps or nullptr.
 template <int kWidth, int kPart, typename Rows, typename Tile, typename NarrowTapsOrNone>
 GRIDSAMPLE_INLINE void scatter_narrow(const Rows& rows, const TapList<Tile>& taps,
                                       const NarrowTapsOrNone& narrow, int i) {

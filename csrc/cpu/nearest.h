@@ -16,14 +16,14 @@ struct PixelAxis {
 };
 
 /// Where the pixel of one sample is in its plane, or kOutside.
-template <Padding kPadding, bool kFar, typename T, typename offset_t, int kDims>
+template <Padding kPadding, Reach kReach, typename T, typename offset_t, int kDims>
 GRIDSAMPLE_INLINE offset_t pixel_offset(const T (&value)[kDims],
                                         const PixelAxis<T, offset_t> (&axes)[kDims]) {
   offset_t sum = 0;
   offset_t signs = 0;
   GRIDSAMPLE_UNROLL
   for (int a = 0; a < kDims; ++a) {
-    const auto taps = axis_taps<Mode::kNearest, kPadding, kFar>(value[a], axes[a].axis);
+    const auto taps = axis_taps<Mode::kNearest, kPadding, kReach>(value[a], axes[a].axis);
     const auto index = static_cast<offset_t>(taps.position[0]);
     const offset_t offset = offset_inside(offset_t(index * axes[a].stride),
                                           offset_t(index - axes[a].begin), axes[a].count);
@@ -34,7 +34,7 @@ GRIDSAMPLE_INLINE offset_t pixel_offset(const T (&value)[kDims],
 }
 
 /// offset[i] of a whole tile; returns a negative number if any is outside.
-template <Padding kPadding, bool kFar, typename T, typename offset_t, int kDims>
+template <Padding kPadding, Reach kReach, typename T, typename offset_t, int kDims>
 offset_t pixel_offsets(const T (&values)[kDims][kTileSize],
                        const PixelAxis<T, offset_t> (&axes)[kDims], offset_t* offset) {
   offset_t any = 0;
@@ -43,7 +43,7 @@ offset_t pixel_offsets(const T (&values)[kDims][kTileSize],
     T value[kDims];
     GRIDSAMPLE_UNROLL
     for (int a = 0; a < kDims; ++a) value[a] = values[a][i];
-    offset[i] = pixel_offset<kPadding, kFar>(value, axes);
+    offset[i] = pixel_offset<kPadding, kReach>(value, axes);
     any |= offset[i];
   }
   return any;
@@ -77,20 +77,17 @@ class PixelFinder {
 
  private:
   offset_t find(const compute_t (&values)[Tile::kDims][kTileSize], offset_t* offset) const {
-    switch (geometry_.padding) {
-      case Padding::kZeros:
-        return pixel_offsets<Padding::kZeros, false>(values, axes_, offset);
-      case Padding::kBorder:
-        return pixel_offsets<Padding::kBorder, false>(values, axes_, offset);
-      case Padding::kReflection:
-        break;
-    }
-    bool far = false;
-    for (int a = 0; a < Tile::kDims; ++a) {
-      far = far || any_far<kTileSize>(values[a], axes_[a].axis);
-    }
-    return far ? pixel_offsets<Padding::kReflection, true>(values, axes_, offset)
-               : pixel_offsets<Padding::kReflection, false>(values, axes_, offset);
+    const auto find_reach = [&] {
+      Reach farthest = Reach::kOnce;
+      for (int a = 0; a < Tile::kDims; ++a) {
+        farthest =
+            std::max(farthest, reach_of<Mode::kNearest, kTileSize>(values[a], axes_[a].axis));
+      }
+      return farthest;
+    };
+    return dispatch_padding(geometry_.padding, find_reach, [&]<Padding kPadding, Reach kReach>() {
+      return pixel_offsets<kPadding, kReach>(values, axes_, offset);
+    });
   }
 
   const Geometry& geometry_;

@@ -102,7 +102,7 @@ class PlanePixels {
   static constexpr bool kTuples = kTaps <= kLanes;
 
   /// The pixels for samples [i, i + kLanes).
-  PlanePixels(const storage_t* plane, const Tile& tile, const TapRows<PlainTile<Tile>>& rows, int i)
+  PlanePixels(const storage_t* plane, const Tile& tile, const TapRows<Tile>& rows, int i)
       : plane_(plane),
         rows_(rows),
         i_(i),
@@ -133,8 +133,7 @@ class PlanePixels {
 
   static GRIDSAMPLE_INLINE void load_row(const storage_t* plane, const offset_t* offset,
                                          Lanes (&pixel)[kTaps]) {
-    if constexpr (kTaps == 2 && kGathersPairs<storage_t, offset_t> &&
-                  std::is_same_v<storage_t, compute_t>) {
+    if constexpr (kTaps == 2 && kGathersPairs<storage_t, offset_t>) {
       if (fast_gathers) return gather_pairs(plane, offset, pixel);
     }
     Vector<storage_t, kLanes> rows[kTaps];
@@ -147,8 +146,7 @@ class PlanePixels {
 
   /// The places of every row are loaded, and each tap's pixel is chosen from them.
   __attribute__((noinline)) static void choose(const storage_t* plane, const Tile& tile,
-                                               const TapRows<PlainTile<Tile>>& rows, int i,
-                                               Fetched& fetched) {
+                                               const TapRows<Tile>& rows, int i, Fetched& fetched) {
     using Offsets = Vector<offset_t, kLanes>;
     const auto at = [&](const offset_t* from) { return load_vector<offset_t, kLanes>(from + i); };
     const auto mask = [](const auto& condition) {
@@ -199,7 +197,7 @@ class PlanePixels {
   }
 
   const storage_t* plane_;
-  const TapRows<PlainTile<Tile>>& rows_;
+  const TapRows<Tile>& rows_;
   int i_;
   bool regular_;
   alignas(64) Fetched fetched_;

@@ -317,6 +317,7 @@ GRIDSAMPLE_INLINE void sample_wide(const typename scalar::storage_t* image, cons
                                    typename out_scalar::storage_t* out) {
   using compute_t = typename Tile::compute_t;
   const bool inside = tile.outside[i] >= 0;
+  // Rare are only offsets of 64 bits.
   constexpr int kMostUnits = std::is_same_v<typename Tile::offset_t, int32_t> ? 4 : 1;
   const auto sample = [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
     const auto store = [&](int u, const Vector<compute_t, kLanes>& sum) {

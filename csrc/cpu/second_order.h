@@ -398,10 +398,10 @@ void double_backward_input_items(const SecondOrderParams& params, int64_t begin,
         if (!reach.any) continue;
         const auto count = static_cast<int>(std::min<int64_t>(kPartSize, geometry.samples - first));
         fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, to_input.grad_input);
-        zero_ahead(to_input, batch, first / kTileSize, tile, zeros);
+        zero_ahead(to_input, batch, first / kTileSize, plain(tile), zeros);
         fill_direction<kMode>(tile, geometry, params.grid, params.tangent_grid, batch, first,
                               direction);
-        if (reach.crosses) restrict_to_slab(to_input, owned.slab, tile);
+        if (reach.crosses) restrict_to_slab(to_input, owned.slab, plain(tile));
         locate_samples(geometry, params.grad_output, first, count, located);
         for (int64_t c = owned.channels.begin; c < owned.channels.end; c += kStagedChannels) {
           const int channels = static_cast<int>(std::min(kStagedChannels, owned.channels.end - c));

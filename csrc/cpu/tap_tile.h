@@ -29,8 +29,8 @@ struct AxisDerivatives {
   alignas(64) T slope[size];
 };
 
-/// A tile, or (size = kPartSize) a part of one. One with derivatives is also one without: what
-/// needs none takes a PlainTile, and is compiled once.
+/// A tile, or (size = kPartSize) a part of one. One with derivatives is also one without: functions
+/// that need none are given plain(tile), so that they are compiled once for both.
 template <typename T, typename index_t, int dims, int taps, bool derivatives, int size = kTileSize>
 struct TapTile {
   using compute_t = T;
@@ -59,6 +59,14 @@ struct TapTile<T, index_t, dims, taps, true, size> : TapTile<T, index_t, dims, t
 
 template <typename Tile>
 using PlainTile = typename Tile::Plain;
+template <typename Tile>
+GRIDSAMPLE_INLINE PlainTile<Tile>& plain(Tile& tile) {
+  return tile;
+}
+template <typename Tile>
+GRIDSAMPLE_INLINE const PlainTile<Tile>& plain(const Tile& tile) {
+  return tile;
+}
 
 /// The usual case, which is worth more code.
 template <typename Tile>
@@ -67,13 +75,13 @@ constexpr bool kUsual = std::is_same_v<typename Tile::compute_t, float> &&
 
 /// One lane of one axis. A function of its own, because the compiler vectorises locals of an
 /// inlined function but not structs declared in the body of a simd loop.
-template <Mode kMode, Padding kPadding, bool kFar, typename AxisTile, typename Change>
+template <Mode kMode, Padding kPadding, Reach kReach, typename AxisTile, typename Change>
 GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, Change* change, int i,
                                  typename AxisTile::compute_t grid_value,
                                  const Axis<typename AxisTile::compute_t>& axis,
                                  typename AxisTile::offset_t size,
                                  typename AxisTile::offset_t stride) {
-  const auto taps = axis_taps<kMode, kPadding, kFar>(grid_value, axis);
+  const auto taps = axis_taps<kMode, kPadding, kReach>(grid_value, axis);
   typename AxisTile::offset_t offset[AxisTile::kTaps];
   tap_offsets<kMode>(taps, size, stride, offset);
   GRIDSAMPLE_UNROLL
@@ -87,47 +95,70 @@ GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, Change* change, int i,
   if constexpr (!std::is_void_v<Change>) change->slope[i] = taps.slope;
 }
 
-/// Of derivatives only if there is where to put them: Change is void if not. kFar: some coordinate
-/// is past kNearLimit, where reflecting takes the exact way.
-template <Mode kMode, Padding kPadding, bool kFar, typename AxisTile, typename Change>
+/// Of derivatives only if there is where to put them: Change is void if not.
+template <Mode kMode, Padding kPadding, Reach kReach, typename AxisTile, typename Change>
 void fill_axis(AxisTile& tile, Change* change, const typename AxisTile::compute_t* grid_values,
                const Axis<typename AxisTile::compute_t>& axis, int64_t size, int64_t stride) {
   const auto axis_size = static_cast<typename AxisTile::offset_t>(size);
   const auto axis_stride = static_cast<typename AxisTile::offset_t>(stride);
 #pragma omp simd
   for (int i = 0; i < AxisTile::kSize; ++i) {
-    fill_lane<kMode, kPadding, kFar>(tile, change, i, grid_values[i], axis, axis_size, axis_stride);
+    fill_lane<kMode, kPadding, kReach>(tile, change, i, grid_values[i], axis, axis_size,
+                                       axis_stride);
   }
 }
 
-template <int kSize, typename compute_t>
-bool any_far(const compute_t* grid_values, const Axis<compute_t>& axis) {
+/// How far the taps of `kSize` grid values reach that are reflected.
+template <Mode kMode, int kSize, typename compute_t>
+Reach reach_of(const compute_t* grid_values, const Axis<compute_t>& axis) {
+  // Cubic taps are up to two pixels from the coordinate, which is rounded.
+  constexpr compute_t kMargin = kMode == Mode::kBicubic ? 3 : 0;
+  const compute_t low = fold(axis);
+  // Never so large that taking off the margin would round.
+  const compute_t once = std::min(axis.extent * 2, kNearLimit<compute_t>) - kMargin;
+  int beyond_once = 0;
   int far = 0;
-#pragma omp simd reduction(| : far)
+#pragma omp simd reduction(| : beyond_once, far)
   for (int i = 0; i < kSize; ++i) {
-    far |= std::fabs(unnormalize(grid_values[i], axis).value) >= kNearLimit<compute_t>;
+    const compute_t distance = std::fabs(finite(unnormalize(grid_values[i], axis).value) - low);
+    beyond_once |= distance >= once;
+    far |= distance + kMargin >= kNearLimit<compute_t>;
   }
-  return far != 0;
+  return far ? Reach::kFar : beyond_once ? Reach::kNear : Reach::kOnce;
+}
+
+/// Calls function.template operator()<kPadding, kReach>(). find_reach() is asked where coordinates
+/// are reflected; elsewhere kReach means nothing.
+template <typename FindReach, typename F>
+GRIDSAMPLE_INLINE auto dispatch_padding(Padding padding, const FindReach& find_reach,
+                                        const F& function) {
+  switch (padding) {
+    case Padding::kZeros:
+      return function.template operator()<Padding::kZeros, Reach::kNear>();
+    case Padding::kBorder:
+      return function.template operator()<Padding::kBorder, Reach::kNear>();
+    case Padding::kReflection:
+      break;
+  }
+  switch (find_reach()) {
+    case Reach::kOnce:
+      return function.template operator()<Padding::kReflection, Reach::kOnce>();
+    case Reach::kNear:
+      return function.template operator()<Padding::kReflection, Reach::kNear>();
+    default:
+      return function.template operator()<Padding::kReflection, Reach::kFar>();
+  }
 }
 
 template <Mode kMode, typename AxisTile, typename Change>
 void fill_axis(AxisTile& tile, Change* change, const typename AxisTile::compute_t* grid_values,
                Padding padding, const Axis<typename AxisTile::compute_t>& axis, int64_t size,
                int64_t stride) {
-  switch (padding) {
-    case Padding::kZeros:
-      return fill_axis<kMode, Padding::kZeros, false>(tile, change, grid_values, axis, size,
-                                                      stride);
-    case Padding::kBorder:
-      return fill_axis<kMode, Padding::kBorder, false>(tile, change, grid_values, axis, size,
-                                                       stride);
-    case Padding::kReflection:
-      return any_far<AxisTile::kSize>(grid_values, axis)
-                 ? fill_axis<kMode, Padding::kReflection, true>(tile, change, grid_values, axis,
-                                                                size, stride)
-                 : fill_axis<kMode, Padding::kReflection, false>(tile, change, grid_values, axis,
-                                                                 size, stride);
-  }
+  dispatch_padding(
+      padding, [&] { return reach_of<kMode, AxisTile::kSize>(grid_values, axis); },
+      [&]<Padding kPadding, Reach kReach>() {
+        fill_axis<kMode, kPadding, kReach>(tile, change, grid_values, axis, size, stride);
+      });
 }
 
 template <typename Tile>
@@ -168,7 +199,7 @@ void find_dead(const Tile& tile, typename Tile::offset_t (&dead)[Tile::kSize]) {
 template <typename Tile>
 void stop_dead_slopes(Tile& tile) {
   typename Tile::offset_t dead[Tile::kSize];
-  find_dead(tile, dead);
+  find_dead(plain(tile), dead);
   for (auto& axis : tile.change) {
 #pragma omp simd
     for (int i = 0; i < Tile::kSize; ++i) axis.slope[i] = dead[i] < 0 ? 0 : axis.slope[i];
@@ -210,7 +241,7 @@ void fill_taps(Tile& tile, const Geometry& geometry,
     }
   }
   tile.count = count;
-  update_inside(tile);
+  update_inside(plain(tile));
   if constexpr (Tile::kDerivatives) {
     if (!tile.inside) stop_dead_slopes(tile);
   }
@@ -267,8 +298,9 @@ TapRange range_of_values(const T (&values)[kSize], int64_t size, bool align_corn
   }
   const auto axis = make_axis<T>(size, align_corners);
   constexpr int kLast = kTapsPerAxis<kMode> - 1;
-  const auto first = static_cast<int64_t>(axis_taps<kMode, kPadding, false>(low, axis).position[0]);
-  const auto taps = axis_taps<kMode, kPadding, false>(high, axis);
+  const auto first =
+      static_cast<int64_t>(axis_taps<kMode, kPadding, Reach::kNear>(low, axis).position[0]);
+  const auto taps = axis_taps<kMode, kPadding, Reach::kNear>(high, axis);
   // As tap_offsets has it: past the integers of T the position of a second tap is rounded.
   const int64_t last = kMode == Mode::kBilinear ? static_cast<int64_t>(taps.position[0]) + 1
                                                 : static_cast<int64_t>(taps.position[kLast]);

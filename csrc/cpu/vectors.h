@@ -186,8 +186,7 @@ GRIDSAMPLE_INLINE Vector<compute_t, 4> load_first_lanes(const typename scalar::s
 template <typename scalar, typename compute_t, int kPart>
 GRIDSAMPLE_INLINE void store_first_lanes(typename scalar::storage_t* to,
                                          const Vector<compute_t, 4>& values) {
-  if constexpr (kPart >= 2 && std::is_same_v<typename scalar::storage_t, float> &&
-                std::is_same_v<compute_t, float>) {
+  if constexpr (kPart >= 2 && std::is_same_v<typename scalar::storage_t, float>) {
     store_pair(to, values);
   } else {
     to[0] = scalar::store(values[0]);

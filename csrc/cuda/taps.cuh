@@ -135,10 +135,10 @@ GRIDSAMPLE_DEVICE void compute_taps(Taps<Config>& taps, const Sample& sample,
     AxisTaps<compute_t, Config::kTaps> along;
     if constexpr (Config::kPadding == Padding::kReflection) {
       const bool far = fabs(portable::unnormalize(value, axis).value) >= kNearLimit<compute_t>;
-      along = far ? axis_taps<Config::kMode, Config::kPadding, true>(value, axis)
-                  : axis_taps<Config::kMode, Config::kPadding, false>(value, axis);
+      along = far ? axis_taps<Config::kMode, Config::kPadding, portable::Reach::kFar>(value, axis)
+                  : axis_taps<Config::kMode, Config::kPadding, portable::Reach::kNear>(value, axis);
     } else {
-      along = axis_taps<Config::kMode, Config::kPadding, false>(value, axis);
+      along = axis_taps<Config::kMode, Config::kPadding, portable::Reach::kNear>(value, axis);
     }
     portable::tap_offsets<Config::kMode>(along, static_cast<index_t>(sampling.input_size[a]),
                                          static_cast<index_t>(view.stride[a]), taps.offset[a]);

@@ -127,22 +127,35 @@ GRIDSAMPLE_INLINE T finite(T value) {
 template <typename T>
 constexpr T kNearLimit = T(int64_t(1) << (std::numeric_limits<T>::digits - 2));
 
+/// How far a coordinate that is reflected may be from the fold at `low`: kOnce: less than twice the
+/// extent, so that it is folded once at most; kNear: kNearLimit and a few pixels; kFar: any
+/// distance.
+enum class Reach { kOnce, kNear, kFar };
+
+template <typename T>
+GRIDSAMPLE_INLINE T fold(const Axis<T>& axis) {
+  return axis.shift * T(-0.5);
+}
+
 /// Triangle wave between the two folds, on an exactly rounded distance d = |x - low|.
 ///
-/// kFar = false, d < kNearLimit: folds * extent is an integer below 2^(digits-1), hence exact, and
+/// kNear: folds * extent is an integer below 2^(digits-1), hence exact, and
 /// so is d - folds * extent, a multiple of d's ulp no larger than extent. d / extent can round up
 /// to the next integer, never down past one, so the remainder may come out as a tiny negative
 /// number with one fold too many. Undoing that fold is exact, too: the sum is a multiple of the
-/// same ulp below extent. So both ways give the same bits. kFar = true: fmod, which is exact but
-/// not vectorised.
-template <bool kFar, typename T>
+/// same ulp below extent. So it gives the same bits as kFar: fmod, which is exact but not
+/// vectorised; and as kOnce, whose one subtraction is exact.
+template <Reach kReach, typename T>
 GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
-  const T low = axis.shift * T(-0.5);
+  const T low = fold(axis);
   const T below = x - low;
   const T distance = std::fabs(below);
   T remainder;
   bool odd;
-  if constexpr (kFar) {
+  if constexpr (kReach == Reach::kOnce) {
+    odd = distance >= axis.extent;
+    remainder = select(odd, distance - axis.extent, distance);
+  } else if constexpr (kReach == Reach::kFar) {
     remainder = std::fmod(distance, axis.extent * T(2));
     odd = remainder >= axis.extent;
     remainder = odd ? remainder - axis.extent : remainder;
@@ -169,13 +182,13 @@ GRIDSAMPLE_INLINE Coordinate<T> clamp_to_image(Coordinate<T> x, const Axis<T>& a
 }
 
 /// The padding rule applied to a coordinate. The result is in [-2, axis.end], so that it can be
-/// turned into an integer, and where it was clamped, it and the next pixel are outside. kFar: see
-/// reflect.
-template <Padding kPadding, bool kFar, typename T>
+/// turned into an integer, and where it was clamped, it and the next pixel are outside. kReach is
+/// for reflection alone: see reflect.
+template <Padding kPadding, Reach kReach, typename T>
 GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
   if constexpr (kPadding == Padding::kBorder) return clamp_to_image(x, axis);
   if constexpr (kPadding == Padding::kReflection) {
-    const Coordinate<T> folded = reflect<kFar>(finite(x.value), axis);
+    const Coordinate<T> folded = reflect<kReach>(finite(x.value), axis);
     return clamp_to_image(Coordinate<T>{folded.value, folded.slope * x.slope}, axis);
   }
   return {clamp(x.value, T(-2), axis.end), x.slope};

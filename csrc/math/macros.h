@@ -35,7 +35,8 @@
 #define GRIDSAMPLE_UNROLL_16
 #endif
 
-// Loops that are run seldom stay loops, to keep the binary and its compilation small.
+// Loops that stay loops, to keep the binary and its compilation small: those that are run seldom,
+// and those around enough work.
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 #define GRIDSAMPLE_KEEP_LOOP _Pragma("GCC unroll 1")
 #elif defined(__clang__) && !defined(__CUDACC__)

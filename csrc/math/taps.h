@@ -34,7 +34,7 @@ struct AxisTaps {
   T slope;
 };
 
-template <Mode kMode, Padding kPadding, bool kFar, typename T>
+template <Mode kMode, Padding kPadding, Reach kReach, typename T>
 GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis) {
   AxisTaps<T, kTapsPerAxis<kMode>> taps;
   const Coordinate<T> raw = unnormalize(grid_value, axis);
@@ -45,11 +45,11 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
     cubic_weights(value - floor, taps.weight, taps.derivative);
     GRIDSAMPLE_UNROLL
     for (int k = 0; k < 4; ++k) {
-      taps.position[k] = pad<kPadding, kFar>(Coordinate<T>{floor + T(k - 1), T(0)}, axis).value;
+      taps.position[k] = pad<kPadding, kReach>(Coordinate<T>{floor + T(k - 1), T(0)}, axis).value;
     }
     taps.slope = raw.slope;
   } else {
-    const Coordinate<T> x = pad<kPadding, kFar>(raw, axis);
+    const Coordinate<T> x = pad<kPadding, kReach>(raw, axis);
     if constexpr (kMode == Mode::kBilinear) {
       const T floor = round_down(x.value);
       linear_weights(x.value - floor, taps.weight, taps.derivative);
