@@ -130,14 +130,15 @@ def run_in_a_fresh_process(load, arguments, imports="import gridsample_ext"):
     """What saved models, {path: [arguments]}, return for each of their arguments."""
     for path, calls in arguments.items():
         torch.save(calls, f"{path}.arguments")
+    program = RUN.format(load=load, imports=imports)
     process = subprocess.run(
-        [sys.executable, "-c", RUN.format(load=load, imports=imports), *arguments],
+        [sys.executable, "-X", "faulthandler", "-c", program, *arguments],
         env={**os.environ, "PYTHONPATH": str(Path(gridsample_ext.__file__).parents[1])},
         capture_output=True,
         text=True,
     )
     if process.returncode != 0:
-        raise RuntimeError(process.stderr)
+        raise RuntimeError(f"exit code {process.returncode}: {process.stderr}")
     return {path: torch.load(f"{path}.results") for path in arguments}
 
 

@@ -1,6 +1,7 @@
 """The logic of the check that runs on a GPU: limits, verdicts, and what it writes."""
 
 import json
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -103,10 +104,17 @@ def test_command_is_stopped_at_its_limit(monkeypatch):
     assert "begun" in outcome.output
 
 
-def test_command_may_write_what_it_has_when_interrupted(monkeypatch):
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_command_may_write_what_it_has_when_interrupted(monkeypatch, handler):
+    """Also where interrupts are ignored, as in what a shell's script runs in the background."""
     monkeypatch.setattr(gpu_check, "INTERRUPTED_SECONDS", 3.0)
     program = "import time\ntry:\n time.sleep(60)\nexcept KeyboardInterrupt:\n print('written')"
-    outcome = gpu_check.run_command([sys.executable, "-c", program], 6.0, {})
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        outcome = gpu_check.run_command([sys.executable, "-c", program], 6.0, {})
+        assert signal.getsignal(signal.SIGINT) == handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert outcome.exit_code is None
     assert "written" in outcome.output
 
