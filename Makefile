@@ -67,7 +67,7 @@ bench-cuda: build
 	$(RUN) benchmarks/run_cuda.py --out benchmarks/results/cuda.json $(BENCH_ARGUMENTS)
 	$(RUN) benchmarks/report.py benchmarks/results/cuda.json
 
-# On a machine with an NVIDIA GPU; the build's time counts towards the eight minutes.
+# On a machine with an NVIDIA GPU; the build's time counts towards the ten minutes.
 gpu-check:
 	begin=$$(date +%s); GRIDSAMPLE_EXT_CUDA=1 $(MAKE) build && \
 	  $(RUN) benchmarks/gpu_check.py --spent $$(( $$(date +%s) - begin )) $(GPU_CHECK_ARGUMENTS)

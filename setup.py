@@ -41,7 +41,10 @@ def check_tools() -> None:
             f"but {torch.__version__} is installed"
         )
     if sys.platform == "win32":
-        return  # MSVC is found by setuptools
+        sys.exit(
+            "gridsample_ext needs GCC or Clang, whose vectors its kernels are written with; on "
+            "Windows, where PyTorch's extensions are built by MSVC, use it under WSL"
+        )
     compiler = os.environ.get("CXX", "").split() or ["c++"]
     if shutil.which(compiler[0]) is None:
         sys.exit(
@@ -51,8 +54,6 @@ def check_tools() -> None:
 
 
 def compile_arguments() -> list[str]:
-    if sys.platform == "win32":
-        return ["/std:c++20", "/O2", "/openmp:experimental"]
     debug = os.environ.get("GRIDSAMPLE_EXT_DEBUG") == "1"
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     arguments = [

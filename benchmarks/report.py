@@ -430,7 +430,8 @@ def main() -> None:
         texts[CUDA_BEGIN, CUDA_END] = cuda_tables(results)
     elif results["survey"]:
         texts[BEGIN, END] = tables(results)
-    if results.get("derivatives"):
+    # The document's are of a run of their own, with a PyTorch that has forward mode.
+    if results.get("derivatives") and not (arguments.document and results["survey"]):
         texts[DERIVATIVES_BEGIN, DERIVATIVES_END] = derivatives_tables(results)
     for (begin, end), text in texts.items():
         if arguments.document:

@@ -61,7 +61,8 @@ def grid_sample(
     Raises:
         ValueError: unknown ``mode`` or ``padding_mode``.
         TypeError: ``input`` or ``grid`` is not a tensor, or ``align_corners`` not a bool.
-        NotImplementedError: ``input`` is not of a floating-point dtype named above.
+        NotImplementedError: ``input`` is not of a floating-point dtype named above, or a tensor
+            is not strided.
         RuntimeError: shapes, dtypes or devices that do not fit; the message names them.
 
     Example:

@@ -31,8 +31,9 @@ void check_environment();
 const std::string& active_isa();
 
 /// Whether vector gathers beat loads one by one on this CPU: on Intel's with AVX-512 they do,
-/// unless microcode slows them down against Downfall, as the operating system reports; AMD's are
-/// loads one by one, and more. GRIDSAMPLE_EXT_GATHERS=0 or 1 overrides it. Results are the same.
+/// if the operating system reports that microcode does not slow them down against Downfall; AMD's
+/// are loads one by one, and more. GRIDSAMPLE_EXT_GATHERS=0 or 1 overrides it. Results are the
+/// same.
 extern const bool fast_gathers;
 
 /// The kernels of the level in use.

@@ -23,8 +23,10 @@ STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) by
 USED = re.compile(r"Used (\d+) registers")
 CONFIG = re.compile(
     r"(\w+_kernel)<gridsample_ext::cuda::Config<"
-    r"(?:gridsample_ext::cuda::)?(\w+), (\d), \(gridsample_ext::Mode\)(\d)"
+    r"(?:gridsample_ext::cuda::)?(\w+), (\d), \(gridsample_ext::Mode\)(\d), "
+    r"\(gridsample_ext::Padding\)\d, (int|long)>"
 )
+OFFSET_BITS = {"int": "32", "long": "64"}
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,15 @@ def demangled(symbols: list[str]) -> list[str]:
     ).stdout.splitlines()
 
 
-def group_of(name: str) -> tuple[str, str, str, bool]:
-    """Kernel, element type, dimensions and mode; and whether speed depends on it."""
+def group_of(name: str) -> tuple[str, str, str, str, bool]:
+    """Kernel, element type, dimensions and mode, bits of offsets; whether speed depends on it."""
     match = CONFIG.search(name)
     if match is None:
         plain = re.search(r"(\w+_kernel)", name)
-        return (plain[1] if plain else name, "", "", False)
-    kernel, dtype, dims, mode = match.groups()
+        return (plain[1] if plain else name, "", "", "", False)
+    kernel, dtype, dims, mode, offset = match.groups()
     hot = not (dims == "3" and MODES[int(mode)] == "bicubic")
-    return (kernel, dtype, f"{dims}-D {MODES[int(mode)]}", hot)
+    return (kernel, dtype, f"{dims}-D {MODES[int(mode)]}", OFFSET_BITS[offset], hot)
 
 
 def main() -> None:
@@ -87,22 +89,25 @@ def main() -> None:
     for usage, name in zip(usages, demangled([u.symbol for u in usages]), strict=True):
         groups[(usage.architecture, *group_of(name))].append(usage)
     lines = [
-        "| | kernel | pixels | mode | kernels | registers | blocks of 256 | spills, bytes |",
-        "|---|---|---|---|---:|---:|---:|---:|",
+        "| | kernel | pixels | mode | bits of offsets | kernels | registers | blocks of 256 "
+        "| spills, bytes |",
+        "|---|---|---|---|---:|---:|---:|---:|---:|",
     ]
     broken = []
-    for (architecture, kernel, dtype, mode, hot), members in sorted(groups.items()):
+    for (architecture, kernel, dtype, mode, bits, hot), members in sorted(groups.items()):
         least = min(usage.registers for usage in members)
         registers = max(usage.registers for usage in members)
         rounded = -(-registers // 8) * 8
         spills = max(usage.spills + usage.stack for usage in members)
         lines.append(
-            f"| {architecture} | {kernel} | {dtype} | {mode} | {len(members)} "
+            f"| {architecture} | {kernel} | {dtype} | {mode} | {bits} | {len(members)} "
             f"| {least} to {registers} "
             f"| {REGISTERS // (rounded * THREADS)} | {spills} |"
         )
         if hot and spills:
-            broken.append(f"{kernel} {dtype} {mode} on {architecture}: {spills} bytes")
+            broken.append(
+                f"{kernel} {dtype} {mode}, {bits} bits, on {architecture}: {spills} bytes"
+            )
     text = "\n".join(lines)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
