@@ -83,8 +83,8 @@ sanitize: $(ENVIRONMENT)
 	GRIDSAMPLE_EXT_SANITIZE=1 $(PYTHON) setup.py --quiet build --build-lib build/sanitize
 	for isa in $$($(SANITIZED) $(PYTHON_ANYWHERE) -c 'from gridsample_ext import _C; print(*_C.build_info()["isa_supported"])'); do \
 	  echo "sanitize: $$isa"; \
-	  ($(SANITIZED) GRIDSAMPLE_EXT_ISA=$$isa $(PYTHON_ANYWHERE) -m pytest -q -x -p no:cacheprovider \
-	    -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) $(addprefix $(CURDIR)/tests/,$(SANITIZE_TESTS))) || exit 1; \
+	  ($(SANITIZED) GRIDSAMPLE_EXT_ISA=$$isa $(PYTHON_ANYWHERE) -m pytest -q -x -p no:cacheprovider --device cpu \
+	    -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) $(addprefix $(CURDIR)/tests/,$(SANITIZE_TESTS)) $(PYTEST_ARGUMENTS)) || exit 1; \
 	done
 
 # The CUDA kernels on the host, threads in shuffled order, over the samples that the plain run has.

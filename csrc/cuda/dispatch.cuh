@@ -3,10 +3,21 @@
 // From run-time enums, types and sizes to the template parameters of the kernels: the one switch.
 
 #include <stdexcept>
+#include <type_traits>
 
 #include "taps.cuh"
 
 namespace gridsample_ext::cuda {
+
+/// Kernels that count in 32 bits where they can, beside those in 64 bits, which do for all. Builds
+/// with sanitizers take several times as long and have them for float32 alone.
+#if defined(GRIDSAMPLE_FEWER_KERNELS)
+template <typename pixel_t>
+inline constexpr bool kHasNarrowKernels = std::is_same_v<pixel_t, float>;
+#else
+template <typename pixel_t>
+inline constexpr bool kHasNarrowKernels = true;
+#endif
 
 /// For offsets of any width. Calls function.template operator()<Config>().
 template <typename pixel_t, typename index_t = int64_t, typename F>
@@ -41,7 +52,9 @@ void dispatch_geometry(const Geometry& geometry, const F& function) {
 /// narrow: see is_narrow in describe.cuh.
 template <typename pixel_t, typename F>
 void dispatch_geometry(const Geometry& geometry, bool narrow, const F& function) {
-  if (narrow) return dispatch_geometry<pixel_t, int32_t>(geometry, function);
+  if constexpr (kHasNarrowKernels<pixel_t>) {
+    if (narrow) return dispatch_geometry<pixel_t, int32_t>(geometry, function);
+  }
   return dispatch_geometry<pixel_t, int64_t>(geometry, function);
 }
 
@@ -55,7 +68,9 @@ void dispatch_moving_geometry(const Geometry& geometry, const F& function) {
 
 template <typename pixel_t, typename F>
 void dispatch_moving_geometry(const Geometry& geometry, bool narrow, const F& function) {
-  if (narrow) return dispatch_moving_geometry<pixel_t, int32_t>(geometry, function);
+  if constexpr (kHasNarrowKernels<pixel_t>) {
+    if (narrow) return dispatch_moving_geometry<pixel_t, int32_t>(geometry, function);
+  }
   return dispatch_moving_geometry<pixel_t, int64_t>(geometry, function);
 }
 

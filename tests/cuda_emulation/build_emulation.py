@@ -1,6 +1,7 @@
 """Compiles csrc/cuda/ for the host; run as a script, prints the library's path.
 
-GRIDSAMPLE_EXT_SANITIZE=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer;
+GRIDSAMPLE_EXT_SANITIZE=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer, and fewer
+kernels (csrc/cuda/dispatch.cuh);
 GRIDSAMPLE_EXT_WERROR=1, CXX and MAX_JOBS are as in setup.py.
 """
 
@@ -22,11 +23,13 @@ def build() -> Path:
     folder = ROOT / "build" / ("cuda-emulation" + ("-sanitize" if sanitize else ""))
     folder.mkdir(parents=True, exist_ok=True)
     sanitizers = "-fsanitize=address,undefined -fno-sanitize-recover=undefined" if sanitize else ""
+    fewer_kernels = "-DGRIDSAMPLE_FEWER_KERNELS" if sanitize else ""
     compiler = os.environ.get("CXX", "c++")
     flags = [
         "-x c++ -std=c++20 -O1 -fPIC -fvisibility=hidden -ffp-contract=off -Wall -Wextra",
         "-g1" if sanitize else "-g0",
         sanitizers,
+        fewer_kernels,
         "-Werror" if os.environ.get("GRIDSAMPLE_EXT_WERROR") == "1" else "",
         f"-I{HERE / 'include'}",
         *(f"-isystem {path}" for path in include_paths()),
