@@ -2,13 +2,14 @@
 
 import ctypes
 import functools
+import re
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 from gridsample_ext import _C as _C  # registers torch.ops.gridsample_ext.*
+from gridsample_ext._compat import constant_under_compile, guard_or_false
 
 # What kernels have; the public function looks it up, too.
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -60,17 +61,39 @@ def _ask_cuda_problem(device: int) -> str | None:
     return None if text is None else text.decode()
 
 
+@constant_under_compile
 def cuda_problem(device: int) -> str | None:
     """Why the kernels cannot run on a CUDA device, or None if they can."""
     return _ask_cuda_problem(device)
 
 
-# torch.compile takes the answer and does not trace the question. This is what
-# torch.compiler.assume_constant_result does, after importing all of the compiler.
-cuda_problem._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
 _load_cuda_library()
+
+_NOT_ALLOCATED = re.compile(
+    r"gridsample_ext: could not allocate a tensor with sizes \[([\d, ]*)\] of (\w+) on (\S+)"
+)
+
+
+def raise_out_of_memory(error: RuntimeError) -> None:
+    """Raise PyTorch's own error in place of ours if a result could not be allocated.
+
+    The kernels' interface to PyTorch loses the type of an error: on CUDA
+    ``torch.OutOfMemoryError``, which programs catch. So what failed is asked of PyTorch itself.
+    """
+    found = _NOT_ALLOCATED.search(str(error))
+    if found is None:
+        return
+    sizes, dtype, device = found.groups()
+    try:
+        torch.empty(
+            [int(size) for size in sizes.split(",") if size.strip()],
+            dtype=getattr(torch, dtype),
+            device=device,
+        )
+    except RuntimeError as own:  # torch.OutOfMemoryError is one
+        raise own from None
+    if not device.startswith("cpu"):  # by now there is memory; there was not
+        raise torch.OutOfMemoryError(str(error)) from None
 
 
 def _memory_format(input: Tensor) -> torch.memory_format:

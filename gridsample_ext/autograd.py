@@ -2,24 +2,30 @@
 
 ``grid_sample`` has two derivatives, ``grid_sample_backward`` and ``grid_sample_jvp``; theirs are
 made of ``grid_sample_double_backward`` and of each other (csrc/schemas.h says what each computes).
-With U, V tangents of input and grid, and J the Jacobian of the output:
+What lies beyond is composed of tensor operations (``_composed.py``), which autograd differentiates
+to any order. With U, V tangents of input and grid, and J the Jacobian of the output:
 
 =============================  ================================  =================================
 op                             reverse: gradients by             forward: along its arguments'
                                                                  tangents
 =============================  ================================  =================================
-sample(input, grid)            input, grid: backward             jvp along (U, V)
+grid_sample(input, grid)       input, grid: backward             jvp along (U, V)
 backward(g, input, grid)       g: jvp along the gradients'       backward of g's tangent,
 = J^T g                        gradients;                        + double_backward along (U, V)
                                input, grid: double_backward
-jvp(input, grid, U, V)         U, V: backward;                   none
-= J (U, V)                     input, grid: double_backward
-double_backward(U, V, g, ...)  none                              none
+jvp(input, grid, U, V)         U, V: backward;                   jvp along U's, V's tangents,
+= J (U, V)                     input, grid: double_backward      + composed
+double_backward(U, V, g, ...)  U, V: double_backward;            double_backward along U's, V's
+                               g, input, grid: composed          tangents and of g's, + composed
 =============================  ================================  =================================
 
-Each has an ``autograd.Function`` in the form that ``torch.func`` can transform, which is what the
-op's autograd key runs: so ops that are called directly are differentiable, too. :class:`GridSample`
-is the first of them in the form that costs an eager call a third of that.
+``double_backward`` is its own derivative along (U, V) because it is linear in them and symmetric:
+second derivatives commute.
+
+Each op has an ``autograd.Function``, which the op's autograd key runs at each level of
+``torch.func`` as PyTorch's own ops record at each level. So an op may be called directly, traced,
+compiled, or transformed. :class:`GridSample` is the first of them in the form that costs an eager
+call a third of that.
 """
 
 import functools
@@ -29,9 +35,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.autograd import forward_ad
 
-from gridsample_ext import _batching, _ops
+from gridsample_ext import _batching, _compat, _composed, _ops
 from gridsample_ext.saving import without_data
 
 _NEAREST = 1  # of interpolation_mode
@@ -40,6 +45,16 @@ _Gradients = tuple[Tensor | None, ...]
 
 def _deterministic() -> bool:
     return torch.are_deterministic_algorithms_enabled()
+
+
+def below_autograd(op: OpOverload[..., Any], *arguments: Any) -> Any:
+    """The op alone: nothing is recorded, and no time is spent on finding that out."""
+    try:
+        with _compat.below_autograd():
+            return op(*arguments)
+    except RuntimeError as error:
+        _ops.raise_out_of_memory(error)
+        raise
 
 
 class GridSample(torch.autograd.Function):
@@ -61,7 +76,9 @@ class GridSample(torch.autograd.Function):
         # place of it, if gridsample_ext.patch() has begun or ended meanwhile.
         ctx.save_for_backward(grid, input if needs_values else without_data(input))
         ctx.options = (interpolation_mode, padding_mode, align_corners)
-        return without_autograd(input, grid, interpolation_mode, padding_mode, align_corners)
+        return below_autograd(  # type: ignore[no-any-return]
+            _ops.grid_sample, input, grid, interpolation_mode, padding_mode, align_corners
+        )
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> _Gradients:
@@ -75,43 +92,37 @@ class GridSample(torch.autograd.Function):
             ctx.needs_input_grad[:2],
             _deterministic(),
         )
-        if torch.is_grad_enabled() or _in_transform():
-            grad_input, grad_grid = backward(*arguments)
+        if torch.is_grad_enabled() or _compat.in_dual_level() or _compat.in_func_transform():
+            grad_input, grad_grid = _ops.grid_sample_backward(*arguments)
         else:
-            with torch._C._AutoDispatchBelowAutograd():
-                grad_input, grad_grid = _ops.grid_sample_backward(*arguments)
+            grad_input, grad_grid = below_autograd(_ops.grid_sample_backward, *arguments)
         return grad_input, grad_grid, None, None, None
 
 
-def without_autograd(
-    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
-) -> Tensor:
-    """The op alone: nothing is recorded, and no time is spent on finding that out."""
-    with torch._C._AutoDispatchBelowAutograd():
-        return _ops.grid_sample(  # type: ignore[no-any-return]
-            input, grid, interpolation_mode, padding_mode, align_corners
-        )
-
-
-def _below_autograd(op: OpOverload[..., Any], *arguments: Any) -> Any:
-    with torch._C._AutoDispatchBelowAutograd():
-        return op(*arguments)
+def _within_function(op: OpOverload[..., Any], *arguments: Any) -> Any:
+    """What the forward pass of a Function does: the op, one level of torch.func down."""
+    if _compat.in_func_transform():
+        with _compat.lower_levels_record():
+            return below_autograd(op, *arguments)
+    return below_autograd(op, *arguments)
 
 
 def _any(*tensors: Tensor | None) -> bool:
     return any(tensor is not None for tensor in tensors)
 
 
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b
+def _sum(*terms: Tensor | None) -> Tensor | None:
+    total = None
+    for term in terms:
+        if term is not None:
+            total = term if total is None else total + term
+    return total
 
 
 class _Sample(torch.autograd.Function):
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return _below_autograd(_ops.grid_sample, *arguments)
+        return _within_function(_ops.grid_sample, *arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -126,7 +137,7 @@ class _Sample(torch.autograd.Function):
         if grad_output is None:
             return None, None, None, None, None
         grid, input = ctx.saved_tensors
-        grad_input, grad_grid = backward(
+        grad_input, grad_grid = _ops.grid_sample_backward(
             grad_output, input, grid, *ctx.options, ctx.needs_input_grad[:2], _deterministic()
         )
         return grad_input, grad_grid, None, None, None
@@ -136,18 +147,14 @@ class _Sample(torch.autograd.Function):
         if not _any(input_t, grid_t):
             return None
         grid, input = ctx.saved_tensors
-        tangent: Tensor = jvp(input, grid, input_t, grid_t, *ctx.options)
+        tangent: Tensor = _ops.grid_sample_jvp(input, grid, input_t, grid_t, *ctx.options)
         return tangent
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
-        return _batching.sample(sample, info, in_dims, *arguments)
 
 
 class _Backward(torch.autograd.Function):
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return _below_autograd(_ops.grid_sample_backward, *arguments)
+        return _within_function(_ops.grid_sample_backward, *arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -164,13 +171,13 @@ class _Backward(torch.autograd.Function):
         grad_grad_output = grad_input = grad_grid = None
         if _any(*gradients):
             if ctx.needs_input_grad[0]:
-                grad_grad_output = jvp(input, grid, *gradients, *ctx.options)
+                grad_grad_output = _ops.grid_sample_jvp(input, grid, *gradients, *ctx.options)
                 grad_grad_output = grad_grad_output.to(grad_output.dtype)
             # Only grad_grid depends on input's values, and in nearest mode that does not either.
             depends = gradients[1] is not None and ctx.options[0] != _NEAREST
             needs = ctx.needs_input_grad[1] and depends, ctx.needs_input_grad[2]
             if any(needs):
-                grad_input, grad_grid = double_backward(
+                grad_input, grad_grid = _ops.grid_sample_double_backward(
                     *gradients, grad_output, input, grid, *ctx.options, needs, ctx.deterministic
                 )
         return grad_grad_output, grad_input, grad_grid, None, None, None, None, None
@@ -178,32 +185,31 @@ class _Backward(torch.autograd.Function):
     @staticmethod
     def jvp(
         ctx: Any, grad_t: Tensor | None, input_t: Tensor | None, grid_t: Tensor | None, *_: None
-    ) -> tuple[Tensor | None, Tensor | None]:
+    ) -> _Gradients:
         grad_output, input, grid = ctx.saved_tensors
         ends = *ctx.options, ctx.output_mask, ctx.deterministic
-        tangents: tuple[Tensor | None, Tensor | None] = None, None
+        tangents: _Gradients = None, None
         if grad_t is not None:
-            tangents = backward(grad_t, input, grid, *ends)
+            tangents = _ops.grid_sample_backward(grad_t, input, grid, *ends)
         if _any(input_t, grid_t):
-            curved = double_backward(input_t, grid_t, grad_output, input, grid, *ends)
-            tangents = _sum(tangents[0], curved[0]), _sum(tangents[1], curved[1])
+            curved = _ops.grid_sample_double_backward(
+                input_t, grid_t, grad_output, input, grid, *ends
+            )
+            tangents = tuple(_sum(*pair) for pair in zip(tangents, curved, strict=True))
         return tangents
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
-        return _batching.backward(backward, info, in_dims, *arguments)
 
 
 class _Jvp(torch.autograd.Function):
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return _below_autograd(_ops.grid_sample_jvp, *arguments)
+        return _within_function(_ops.grid_sample_jvp, *arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         *tensors, mode, padding_mode, align_corners = inputs
         ctx.options = mode, padding_mode, align_corners
         ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -212,128 +218,148 @@ class _Jvp(torch.autograd.Function):
         gradients: list[Tensor | None] = [None] * 4
         if grad_output is not None:
             needs = ctx.needs_input_grad
+            ends = *ctx.options, needs[:2], _deterministic()
             if any(needs[:2]):
-                gradients[:2] = double_backward(
-                    tangent_input,
-                    tangent_grid,
-                    grad_output,
-                    input,
-                    grid,
-                    *ctx.options,
-                    needs[:2],
-                    _deterministic(),
+                gradients[:2] = _ops.grid_sample_double_backward(
+                    tangent_input, tangent_grid, grad_output, input, grid, *ends
                 )
             if any(needs[2:4]):
-                gradients[2:] = backward(
+                gradients[2:] = _ops.grid_sample_backward(
                     grad_output, input, grid, *ctx.options, needs[2:4], _deterministic()
                 )
         return *gradients, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        raise NotImplementedError(
-            "gridsample_ext: forward mode over forward mode is not implemented for grid_sample; "
-            "for second derivatives use forward over reverse mode (torch.func.hessian, or "
-            "torch.func.jacfwd of torch.func.jacrev)"
-        )
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
-        return _batching.jvp(sample, jvp, info, in_dims, *arguments)
-
-
-def _no_third_derivative() -> None:
-    raise NotImplementedError(
-        "gridsample_ext: third derivatives of grid_sample are not implemented; its second ones "
-        "are. (A backward pass through forward mode is one while the dual level is open.)"
-    )
+    def jvp(
+        ctx: Any,
+        input_t: Tensor | None,
+        grid_t: Tensor | None,
+        tangent_input_t: Tensor | None,
+        tangent_grid_t: Tensor | None,
+        *_: None,
+    ) -> Tensor | None:
+        input, grid, tangent_input, tangent_grid = ctx.saved_tensors
+        moved = curved = None
+        if _any(tangent_input_t, tangent_grid_t):
+            moved = _ops.grid_sample_jvp(
+                input, grid, tangent_input_t, tangent_grid_t, *ctx.options
+            )
+        if _any(input_t, grid_t):
+            # Linear in grad_output, whose value therefore does not matter.
+            anything = torch.zeros_like(
+                _ops.grid_sample(input.detach(), grid.detach(), *ctx.options)
+            )
+            curved, _, _ = _composed.triple_backward(
+                (tangent_input, tangent_grid),
+                (input_t, grid_t),
+                anything,
+                input,
+                grid,
+                *ctx.options,
+            )
+        return _sum(moved, curved)
 
 
 class _DoubleBackward(torch.autograd.Function):
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return _below_autograd(_ops.grid_sample_double_backward, *arguments)
+        return _within_function(_ops.grid_sample_double_backward, *arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
+        *tensors, mode, padding_mode, align_corners, output_mask, deterministic = inputs
+        ctx.options = mode, padding_mode, align_corners
+        ctx.output_mask, ctx.deterministic = output_mask, deterministic
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        _no_third_derivative()
+    def backward(ctx: Any, *gradients: Tensor | None) -> _Gradients:
+        *along, grad_output, input, grid = ctx.saved_tensors
+        results: list[Tensor | None] = [None] * 5
+        if _any(*gradients):
+            needs = ctx.needs_input_grad
+            if any(needs[:2]):
+                results[:2] = _ops.grid_sample_double_backward(
+                    *gradients,
+                    grad_output,
+                    input,
+                    grid,
+                    *ctx.options,
+                    needs[:2],
+                    ctx.deterministic,
+                )
+            if any(needs[2:5]):
+                composed = _composed.triple_backward(
+                    tuple(along), gradients, grad_output, input, grid, *ctx.options
+                )
+                results[2:] = [
+                    result if needed else None
+                    for result, needed in zip(composed, needs[2:5], strict=True)
+                ]
+        return *results, None, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        _no_third_derivative()
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
-        return _batching.double_backward(backward, double_backward, info, in_dims, *arguments)
-
-
-def _requires_grad(arguments: Sequence[Any]) -> bool:
-    return any(isinstance(value, Tensor) and value.requires_grad for value in arguments)
-
-
-def _in_transform() -> bool:
-    """Whether tensors may be those of forward mode or of ``torch.func``."""
-    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
-
-
-def _apply(
-    function: type[torch.autograd.Function], op: OpOverload[..., Any], *arguments: Any
-) -> Any:
-    """Differentiate an op by its own autograd key, but for ``torch.func``, which comes before."""
-    if torch._C._are_functorch_transforms_active():
-        return function.apply(*arguments)
-    return op(*arguments)
-
-
-def sample(*arguments: Any) -> Tensor:
-    """``grid_sample`` that can be differentiated and transformed."""
-    return _apply(_Sample, _ops.grid_sample, *arguments)  # type: ignore[no-any-return]
-
-
-def backward(*arguments: Any) -> tuple[Tensor | None, Tensor | None]:
-    """``grid_sample_backward``, likewise."""
-    return _apply(_Backward, _ops.grid_sample_backward, *arguments)  # type: ignore[no-any-return]
-
-
-def jvp(*arguments: Any) -> Tensor:
-    """``grid_sample_jvp``, likewise."""
-    return _apply(_Jvp, _ops.grid_sample_jvp, *arguments)  # type: ignore[no-any-return]
-
-
-def double_backward(*arguments: Any) -> tuple[Tensor | None, Tensor | None]:
-    """``grid_sample_double_backward``, likewise."""
-    return _apply(_DoubleBackward, _ops.grid_sample_double_backward, *arguments)  # type: ignore[no-any-return]
+    def jvp(
+        ctx: Any,
+        grad_grad_input_t: Tensor | None,
+        grad_grad_grid_t: Tensor | None,
+        grad_t: Tensor | None,
+        input_t: Tensor | None,
+        grid_t: Tensor | None,
+        *_: None,
+    ) -> _Gradients:
+        *along, grad_output, input, grid = ctx.saved_tensors
+        ends = *ctx.options, ctx.output_mask, ctx.deterministic
+        terms: list[_Gradients] = []
+        if _any(grad_grad_input_t, grad_grad_grid_t):
+            terms.append(
+                _ops.grid_sample_double_backward(
+                    grad_grad_input_t, grad_grad_grid_t, grad_output, input, grid, *ends
+                )
+            )
+        if grad_t is not None:
+            terms.append(
+                _ops.grid_sample_double_backward(*along, grad_t, input, grid, *ends)
+            )
+        if _any(input_t, grid_t):
+            _, *curved = _composed.triple_backward(
+                tuple(along), (input_t, grid_t), grad_output, input, grid, *ctx.options
+            )
+            terms.append(
+                tuple(
+                    part if wanted else None
+                    for part, wanted in zip(curved, ctx.output_mask, strict=True)
+                )
+            )
+        if not terms:
+            return None, None
+        return tuple(_sum(*parts) for parts in zip(*terms, strict=True))
 
 
 def _autograd_kernel(
     op: OpOverload[..., Any], function: type[torch.autograd.Function]
 ) -> Callable[..., Any]:
-    """What the op does at the dispatcher's autograd key.
-
-    ``torch.func`` arrives here in the middle of a transform, with no way for a Function to take
-    part in it: ``Function.apply`` has to be called before.
-    """
+    """What the op does at the dispatcher's autograd key."""
     parameters = len(op._schema.arguments)
     defaults = {"deterministic": False}
 
     def kernel(*arguments: Any, **named: Any) -> Any:
         if len(arguments) < parameters:  # the dispatcher leaves out what has its default
             arguments = (*arguments, *(defaults | named).values())
-        if torch._C._are_functorch_transforms_active():
-            raise RuntimeError(
-                f"gridsample_ext: torch.func cannot differentiate torch.ops.{op}, called "
-                "directly; call gridsample_ext.grid_sample, which it can"
-            )
+        if _compat.in_func_transform():
+            return _compat.apply_at_this_level(function, *arguments)
         needs_grad = torch.is_grad_enabled() and _requires_grad(arguments)
-        if needs_grad or forward_ad._current_level >= 0:
+        if needs_grad or _compat.in_dual_level():
             return function.apply(*arguments)
-        return _below_autograd(op, *arguments)
+        return below_autograd(op, *arguments)
 
     return kernel
+
+
+def _requires_grad(arguments: Sequence[Any]) -> bool:
+    return any(isinstance(value, Tensor) and value.requires_grad for value in arguments)
 
 
 _library = torch.library.Library("gridsample_ext", "IMPL")

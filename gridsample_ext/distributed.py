@@ -32,6 +32,8 @@ from typing import Any
 
 import torch
 
+from gridsample_ext._compat import constant_under_compile
+
 
 @dataclass(frozen=True)
 class _Sharding:
@@ -99,14 +101,11 @@ def is_dtensor_type(kind: type) -> bool:
     return module is not None and issubclass(kind, module.DTensor)
 
 
+@constant_under_compile
 def prepare_for(*kinds: type) -> None:
     """Register the rules if one of the classes of a call's tensors needs them."""
     if any(map(is_dtensor_type, kinds)):
         register_sharding_rules()
-
-
-# torch.compile calls it and does not trace it, as torch.compiler.assume_constant_result would.
-prepare_for._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _acceptable(

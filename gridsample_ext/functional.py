@@ -6,11 +6,10 @@ import warnings
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from gridsample_ext import _ops, distributed, onnx
-from gridsample_ext.autograd import GridSample, sample, without_autograd
+from gridsample_ext import _compat, _ops, distributed, onnx
+from gridsample_ext.autograd import GridSample, below_autograd
 
 # PyTorch's enums, as in csrc/params.h.
 _MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
@@ -19,7 +18,7 @@ _DEVICES = ("cpu", "meta")  # with kernels in any case, or none needed; CUDA is 
 
 # PyTorch's own, whatever is patched later.
 torch_grid_sample = F.grid_sample
-torch_grid_sampler = torch._C._VariableFunctions.grid_sampler
+torch_grid_sampler = _compat.torch_grid_sampler
 
 
 def grid_sample(
@@ -118,36 +117,38 @@ def grid_sample(
             "grid_sample(): expected input to have dtype float16, bfloat16, float32 or float64, "
             f"but got input with sizes {list(input.shape)} and dtype {input.dtype}"
         )
-    if input.layout != torch.strided or grid.layout != torch.strided:
+    if input.layout is not torch.strided or grid.layout is not torch.strided:
         raise NotImplementedError(
             "grid_sample(): expected input and grid to be strided (dense), but got input with "
             f"sizes {list(input.shape)} and layout {input.layout} and grid with sizes "
             f"{list(grid.shape)} and layout {grid.layout}"
         )
-    if input.device != grid.device:
-        raise RuntimeError(
-            "grid_sample(): expected grid and input to be on the same device, but got input with "
-            f"sizes {list(input.shape)} on {input.device} and grid with sizes {list(grid.shape)} "
-            f"on {grid.device}"
-        )
+    if not (input.is_cpu and grid.is_cpu):
+        if input.device != grid.device:
+            raise RuntimeError(
+                "grid_sample(): expected grid and input to be on the same device, but got input "
+                f"with sizes {list(input.shape)} on {input.device} and grid with sizes "
+                f"{list(grid.shape)} on {grid.device}"
+            )
+        why_not = why_not_ours(input.device)
+        if why_not is not None:
+            return _fall_back(why_not, input, grid, mode, padding_mode, align_corners)
     if type(input) is not Tensor or type(grid) is not Tensor:
         distributed.prepare_for(type(input), type(grid))
-    why_not = _why_not_ours(input, grid)
-    if why_not is not None:
-        return _fall_back(why_not, input, grid, mode, padding_mode, align_corners)
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
-        return sample(input, grid, mode_enum, padding_enum, align_corners)
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
-        if torch.compiler.is_compiling() and onnx.is_exporting():
-            return onnx.grid_sample_for_export(input, grid, mode_enum, padding_enum, align_corners)
-        return _ops.grid_sample(  # type: ignore[no-any-return]
-            input, grid, mode_enum, padding_enum, align_corners
-        )
-    if torch.is_grad_enabled() and (input.requires_grad or grid.requires_grad):
-        return GridSample.apply(  # type: ignore[no-any-return]
-            input, grid, mode_enum, padding_enum, align_corners
-        )
-    return without_autograd(input, grid, mode_enum, padding_enum, align_corners)
+    arguments = input, grid, mode_enum, padding_enum, align_corners
+    if torch.compiler.is_compiling():
+        if onnx.is_exporting():
+            return onnx.grid_sample_for_export(*arguments)
+    elif not (
+        torch.jit.is_tracing()  # type: ignore[attr-defined]
+        or _compat.in_func_transform()
+        or _compat.in_dual_level()
+    ):
+        # What the op would do as well, in a third of the time.
+        if torch.is_grad_enabled() and (input.requires_grad or grid.requires_grad):
+            return GridSample.apply(*arguments)  # type: ignore[no-any-return]
+        return below_autograd(_ops.grid_sample, *arguments)  # type: ignore[no-any-return]
+    return _ops.grid_sample(*arguments)  # type: ignore[no-any-return]
 
 
 def _type_name(value: object) -> str:
@@ -155,17 +156,14 @@ def _type_name(value: object) -> str:
     return name if module == "builtins" else f"{module}.{name}"
 
 
-def _why_not_ours(input: Tensor, grid: Tensor) -> str | None:
-    """What there is no kernel or formula of ours for, or None."""
-    if input.device.type not in _DEVICES:
-        if input.device.type != "cuda":
-            return f"device type {input.device.type!r}"
-        problem = _ops.cuda_problem(input.device.index)
-        if problem is not None:
-            return f"CUDA tensors ({problem})"
-    if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
-        return "transforms of torch.func inside torch.compile"  # which follows no Function there
-    return None
+def why_not_ours(device: torch.device) -> str | None:
+    """Why there is no kernel of ours for tensors of a device, or None if there is."""
+    if device.type in _DEVICES:
+        return None
+    if device.type != "cuda":
+        return f"device type {device.type!r}"
+    problem = _ops.cuda_problem(device.index)
+    return None if problem is None else f"CUDA tensors ({problem})"
 
 
 def _fall_back(

@@ -19,9 +19,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 from gridsample_ext import _ops
+from gridsample_ext._compat import constant_under_compile, default_onnx_opset, guard_or_false
+from gridsample_ext._composed import compute_type
 
 _PADDING_MODES = ("zeros", "border", "reflection")
 _MODES_FROM_16 = ("bilinear", "nearest", "bicubic")
@@ -60,16 +61,16 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     return {_ops.grid_sample: _translate}
 
 
+@constant_under_compile  # left to itself torch.compile would answer no
 def is_exporting() -> bool:
-    """Whether ``torch.onnx.export`` is what traces."""
+    """Whether ``torch.onnx.export`` is what traces.
+
+    It may trace with torch.compile, where torch.export's other way fails.
+    """
     return torch.onnx.is_in_onnx_export()
 
 
-# torch.compile takes the answer and does not trace the question. Left to itself it would answer no,
-# but the exporter may trace with it, where torch.export's other way fails.
-is_exporting._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
+@constant_under_compile
 def _requested_opset() -> int:
     """The ``opset_version`` of the ``torch.onnx.export`` that is running.
 
@@ -83,11 +84,7 @@ def _requested_opset() -> int:
     requested: int | None = frame.f_locals.get("opset_version")
     if frame.f_code is code and requested is not None:
         return requested
-    constants = getattr(torch.onnx, "_constants", None)
-    return getattr(constants, "ONNX_DEFAULT_OPSET", 20)
-
-
-_requested_opset._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return default_onnx_opset()
 
 
 def _check_opset(opset: int, rank: int | None) -> None:
@@ -103,11 +100,6 @@ def _check_opset(opset: int, rank: int | None) -> None:
         )
 
 
-def _compute_type(*dtypes: torch.dtype) -> torch.dtype:
-    """What coordinates and sums are computed in; docs/semantics.md."""
-    return torch.float64 if torch.float64 in dtypes else torch.float32
-
-
 def grid_sample_for_export(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
@@ -121,8 +113,8 @@ def grid_sample_for_export(
             input = input.expand(batch, *input.shape[1:])
         elif guard_or_false(grid.size(0) == 1):
             grid = grid.expand(batch, *grid.shape[1:])
-    compute_type = _compute_type(dtype, grid.dtype)
-    input, grid = input.to(compute_type), grid.to(compute_type)
+    common_type = compute_type(dtype, grid.dtype)
+    input, grid = input.to(common_type), grid.to(common_type)
     if input.dim() == 4:
         # The exporter's own translation, whatever opset it targets.
         output = torch.grid_sampler(input, grid, interpolation_mode, padding_mode, align_corners)
@@ -136,7 +128,7 @@ def grid_sample_for_export(
                 "padding_mode": _PADDING_MODES[padding_mode],
                 "align_corners": int(align_corners),
             },
-            dtype=compute_type,
+            dtype=common_type,
             shape=shape,
             version=20,
         )
@@ -166,7 +158,7 @@ def _nodes(
     """
     _check_opset(opset, rank)
     interpolation_mode, padding_mode, align_corners = options
-    compute_type = _compute_type(*dtypes)
+    common_type = compute_type(*dtypes)
     sides = list(sides)
     for side, other in ((0, 1), (1, 0)):
         if batches[side] == 1 and batches[other] != 1 and rank is not None:
@@ -175,8 +167,8 @@ def _nodes(
             sides[side] = call("Expand", sides[side], call("Concat", batch, ones, axis=0))
             break
     for side, dtype in enumerate(dtypes):
-        if dtype != compute_type:
-            sides[side] = call("Cast", sides[side], to=_ONNX_TYPES[compute_type])
+        if dtype != common_type:
+            sides[side] = call("Cast", sides[side], to=_ONNX_TYPES[common_type])
     output = call(
         "GridSample",
         *sides,
@@ -184,7 +176,7 @@ def _nodes(
         padding_mode=_PADDING_MODES[padding_mode],
         align_corners=int(align_corners),
     )
-    return output if dtypes[0] == compute_type else call("Cast", output, to=_ONNX_TYPES[dtypes[0]])
+    return output if dtypes[0] == common_type else call("Cast", output, to=_ONNX_TYPES[dtypes[0]])
 
 
 def _translate(

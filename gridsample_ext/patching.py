@@ -1,10 +1,13 @@
 """``torch.nn.functional.grid_sample`` on this implementation, whoever calls it.
 
-Every call of ``F.grid_sample`` ends in a call of ``torch.grid_sampler``, looked up by that name.
-While a patch is in force the name stands for :func:`_grid_sampler` here. ``F.grid_sample`` itself
-stays the object it is, and that is why the name behind it is the one to replace: references that
-other modules took (``from torch.nn.functional import grid_sample``), tables keyed by the function,
-``__torch_function__`` and pickles go on working, and are patched, too.
+``F.grid_sample`` is a check of strings, then ``torch.grid_sampler``, which checks shapes and types
+and calls one of the kernels behind ``aten::grid_sampler_2d`` and ``aten::grid_sampler_3d``.
+:func:`patch` replaces these kernels, on the CPU and on CUDA. All that is said or done before a
+kernel is reached stays PyTorch's: errors, autocast, autograd, vmap, tracing and scripting. What has
+no place among PyTorch's kernels needs the name ``torch.grid_sampler`` as well, for which
+:func:`_grid_sampler` stands meanwhile: torch.compile, whose Inductor would not call a kernel, and
+``patch(native=True)``. ``F.grid_sample`` itself stays the object it is, and so references to it,
+tables keyed by it, ``__torch_function__`` and pickles go on working, and are patched, too.
 
 The patch is for the whole process, and counted: it is in force while anyone wants it. One per
 thread or context would miss the threads that PyTorch starts by itself, whose contexts are empty:
@@ -13,42 +16,44 @@ the autograd engine's, in which activation checkpointing runs the forward pass a
 """
 
 import contextlib
+import functools
 import inspect
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
-from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.overrides import has_torch_function_variadic
 
-from gridsample_ext import _ops, distributed, functional
+from gridsample_ext import _compat, _ops, distributed, functional
 
 _MODES = {number: name for name, number in functional._MODES.items()}
 _PADDING_MODES = {number: name for name, number in functional._PADDING_MODES.items()}
+_BICUBIC = functional._MODES["bicubic"]
 _CACHE_KEY_TAG = "gridsample_ext.patch"
 
 # Re-entrant, because an object's finalizer may undo a patch while this thread holds it.
 _lock = threading.RLock()
-_in_force = 0
+_in_force = {"exact": 0, "native": 0}  # how many of each kind of patch
 _replaced: Any = functional.torch_grid_sampler
-_undo_cache_key_tag = contextlib.ExitStack()
+_undo = contextlib.ExitStack()
 
 
 class Patch:
     """A patch of ``torch.nn.functional.grid_sample``; made by :func:`patch`, which describes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
         self._count = 0
         self._awaits_with = False
 
     def undo(self) -> None:
         """Take this patch back; others stay in force. A second call does nothing."""
         with _lock:
-            _add(-self._count)
+            _add(self._kind, -self._count)
             self._count = 0
             self._awaits_with = False
 
@@ -67,41 +72,51 @@ class Patch:
     ) -> None:
         with _lock:
             if self._count > 0:  # not undone within the block
+                _add(self._kind, -1)
                 self._count -= 1
-                _add(-1)
 
     def __repr__(self) -> str:
-        return f"<gridsample_ext patch, {'in force' if self._count else 'undone'}>"
+        native = "native " if self._kind == "native" else ""
+        return f"<gridsample_ext {native}patch, {'in force' if self._count else 'undone'}>"
 
     def _apply(self) -> None:
+        _add(self._kind, 1)
         self._count += 1
-        _add(1)
 
 
-def patch() -> Patch:
+def patch(*, native: bool = False) -> Patch:
     """Make ``torch.nn.functional.grid_sample`` use this implementation, wherever it is called.
 
     In force from the call on, until :meth:`Patch.undo` of the result or the end of a ``with``
     block. Patches nest, in any order, and may be made and undone by any thread; they are in force
     in all threads while at least one of them is. A process started by ``spawn`` starts unpatched.
 
-    What :func:`gridsample_ext.grid_sample` has no kernels for goes to PyTorch's function, without a
-    warning: other devices and dtypes, quantised and sparse tensors, tensors whose class overrides
-    ``__torch_function__`` or ``__torch_dispatch__``. TorchScript always does. Functions that
-    ``torch.compile`` compiles while patched keep this implementation, those compiled before keep
-    PyTorch's, until ``torch.compiler.reset()``.
+    A patched call is PyTorch's in everything but its kernels: it has the dtype, the layout
+    (contiguous) and the errors that it has unpatched, and autocast, autograd, ``torch.func``,
+    checkpoints, tracing, scripting and export treat it as they always do. Code that calls
+    ``torch.grid_sampler``, ``torch.grid_sampler_2d``, ``torch.ops.aten.grid_sampler_2d_backward``
+    and the like, or TorchScript, is patched, too. What is traced, scripted or exported holds
+    PyTorch's op and runs where gridsample_ext is not installed. What ``torch.compile`` compiles
+    while patched keeps these kernels; what it has compiled before keeps PyTorch's, until
+    ``torch.compiler.reset()``. Tensors of other devices and types go to PyTorch's kernels.
 
-    A patched call differs from the original in what :func:`gridsample_ext.grid_sample` differs: a
-    channels-last ``input`` gives a channels-last output; under autocast the output keeps
-    ``input``'s dtype; calls that PyTorch refuses (two dtypes, a batch of one on one side, tricubic)
-    succeed; for errors in shapes the texts differ, not the types.
+    Args:
+        native: whether ``F.grid_sample`` is to be :func:`gridsample_ext.grid_sample`, with what
+            that has beyond PyTorch's: a channels-last ``input`` gives a channels-last output; under
+            autocast the output keeps ``input``'s dtype; two dtypes, a batch of one on one side and
+            tricubic sampling succeed; second derivatives are fused, and there are forward mode and
+            a deterministic gradient on CUDA; errors in shapes have other texts; traces and exports
+            hold the op of gridsample_ext. While patches of both kinds are in force, all calls are
+            native. ``torch.jit.script`` and code that calls the ops behind ``F.grid_sample`` are
+            patched in the ordinary way.
 
     Returns:
         The patch, to undo it, or for a ``with`` statement. If the result is dropped, the patch
         stays for the life of the process.
 
     Raises:
-        RuntimeError: the installed PyTorch's ``grid_sample`` is not built as expected.
+        RuntimeError: the installed PyTorch's ``grid_sample`` is not built as expected. Then nothing
+            is patched.
 
     Example:
         >>> import torch, gridsample_ext
@@ -118,74 +133,240 @@ def patch() -> Patch:
             "gridsample_ext.patch(): torch.nn.functional.grid_sample of PyTorch "
             f"{torch.__version__} does not call torch.grid_sampler; there is nothing to patch"
         )
-    result = Patch()
+    result = Patch("native" if native else "exact")
     with _lock:
         result._apply()
         result._awaits_with = True
     return result
 
 
-def _add(change: int) -> None:
-    """Count patches; replace the function for the first, and put it back after the last."""
-    global _in_force, _replaced
-    was_in_force, _in_force = _in_force, _in_force + change
-    if bool(was_in_force) == bool(_in_force):
+def _add(kind: str, change: int) -> None:
+    """Count patches; replace what they replace for the first, and put it back after the last.
+
+    An error on the way leaves all as it was.
+    """
+    was_in_force = any(_in_force.values())
+    _in_force[kind] += change
+    if was_in_force == any(_in_force.values()):
         return
-    if _in_force:
-        # Still ours if someone, having saved it while patched, put it back later.
-        if torch.grid_sampler is not _grid_sampler:
-            _replaced = torch.grid_sampler
-        # torch.jit.script knows the names of torch by the objects they stand for.
-        torch.jit._builtins._register_builtin(_grid_sampler, "aten::grid_sampler")
-        torch.grid_sampler = _grid_sampler
-        _undo_cache_key_tag.enter_context(_tagged_compile_caches())
-    else:
-        # Someone else's replacement may call ours, which passes on while no patch is in force.
-        if torch.grid_sampler is _grid_sampler:
-            torch.grid_sampler = _replaced
-        _undo_cache_key_tag.close()
+    if was_in_force:
+        _undo.close()
+        return
+    try:
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(_replaced_kernels())
+            undo.enter_context(_replaced_name())
+            undo.enter_context(_compat.tagged_compile_caches(_CACHE_KEY_TAG))
+            _undo.push(undo.pop_all())
+    except BaseException:
+        _in_force[kind] -= change
+        raise
+
+
+# --- The kernels ------------------------------------------------------------------------------
+
+
+@functools.cache
+def _torch_has_tricubic() -> bool:
+    """Whether this PyTorch samples volumes in mode bicubic."""
+    try:
+        functional.torch_grid_sampler(
+            torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1, 1, 3), _BICUBIC, 0, False
+        )
+    except RuntimeError:
+        return False
+    return True
+
+
+def _torch_takes(dims: int, input: Tensor, grid: Tensor, interpolation_mode: int) -> bool:
+    """Whether PyTorch takes a call that our ops may take, who take more."""
+    return (
+        input.dtype in _ops.DTYPES
+        and grid.dtype == input.dtype
+        and input.dim() == grid.dim() == dims + 2
+        and input.size(0) == grid.size(0)
+        and (interpolation_mode != _BICUBIC or dims == 2 or _torch_has_tricubic())
+    )
+
+
+def _forward_kernel(
+    dims: int,
+    input: Tensor,
+    grid: Tensor,
+    interpolation_mode: int,
+    padding_mode: int,
+    align_corners: bool,
+) -> Tensor | None:
+    if not _torch_takes(dims, input, grid, interpolation_mode):
+        return None
+    output: Tensor = _ops.grid_sample(
+        input, grid, interpolation_mode, padding_mode, align_corners
+    )
+    return output.contiguous()
+
+
+def _backward_kernel(
+    dims: int,
+    grad_output: Tensor,
+    input: Tensor,
+    grid: Tensor,
+    interpolation_mode: int,
+    padding_mode: int,
+    align_corners: bool,
+    output_mask: list[bool],
+) -> tuple[Tensor | None, Tensor | None] | None:
+    if not _torch_takes(dims, input, grid, interpolation_mode):
+        return None
+    if grad_output.dtype != input.dtype:
+        return None
+    if input.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return None  # an error of PyTorch's
+    grad_input, grad_grid = _ops.grid_sample_backward(
+        grad_output, input, grid, interpolation_mode, padding_mode, align_corners, output_mask
+    )
+    return None if grad_input is None else grad_input.contiguous(), grad_grid
+
+
+_CUDNN = 0, 0, True  # bilinear, zeros, align_corners: what cuDNN samples
+
+
+def _cudnn_forward_kernel(input: Tensor, grid: Tensor) -> Tensor | None:
+    return _forward_kernel(2, input, grid, *_CUDNN)
+
+
+def _cudnn_backward_kernel(
+    input: Tensor, grid: Tensor, grad_output: Tensor
+) -> tuple[Tensor | None, Tensor | None] | None:
+    return _backward_kernel(2, grad_output, input, grid, *_CUDNN, [True, True])
+
+
+_KERNELS: dict[str, Callable[..., Any]] = {
+    "grid_sampler_2d": functools.partial(_forward_kernel, 2),
+    "grid_sampler_3d": functools.partial(_forward_kernel, 3),
+    "grid_sampler_2d_backward": functools.partial(_backward_kernel, 2),
+    "grid_sampler_3d_backward": functools.partial(_backward_kernel, 3),
+}
+_CUDNN_KERNELS: dict[str, Callable[..., Any]] = {
+    "cudnn_grid_sampler": _cudnn_forward_kernel,
+    "cudnn_grid_sampler_backward": _cudnn_backward_kernel,
+}
+
+_kernels: torch.library.Library | None = None  # that hold ours, in force or not
 
 
 @contextlib.contextmanager
-def _tagged_compile_caches() -> Iterator[None]:
-    """Keep what is compiled now apart from the rest of torch.compile's caches on disk.
-
-    Their keys have F.grid_sample by its name, and would not tell which implementation was traced.
-    """
-    config: Any = torch.compiler.config
-    tag = "+".join(filter(None, (config.cache_key_tag, _CACHE_KEY_TAG)))
-    # Set in the ordinary way, it would be for this thread alone; a forced value is for all.
-    entry = config._config["cache_key_tag"]
-    before, entry.env_value_force = entry.env_value_force, tag
+def _replaced_kernels() -> Any:
+    global _kernels
+    if _kernels is None:
+        _kernels = _register_kernels()
     try:
         yield
     finally:
-        entry.env_value_force = before
+        # A thread that is just looking a kernel up must not see it change. So while there are other
+        # threads ours stay where they are, and pass on (_kernel) as long as no patch is in force.
+        if threading.active_count() == 1 and _compat.remove_kernels(_kernels):
+            _kernels = None
+
+
+def _register_kernels() -> torch.library.Library:
+    library = torch.library.Library("aten", "IMPL")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that kernels are replaced
+            for name, ours in _KERNELS.items():
+                library.impl(name, _kernel(name, "CPU", ours), "CPU")
+            if _ops.cuda_library_error() is None:
+                for name, ours in (_KERNELS | _CUDNN_KERNELS).items():
+                    library.impl(name, _kernel(name, "CUDA", ours), "CUDA")
+    except BaseException:
+        _compat.remove_kernels(library)
+        raise
+    return library
+
+
+def _kernel(name: str, key: str, ours: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a kernel that calls ours, or PyTorch's where ours is not for the call."""
+    original = torch.library.get_kernel(f"aten::{name}", key)
+    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+
+    def kernel(*arguments: Any) -> Any:
+        if any(_in_force.values()):
+            try:
+                result = ours(*arguments)
+            except RuntimeError:
+                result = None  # and the error is PyTorch's
+            if result is not None:
+                return result
+        return original.call_boxed(keys, *arguments)
+
+    return kernel
+
+
+# --- The name ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _replaced_name() -> Any:
+    global _replaced
+    # Still ours if someone, having saved it while patched, put it back later.
+    if torch.grid_sampler is not _grid_sampler:
+        _replaced = torch.grid_sampler
+    # torch.jit.script knows the names of torch by the objects they stand for.
+    _compat.name_for_torchscript(_grid_sampler, "aten::grid_sampler")
+    torch.grid_sampler = _grid_sampler
+    try:
+        yield
+    finally:
+        # Someone else's replacement may call ours, which passes on while no patch is in force.
+        if torch.grid_sampler is _grid_sampler:
+            torch.grid_sampler = _replaced
 
 
 def _grid_sampler(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
     """Stand in for ``torch.grid_sampler``."""
-    mode, padding = _MODES.get(interpolation_mode), _PADDING_MODES.get(padding_mode)
+    arguments = input, grid, interpolation_mode, padding_mode, align_corners
+    if _in_force["native"] and _is_supported(*arguments):
+        return functional.grid_sample(
+            input,
+            grid,
+            _MODES[interpolation_mode],
+            _PADDING_MODES[padding_mode],
+            align_corners,
+        )
+    result: Tensor = _replaced(*arguments)
     if (
-        _in_force
-        and mode is not None
-        and padding is not None
+        _in_force["exact"]
+        and torch.compiler.is_compiling()
+        and not torch.compiler.is_exporting()
+        and _is_supported(*arguments)
+    ):
+        # Of PyTorch's call the dtype remains; in the graph it is a node that nobody uses.
+        input, grid = input.to(result.dtype), grid.to(result.dtype)
+        output: Tensor = _ops.grid_sample(
+            input, grid, interpolation_mode, padding_mode, align_corners
+        )
+        return output.contiguous()
+    return result
+
+
+def _is_supported(
+    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> bool:
+    return (
+        interpolation_mode in _MODES
+        and padding_mode in _PADDING_MODES
         and isinstance(align_corners, bool)
         and not has_torch_function_variadic(input, grid)
-        and _is_supported(input)
-        and _is_supported(grid)
+        and _is_supported_tensor(input)
+        and _is_supported_tensor(grid)
         and input.device == grid.device
-        and functional._why_not_ours(input, grid) is None
-    ):
-        return functional.grid_sample(input, grid, mode, padding, align_corners)
-    return _replaced(  # type: ignore[no-any-return]
-        input, grid, interpolation_mode, padding_mode, align_corners
+        and functional.why_not_ours(input.device) is None
     )
 
 
-def _is_supported(value: object) -> bool:
+def _is_supported_tensor(value: object) -> bool:
     """Whether it is a tensor that our ops can be given."""
     kind: Any = type(value)
     if kind is not Tensor and not (
@@ -194,7 +375,7 @@ def _is_supported(value: object) -> bool:
             # Ops are computed on its data, and not by its class ...
             kind.__torch_dispatch__ is Tensor.__torch_dispatch__
             # ... or by one of those that take any op.
-            or isinstance(value, (FakeTensor, FunctionalTensor))
+            or _compat.is_tracing_tensor(kind)
             or distributed.is_dtensor_type(kind)
         )
     ):

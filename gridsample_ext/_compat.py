@@ -1,0 +1,224 @@
+"""Everything this package takes from PyTorch that PyTorch does not promise to keep.
+
+Each name stands here once, with the releases that it was tried on and with what happens without
+it. ``PRIVATE_NAMES`` lists them; ``tests/test_compat.py`` fails by name where the installed PyTorch
+has moved one, and shows that :func:`gridsample_ext.grid_sample` works without any of them.
+"""
+
+import contextlib
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+#: Name -> the releases of PyTorch that it was tried on.
+PRIVATE_NAMES: dict[str, str] = {}
+
+
+def _declare(name: str, releases: str) -> str:
+    PRIVATE_NAMES[name] = releases
+    return name
+
+
+def look_up(name: str) -> Any:
+    """What a dotted name stands for, modules imported as need be; AttributeError if nothing."""
+    module_name, found = "torch", torch
+    for part in name.split(".")[1:]:
+        module_name = f"{module_name}.{part}"
+        if not hasattr(found, part):
+            try:
+                importlib.import_module(module_name)
+            except ImportError:
+                raise AttributeError(f"PyTorch {torch.__version__} has no {name}") from None
+        found = getattr(found, part)
+    return found
+
+
+def _find(name: str, releases: str, fallback: Any) -> Any:
+    """What a name stands for now, or the fallback. For names of modules that torch imports."""
+    try:
+        return look_up(_declare(name, releases))
+    except AttributeError:
+        return fallback
+
+
+# --- Dispatch ---------------------------------------------------------------------------------
+
+
+def _exclude_autograd() -> Any:
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradFunctionality)
+    return torch._C._ExcludeDispatchKeyGuard(keys)
+
+
+#: A context in which ops skip autograd's dispatch keys.
+below_autograd: Callable[[], Any] = _find(
+    "torch._C._AutoDispatchBelowAutograd", "2.10-2.15", _exclude_autograd
+)
+
+
+def _peek_transform() -> bool:
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+#: Whether a transform of torch.func is at work.
+in_func_transform: Callable[[], bool] = _find(
+    "torch._C._are_functorch_transforms_active", "2.10-2.15", _peek_transform
+)
+
+_declare("torch.autograd.forward_ad._current_level", "2.10-2.15")
+
+
+def in_dual_level() -> bool:
+    """Whether forward mode is open. Without a way to know: yes, the general way serves all."""
+    return getattr(forward_ad, "_current_level", 0) >= 0
+
+
+#: The builtin behind F.grid_sample, whatever stands for its name.
+torch_grid_sampler: Callable[..., Tensor] = _find(
+    "torch._C._VariableFunctions.grid_sampler", "2.10-2.15", torch.grid_sampler
+)
+
+
+# --- torch.func -------------------------------------------------------------------------------
+
+_declare("torch._functorch.utils.enable_single_level_autograd_function", "2.10-2.15")
+_declare("torch.autograd.forward_ad._set_fwd_grad_enabled", "2.10-2.15")
+
+
+def apply_at_this_level(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """``function.apply`` for one level of torch.func, from the op's autograd key.
+
+    There the level's tensors are what autograd records, as with PyTorch's own ops. ``apply`` itself
+    would start anew with all levels.
+    """
+    from torch._functorch.utils import enable_single_level_autograd_function
+
+    with enable_single_level_autograd_function():
+        return super(torch.autograd.Function, function).apply(*arguments)  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def lower_levels_record() -> Iterator[None]:
+    """Within a Function that :func:`apply_at_this_level` runs: the levels below record, too."""
+    with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+        yield
+
+
+# --- Compilers and tracing --------------------------------------------------------------------
+
+_declare("torch.fx.experimental.symbolic_shapes.guard_or_false", "2.10-2.15")
+
+
+def guard_or_false(condition: Any) -> bool:
+    """Whether a condition on sizes holds; False where symbols leave it open."""
+    if isinstance(condition, bool):
+        return condition
+    try:
+        # Imports sympy: only where there are symbols.
+        from torch.fx.experimental.symbolic_shapes import guard_or_false as guard
+    except ImportError:
+        return bool(condition)
+    return guard(condition)
+
+
+def constant_under_compile(function: _Function) -> _Function:
+    """Have torch.compile take the answer of ``function`` and not trace the question.
+
+    This is what ``torch.compiler.assume_constant_result`` does, after importing all of the
+    compiler. Without it torch.compile would trace the function, and break the graph there.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+_declare("torch._subclasses.fake_tensor.FakeTensor", "2.10-2.15")
+_declare("torch._subclasses.functional_tensor.FunctionalTensor", "2.10-2.15")
+
+
+def is_tracing_tensor(kind: type) -> bool:
+    """Whether a class is one of those that a tracer uses, which take any op."""
+    for module_name, name in (
+        ("torch._subclasses.fake_tensor", "FakeTensor"),
+        ("torch._subclasses.functional_tensor", "FunctionalTensor"),
+    ):
+        # Whoever has such a tensor has imported it.
+        traced = getattr(sys.modules.get(module_name), name, None)
+        if traced is not None and issubclass(kind, traced):
+            return True
+    return False
+
+
+_declare("torch.jit._builtins._register_builtin", "2.10-2.15")
+
+
+def name_for_torchscript(function: Callable[..., Any], name: str) -> None:
+    """Have torch.jit.script compile a function of ours as an op of PyTorch.
+
+    Without it torch.jit.script compiles what the function does.
+    """
+    register = getattr(getattr(torch.jit, "_builtins", None), "_register_builtin", None)
+    if register is not None:
+        register(function, name)
+
+
+_declare("torch.compiler.config._config", "2.10-2.15")
+
+
+@contextlib.contextmanager
+def tagged_compile_caches(tag: str) -> Iterator[None]:
+    """Keep what is compiled meanwhile apart from the rest of torch.compile's caches on disk."""
+    config: Any = torch.compiler.config
+    tag = "+".join(filter(None, (config.cache_key_tag, tag)))
+    # Set in the ordinary way, it would be for this thread alone; a forced value is for all.
+    entry = getattr(config, "_config", {}).get("cache_key_tag")
+    if hasattr(entry, "env_value_force"):
+        before, entry.env_value_force = entry.env_value_force, tag
+        try:
+            yield
+        finally:
+            entry.env_value_force = before
+    else:
+        before, config.cache_key_tag = config.cache_key_tag, tag
+        try:
+            yield
+        finally:
+            config.cache_key_tag = before
+
+
+# --- Libraries of ops -------------------------------------------------------------------------
+
+_declare("torch.library.Library._destroy", "2.10-2.15")
+
+
+def remove_kernels(library: torch.library.Library) -> bool:
+    """Take back what a library has registered; False where that is not possible."""
+    destroy = getattr(library, "_destroy", None)
+    if destroy is None:
+        return False
+    destroy()
+    return True
+
+
+# --- ONNX -------------------------------------------------------------------------------------
+
+_declare("torch.onnx._constants.ONNX_DEFAULT_OPSET", "2.10-2.15")
+
+
+def default_onnx_opset() -> int:
+    """The opset that torch.onnx.export targets unless told otherwise."""
+    constants = getattr(torch.onnx, "_constants", None)
+    return getattr(constants, "ONNX_DEFAULT_OPSET", 20)
+
+
+@functools.cache
+def version() -> tuple[int, int]:
+    """Major and minor version of the installed PyTorch."""
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
