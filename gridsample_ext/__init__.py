@@ -1,7 +1,8 @@
 """A fast, complete, drop-in ``torch.nn.functional.grid_sample``."""
 
 from gridsample_ext._version import __version__
+from gridsample_ext.exporting import decompositions
 from gridsample_ext.functional import grid_sample
 from gridsample_ext.patching import patch
 
-__all__ = ["__version__", "grid_sample", "patch"]
+__all__ = ["__version__", "decompositions", "grid_sample", "patch"]

@@ -38,6 +38,13 @@ class _Fold:
         self.B = B
         self.N_image, self.C = image[:2]
         self.N_grid, self.first = grid[:2]
+        # Folded, N of the one and N of the other may seem to fit. They are checked before.
+        if self.N_image != self.N_grid and 1 not in (self.N_image, self.N_grid):
+            raise RuntimeError(
+                "gridsample_ext: expected input and grid to have the same batch size, or one of "
+                f"them a batch of 1, but got input with sizes {list(image)} and grid with sizes "
+                f"{list(grid)}, within vmap over {B}"
+            )
         if not grids:
             self.kind = "channels"
         elif not images:
@@ -233,7 +240,7 @@ def jvp(sample_op: _Op, jvp_op: _Op, info: Any, in_dims: Any, *arguments: Any) -
         dims = tangent_input_dim, grid_dim
         if dims == (None, None):
             output = sample_op(tangent_input, grid, *options)
-            result = output.expand(B, *output.shape)
+            result = output.expand(B, *output.shape).clone()  # may be written to
         else:
             result, _ = sample(sample_op, info, dims, tangent_input, grid, *options)
         result = result.to(input.dtype)
@@ -278,7 +285,7 @@ def double_backward(
     grad_input = grad_grid = None
     if output_mask[0]:
         if tangent_grid[0] is None:
-            grad_input = _blank(input[0], torch.Size((B, *_shape(*input))))
+            grad_input = input[0].new_zeros((B, *_shape(*input)))
         else:
             grad_input = _batched_grad_input(
                 B, along_grid(0), grad_output, input, [grid, tangent_grid]

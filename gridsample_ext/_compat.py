@@ -217,8 +217,14 @@ def default_onnx_opset() -> int:
     return getattr(constants, "ONNX_DEFAULT_OPSET", 20)
 
 
+# --- What the installed PyTorch can do --------------------------------------------------------
+
+
 @functools.cache
-def version() -> tuple[int, int]:
-    """Major and minor version of the installed PyTorch."""
-    major, minor = torch.__version__.split(".")[:2]
-    return int(major), int(minor)
+def torch_has_tricubic() -> bool:
+    """Whether F.grid_sample samples volumes in mode bicubic: from 2.15 on."""
+    try:
+        torch_grid_sampler(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1, 1, 3), 2, 0, False)
+    except RuntimeError:
+        return False
+    return True

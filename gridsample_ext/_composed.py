@@ -1,12 +1,13 @@
-"""``grid_sample`` made of PyTorch's tensor operations, which autograd differentiates to any order.
+"""``grid_sample`` and its third derivatives, made of PyTorch's tensor operations.
 
-It means what the kernels mean (docs/semantics.md), at a multiple of their time and memory, and
-serves where there is no kernel: third derivatives and beyond. Its derivatives are taken by
-``torch.func.vjp`` alone, because that nests in itself and in everything else.
+They serve where there is no kernel. Autograd differentiates what is composed here to any further
+order, and ``torch.func`` transforms it. It means what the kernels mean (docs/semantics.md), at a
+multiple of their time and memory.
 """
 
 import itertools
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,127 +24,186 @@ def compute_type(*dtypes: torch.dtype) -> torch.dtype:
     return torch.float64 if torch.float64 in dtypes else torch.float32
 
 
-def _moving_where(condition: Tensor, coordinate: Tensor, still: Tensor | float) -> Tensor:
-    """``coordinate`` where it follows the grid; elsewhere a value with the derivative 0."""
-    return torch.where(condition, coordinate, still)
+class _Tap(NamedTuple):
+    """A tap of one axis, for every sample."""
+
+    position: Tensor  # whole pixels, outside the image too
+    weights: tuple[Tensor, Tensor, Tensor, Tensor]  # w and its first three derivatives
 
 
-def _unnormalize(values: Tensor, size: int, align_corners: bool) -> Tensor:
-    extent = size - 1 if align_corners else size
-    limits = torch.finfo(values.dtype)
-    finite = _moving_where(
-        values.isfinite(),
-        values,
-        values.detach().nan_to_num(-1.0, limits.max, limits.min),
-    )
-    u = ((finite + 1) * extent - (0 if align_corners else 1)) / 2
-    return _moving_where(u.isfinite(), u, u.detach().clamp(limits.min, limits.max))
+class _Axis(NamedTuple):
+    taps: list[_Tap]
+    slope: Tensor  # of the coordinate by the grid value
 
 
-def _clamp(u: Tensor, size: int) -> Tensor:
-    return _moving_where((u > 0) & (u < size - 1), u, u.detach().clamp(0, size - 1))
-
-
-def _reflect(u: Tensor, size: int, align_corners: bool) -> Tensor:
+def _reflect(u: Tensor, slope: Tensor, size: int, align_corners: bool) -> tuple[Tensor, Tensor]:
     low, extent = (0.0, size - 1) if align_corners else (-0.5, size)
     if extent == 0:
-        return torch.zeros_like(u)
-    from_low = (u - low).abs()
-    within = from_low.detach().remainder(extent)
-    odd = ((from_low.detach() - within) / extent).round().remainder(2) == 1
-    # from_low - within is constant between folds; so the derivative is that of from_low.
-    rest = within + (from_low - from_low.detach())
-    return low + torch.where(odd, extent - rest, rest)
+        return torch.zeros_like(u), torch.zeros_like(slope)
+    distance = (u - low).abs()
+    rest = distance.remainder(extent)
+    turned = ((distance - rest) / extent).round().remainder(2) == 1
+    slope = torch.where(turned != (u < low), -slope, slope)
+    return low + torch.where(turned, extent - rest, rest), slope
 
 
-def _pad(u: Tensor, size: int, padding_mode: int, align_corners: bool) -> Tensor:
+def _pad(
+    u: Tensor, slope: Tensor, size: int, padding_mode: int, align_corners: bool
+) -> tuple[Tensor, Tensor]:
     if padding_mode == _REFLECTION:
-        u = _reflect(u, size, align_corners)
-    return u if padding_mode == _ZEROS else _clamp(u, size)
+        u, slope = _reflect(u, slope, size, align_corners)
+    if padding_mode != _ZEROS:
+        slope = torch.where((u > 0) & (u < size - 1), slope, 0)
+        u = u.clamp(0, size - 1)
+    return u, slope
 
 
-def _cubic_weights(t: Tensor) -> list[Tensor]:
+def _cubic_weights(t: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
     A, s = _CUBIC_A, 1 - t
-    near = [((A + 2) * d - (A + 3)) * d * d + 1 for d in (t, s)]
-    return [A * t * s * s, *near, A * s * t * t]
+    one = torch.ones_like(t)
+
+    def far(t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return A * t * s * s, A * s * (1 - 3 * t), A * (6 * t - 4), 6 * A * one
+
+    def near(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return (
+            ((A + 2) * t - (A + 3)) * t * t + 1,
+            (3 * (A + 2) * t - 2 * (A + 3)) * t,
+            6 * (A + 2) * t - 2 * (A + 3),
+            6 * (A + 2) * one,
+        )
+
+    def mirrored(weights: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        w, first, second, third = weights
+        return w, -first, second, -third
+
+    return [far(t, s), near(t), mirrored(near(s)), mirrored(far(s, t))]
 
 
-def _axis_taps(
+def _axis(
     values: Tensor, size: int, interpolation_mode: int, padding_mode: int, align_corners: bool
-) -> list[tuple[Tensor, Tensor]]:
-    """The taps of one axis as (position, weight)."""
-    u = _unnormalize(values, size, align_corners)
-    if interpolation_mode == _BICUBIC:
-        floor = u.detach().floor()
-        positions = [
-            _pad(floor + k, size, padding_mode, align_corners).round() for k in (-1, 0, 1, 2)
-        ]
-        return list(zip(positions, _cubic_weights(u - floor), strict=True))
-    u = _pad(u, size, padding_mode, align_corners)
+) -> _Axis:
+    extent = size - 1 if align_corners else size
+    limits = torch.finfo(values.dtype)
+    x = values.detach()
+    finite = x.nan_to_num(-1.0, limits.max, limits.min)
+    u = ((finite + 1) * extent - (0 if align_corners else 1)) / 2
+    u = u.clamp(limits.min, limits.max)
+    slope = torch.where(x.isfinite(), extent / 2, 0).to(x.dtype)
+    if interpolation_mode != _BICUBIC:
+        u, slope = _pad(u, slope, size, padding_mode, align_corners)
     if interpolation_mode == _NEAREST:
-        return [(u.detach().round(), torch.ones_like(u))]
-    floor = u.detach().floor()
-    return [(floor, 1 - (u - floor)), (floor + 1, u - floor)]
+        one, zero = torch.ones_like(u), torch.zeros_like(u)
+        return _Axis([_Tap(u.round(), (one, zero, zero, zero))], zero)
+    floor = u.floor()
+    # The derivative of the coordinate is the slope, and exactly 0 where that is.
+    t = torch.where(slope != 0, u - floor + slope * (values - x), u - floor)
+    if interpolation_mode == _BILINEAR:
+        one, zero = torch.ones_like(t), torch.zeros_like(t)
+        return _Axis(
+            [_Tap(floor, (1 - t, -one, zero, zero)), _Tap(floor + 1, (t, one, zero, zero))], slope
+        )
+    positions = [
+        _pad(floor + k, slope, size, padding_mode, align_corners)[0].round() for k in (-1, 0, 1, 2)
+    ]
+    return _Axis(
+        [_Tap(*each) for each in zip(positions, _cubic_weights(t), strict=True)], slope
+    )
+
+
+class _Jet(NamedTuple):
+    """A weight w, its derivatives along two directions, and the second one along both."""
+
+    w: Tensor
+    one: Tensor
+    two: Tensor
+    both: Tensor
+
+    def times(self, other: "_Jet") -> "_Jet":
+        """Apply the product rule."""
+        return _Jet(
+            self.w * other.w,
+            self.one * other.w + self.w * other.one,
+            self.two * other.w + self.w * other.two,
+            self.both * other.w
+            + self.one * other.two
+            + self.two * other.one
+            + self.w * other.both,
+        )
+
+
+def _product(jets: list[_Jet]) -> _Jet:
+    result = jets[0]
+    for jet in jets[1:]:
+        result = result.times(jet)
+    return result
+
+
+class _Samples:
+    """What is composed for every sample: its taps, and how their pixels are found."""
+
+    def __init__(
+        self,
+        input: Tensor,
+        grid: Tensor,
+        interpolation_mode: int,
+        padding_mode: int,
+        align_corners: bool,
+    ) -> None:
+        self.dtype = compute_type(input.dtype, grid.dtype)
+        self.sizes = input.shape[:1:-1]  # x, y(, z)
+        positions = grid.to(self.dtype)
+        self.like = positions[..., 0]
+        self.axes = [
+            _axis(positions[..., a], size, interpolation_mode, padding_mode, align_corners)
+            for a, size in enumerate(self.sizes)
+        ]
+        self.N = grid.shape[0] if input.shape[0] == 1 else input.shape[0]
+        # Broadcast against (N, [D_out,] H_out, W_out).
+        images = torch.arange(input.shape[0], device=grid.device)
+        self.batch = images.reshape(-1, *[1] * len(self.sizes))
+
+    def pixels_last(self, image: Tensor) -> Tensor:
+        """(N, [D,] H, W, C), in the compute type."""
+        return image.to(self.dtype).movedim(1, -1)
+
+    def taps(self) -> Iterator[tuple[tuple[_Tap, ...], Tensor, tuple[Tensor, ...]]]:
+        """Each combination of taps, (x, y(, z)): where it is inside, and the index of its pixel."""
+        # In the order of the kernels: x within y within z.
+        for reversed_taps in itertools.product(*(axis.taps for axis in reversed(self.axes))):
+            taps = reversed_taps[::-1]
+            inside = torch.ones_like(self.like, dtype=torch.bool)
+            where: list[Tensor] = []
+            for tap, size in zip(taps, self.sizes, strict=True):
+                inside = inside & (tap.position >= 0) & (tap.position <= size - 1)
+                where.insert(0, tap.position.clamp(0, size - 1).long())
+            yield taps, inside[..., None], (self.batch, *where)
 
 
 def grid_sample(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
-    """Sample as the op does, batches of 1 included; all arguments as the op has them."""
-    dtype = compute_type(input.dtype, grid.dtype)
-    N = grid.shape[0] if input.shape[0] == 1 else input.shape[0]
-    sizes = input.shape[2:]
-    image = input.to(dtype).movedim(1, -1)  # (N, [D,] H, W, C)
-    positions = grid.to(dtype).expand(N, *grid.shape[1:])
-    axes = [
-        _axis_taps(positions[..., a], sizes[-1 - a], interpolation_mode, padding_mode, align_corners)
-        for a in range(len(sizes))
+    """Sample as the op does, batches of 1 included."""
+    samples = _Samples(input, grid, interpolation_mode, padding_mode, align_corners)
+    image = samples.pixels_last(input)
+    output = image.new_zeros((samples.N, *grid.shape[1:-1], input.shape[1]))
+    for taps, inside, index in samples.taps():
+        weight = taps[0].weights[0]
+        for tap in taps[1:]:
+            weight = weight * tap.weights[0]
+        output = output + torch.where(inside, image[index] * weight[..., None], 0)
+    return output.movedim(-1, 1).to(input.dtype).clone(memory_format=torch.contiguous_format)
+
+
+def _steps(axes: list[_Axis], direction: Tensor | None, like: Tensor) -> list[Tensor]:
+    """How fast the coordinates of each axis move along a direction for the grid."""
+    if direction is None:
+        return [torch.zeros_like(like)] * len(axes)
+    direction = direction.to(like.dtype)
+    return [
+        torch.where(axis.slope != 0, axis.slope * direction[..., a], 0)
+        for a, axis in enumerate(axes)
     ]
-    if input.shape[0] == 1:
-        batch = grid.new_zeros((), dtype=torch.int64)
-    else:
-        batch = torch.arange(N, device=grid.device).reshape(N, *[1] * len(sizes))
-    # In the order of the kernels: x within y within z.
-    total: Tensor | None = None
-    for taps in itertools.product(*reversed(axes)):
-        inside = torch.ones_like(positions[..., 0], dtype=torch.bool)
-        weight: Tensor | None = None
-        where = []
-        for (position, axis_weight), size in zip(taps, sizes, strict=True):
-            inside = inside & (position >= 0) & (position <= size - 1)
-            weight = axis_weight if weight is None else weight * axis_weight
-            where.append(position.clamp(0, size - 1).long())
-        assert weight is not None
-        # Selected before and after the product: an infinite pixel outside reaches no derivative.
-        seen = inside[..., None]
-        pixel = torch.where(seen, image[(batch, *where)], 0)
-        term = pixel * torch.where(inside, weight, 0)[..., None]
-        total = term if total is None else total + term
-    assert total is not None
-    return total.movedim(-1, 1).to(input.dtype)
-
-
-def _pull(gradients: Any, tangents: _Pair, like: tuple[Tensor, Tensor]) -> Any:
-    """Apply a vjp to a pair of which one may be None, meaning zero."""
-    pair = tuple(
-        torch.zeros_like(of) if tangent is None else tangent.to(of.dtype)
-        for tangent, of in zip(tangents, like, strict=True)
-    )
-    return gradients(pair)
-
-
-def _backward(grad_output: Tensor, input: Tensor, grid: Tensor, *options: Any) -> Any:
-    _, gradients = torch.func.vjp(lambda *of: grid_sample(*of, *options), input, grid)
-    return gradients(grad_output.to(input.dtype))
-
-
-def _double_backward(
-    along: _Pair, grad_output: Tensor, input: Tensor, grid: Tensor, *options: Any
-) -> Any:
-    _, gradients = torch.func.vjp(
-        lambda *of: _backward(grad_output, *of, *options), input, grid
-    )
-    return _pull(gradients, along, (input, grid))
 
 
 def triple_backward(
@@ -152,15 +212,71 @@ def triple_backward(
     grad_output: Tensor,
     input: Tensor,
     grid: Tensor,
-    *options: Any,
+    interpolation_mode: int,
+    padding_mode: int,
+    align_corners: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients by grad_output, input and grid of ``<and_along, double_backward(along, ...)>``.
 
-    Both directions are (of input, of grid), None for zero. Because derivatives commute, the first
-    result is the second derivative of the output along both directions, and the other two are the
-    derivative of ``double_backward(along, ...)`` along ``and_along``.
+    Both directions are (U, V), of input and of grid; None stands for zero. With W the weight of a
+    tap, W_i its derivative along V_i and W_12 that along both, they are the gradients of
+
+        sum over samples and channels of grad_output * sum over taps of W_12 input + W_1 U_2 + W_2 U_1
+
+    Because derivatives commute, the first is the second derivative of the output along both
+    directions, and the others are the derivative of ``double_backward(along, ...)`` along
+    ``and_along``.
     """
-    _, gradients = torch.func.vjp(
-        lambda *of: _double_backward(along, *of, *options), grad_output, input, grid
+    samples = _Samples(input, grid, interpolation_mode, padding_mode, align_corners)
+    axes = samples.axes
+    images = [
+        None if image is None else samples.pixels_last(image)
+        for image in (input, along[0], and_along[0])
+    ]
+    g = samples.pixels_last(grad_output)
+    one, two = (_steps(axes, direction[1], samples.like) for direction in (along, and_along))
+
+    def jet(a: int, tap: _Tap, order: int) -> _Jet:
+        """Of the weight or, of order 1, of its derivative."""
+        w, first, second = tap.weights[order : order + 3]
+        return _Jet(w, one[a] * first, two[a] * first, one[a] * two[a] * second)
+
+    def weighted(jet: _Jet, pixels: list[Tensor | None], inside: Tensor) -> Tensor:
+        factors = jet.both, jet.two, jet.one
+        terms = [
+            pixel * factor[..., None]
+            for pixel, factor in zip(pixels, factors, strict=True)
+            if pixel is not None
+        ]
+        return torch.where(inside, sum(terms[1:], terms[0]), 0)
+
+    by_output = torch.zeros_like(g)
+    by_image = torch.zeros_like(samples.pixels_last(input))
+    by_axis = [torch.zeros_like(g[..., 0]) for _ in axes]
+    for taps, inside, index in samples.taps():
+        # Selected before and after the product: an infinite pixel outside reaches no derivative.
+        pixels = [None if of is None else torch.where(inside, of[index], 0) for of in images]
+        jets = [jet(a, tap, 0) for a, tap in enumerate(taps)]
+        whole = _product(jets)
+        by_output = by_output + weighted(whole, pixels, inside)
+        added = torch.where(inside, g * whole.both[..., None], 0)
+        by_image = by_image.index_put(index, added, accumulate=True)
+        for d, tap in enumerate(taps):
+            derived = _product([*jets[:d], jet(d, tap, 1), *jets[d + 1 :]])
+            by_axis[d] = by_axis[d] + (g * weighted(derived, pixels, inside)).sum(-1)
+    by_grid = torch.stack(
+        [
+            torch.where(axis.slope != 0, axis.slope * gradient, 0)
+            for axis, gradient in zip(axes, by_axis, strict=True)
+        ],
+        -1,
     )
-    return _pull(gradients, and_along, (input, grid))  # type: ignore[no-any-return]
+    if grid.shape[0] != samples.N:
+        by_grid = by_grid.sum(0, keepdim=True)
+    return (
+        by_output.movedim(-1, 1).to(grad_output.dtype),
+        by_image.movedim(-1, 1).to(input.dtype),
+        by_grid.to(grid.dtype),
+    )
+
+

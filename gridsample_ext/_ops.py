@@ -96,7 +96,7 @@ def raise_out_of_memory(error: RuntimeError) -> None:
         raise torch.OutOfMemoryError(str(error)) from None
 
 
-def _memory_format(input: Tensor) -> torch.memory_format:
+def memory_format(input: Tensor) -> torch.memory_format:
     """The layout of results for ``input``; ``prefers_channels_last`` in csrc/tensors.h."""
     if input.is_contiguous():
         return torch.contiguous_format
@@ -109,7 +109,7 @@ def _memory_format(input: Tensor) -> torch.memory_format:
     return torch.channels_last if input.dim() == 4 else torch.channels_last_3d
 
 
-def _output_shape(
+def output_shape(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int
 ) -> tuple[int, ...]:
     """The shape of the output, or the error that csrc/checks.h has for real tensors.
@@ -218,7 +218,7 @@ def _empty_gradients(
     grad_input = grad_grid = None
     if output_mask[0]:
         grad_input = torch.empty(
-            input.shape, dtype=input.dtype, device=input.device, memory_format=_memory_format(input)
+            input.shape, dtype=input.dtype, device=input.device, memory_format=memory_format(input)
         )
     if output_mask[1]:
         grad_grid = torch.empty(grid.shape, dtype=grid.dtype, device=grid.device)
@@ -230,10 +230,10 @@ def _grid_sample_fake(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
     return torch.empty(
-        _output_shape(input, grid, interpolation_mode, padding_mode),
+        output_shape(input, grid, interpolation_mode, padding_mode),
         dtype=input.dtype,
         device=input.device,
-        memory_format=_memory_format(input),
+        memory_format=memory_format(input),
     )
 
 
@@ -248,7 +248,7 @@ def _grid_sample_backward_fake(
     output_mask: list[bool],
     deterministic: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
-    shape = _output_shape(input, grid, interpolation_mode, padding_mode)
+    shape = output_shape(input, grid, interpolation_mode, padding_mode)
     _check_grad_output(grad_output, input, shape)
     return _empty_gradients(input, grid, output_mask)
 
@@ -286,7 +286,7 @@ def _grid_sample_double_backward_fake(
     output_mask: list[bool],
     deterministic: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
-    shape = _output_shape(input, grid, interpolation_mode, padding_mode)
+    shape = output_shape(input, grid, interpolation_mode, padding_mode)
     _check_grad_output(grad_output, input, shape)
     _check_companions(
         {

@@ -107,6 +107,22 @@ def _within_function(op: OpOverload[..., Any], *arguments: Any) -> Any:
     return below_autograd(op, *arguments)
 
 
+def _tangent_rule(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a Function's jvp compute one level of torch.func down.
+
+    PyTorch calls it with forward mode off, which would stop the levels below as well.
+    """
+
+    @functools.wraps(rule)
+    def wrapped(*arguments: Any) -> Any:
+        if not _compat.in_func_transform():
+            return rule(*arguments)
+        with _compat.lower_levels_record(), _compat.below_autograd():
+            return rule(*arguments)
+
+    return wrapped
+
+
 def _any(*tensors: Tensor | None) -> bool:
     return any(tensor is not None for tensor in tensors)
 
@@ -143,6 +159,7 @@ class _Sample(torch.autograd.Function):
         return grad_input, grad_grid, None, None, None
 
     @staticmethod
+    @_tangent_rule
     def jvp(ctx: Any, input_t: Tensor | None, grid_t: Tensor | None, *_: None) -> Tensor | None:
         if not _any(input_t, grid_t):
             return None
@@ -183,6 +200,7 @@ class _Backward(torch.autograd.Function):
         return grad_grad_output, grad_input, grad_grid, None, None, None, None, None
 
     @staticmethod
+    @_tangent_rule
     def jvp(
         ctx: Any, grad_t: Tensor | None, input_t: Tensor | None, grid_t: Tensor | None, *_: None
     ) -> _Gradients:
@@ -230,6 +248,7 @@ class _Jvp(torch.autograd.Function):
         return *gradients, None, None, None
 
     @staticmethod
+    @_tangent_rule
     def jvp(
         ctx: Any,
         input_t: Tensor | None,
@@ -301,6 +320,7 @@ class _DoubleBackward(torch.autograd.Function):
         return *results, None, None, None, None, None
 
     @staticmethod
+    @_tangent_rule
     def jvp(
         ctx: Any,
         grad_grad_input_t: Tensor | None,

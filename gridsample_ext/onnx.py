@@ -106,7 +106,7 @@ def grid_sample_for_export(
     """The op in terms that the exporter of ``dynamo=True`` knows, while it traces a model."""
     _check_opset(_requested_opset(), input.dim())
     dtype = input.dtype
-    shape = _ops._output_shape(input, grid, interpolation_mode, padding_mode)
+    shape = _ops.output_shape(input, grid, interpolation_mode, padding_mode)
     batch = shape[0]
     if not guard_or_false(batch == 1):
         if guard_or_false(input.size(0) == 1):

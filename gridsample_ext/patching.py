@@ -166,18 +166,6 @@ def _add(kind: str, change: int) -> None:
 # --- The kernels ------------------------------------------------------------------------------
 
 
-@functools.cache
-def _torch_has_tricubic() -> bool:
-    """Whether this PyTorch samples volumes in mode bicubic."""
-    try:
-        functional.torch_grid_sampler(
-            torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1, 1, 3), _BICUBIC, 0, False
-        )
-    except RuntimeError:
-        return False
-    return True
-
-
 def _torch_takes(dims: int, input: Tensor, grid: Tensor, interpolation_mode: int) -> bool:
     """Whether PyTorch takes a call that our ops may take, who take more."""
     return (
@@ -185,7 +173,7 @@ def _torch_takes(dims: int, input: Tensor, grid: Tensor, interpolation_mode: int
         and grid.dtype == input.dtype
         and input.dim() == grid.dim() == dims + 2
         and input.size(0) == grid.size(0)
-        and (interpolation_mode != _BICUBIC or dims == 2 or _torch_has_tricubic())
+        and (interpolation_mode != _BICUBIC or dims == 2 or _compat.torch_has_tricubic())
     )
 
 

@@ -1,0 +1,156 @@
+"""What other runtimes need to take over an exported program: standard ops, and out variants.
+
+``torch.export`` keeps the op of gridsample_ext as it is. Runtimes that do not know it (ExecuTorch,
+OpenVINO's front end for PyTorch) take the program after its decomposition into PyTorch's own ops.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from gridsample_ext import _compat, _composed, _ops
+
+_BICUBIC = 2  # of interpolation_mode
+
+
+def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
+    """The ops of gridsample_ext in terms of PyTorch's, for ``ExportedProgram.run_decompositions``.
+
+    ``grid_sample`` and ``grid_sample_backward`` become ``aten.grid_sampler_2d`` or ``_3d`` and their
+    backward ops, with what makes them mean the same (docs/semantics.md) around them: casts to the
+    compute type and back, NaN and infinite coordinates made finite, and a batch of one expanded.
+    Tricubic sampling becomes elementary tensor operations with a PyTorch that has no such kernel.
+    Not carried over: float16 and bfloat16 are computed in float32, so the program is as exact, but
+    coordinates that overflow in the compute type are PyTorch's.
+
+    Returns:
+        A decomposition table, a new dictionary that may be added to others.
+
+    Example:
+        >>> import torch, gridsample_ext
+        >>> class Sampler(torch.nn.Module):
+        ...     def forward(self, image, grid):
+        ...         return gridsample_ext.grid_sample(image, grid, align_corners=False)
+        >>> program = torch.export.export(Sampler(), (torch.rand(1, 3, 8, 8), torch.rand(1, 5, 5, 2)))
+        >>> program = program.run_decompositions(gridsample_ext.decompositions())
+        >>> [node.name for node in program.graph.nodes if "sampler" in node.name]
+        ['grid_sampler_2d']
+
+    """
+    return {
+        _ops.grid_sample: _decomposed_grid_sample,
+        _ops.grid_sample_backward: _decomposed_backward,
+    }
+
+
+def _fitted(
+    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int
+) -> tuple[Tensor, Tensor]:
+    """Of one type and batch size, and finite, as PyTorch's ops have to have them."""
+    batch = _ops.output_shape(input, grid, interpolation_mode, padding_mode)[0]
+    dtype = _composed.compute_type(input.dtype, grid.dtype)
+    # The result keeps the expanded batch; where both are symbolic, they are equal.
+    if not _compat.guard_or_false(batch == 1):
+        if _compat.guard_or_false(input.size(0) == 1):
+            input = input.expand(batch, *input.shape[1:])
+        elif _compat.guard_or_false(grid.size(0) == 1):
+            grid = grid.expand(batch, *grid.shape[1:])
+    limits = torch.finfo(dtype)
+    return input.to(dtype), grid.to(dtype).nan_to_num(-1.0, limits.max, limits.min)
+
+
+def _decomposed_grid_sample(
+    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> Tensor:
+    dtype, layout = input.dtype, _ops.memory_format(input)
+    options = interpolation_mode, padding_mode, align_corners
+    if input.dim() == 5 and interpolation_mode == _BICUBIC and not _compat.torch_has_tricubic():
+        output = _composed.grid_sample(input, grid, *options)
+    else:
+        aten = torch.ops.aten
+        sampler = aten.grid_sampler_2d if input.dim() == 4 else aten.grid_sampler_3d
+        output = sampler.default(
+            *_fitted(input, grid, interpolation_mode, padding_mode), *options
+        ).to(dtype)
+    return output.contiguous(memory_format=layout)
+
+
+def _decomposed_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    grid: Tensor,
+    interpolation_mode: int,
+    padding_mode: int,
+    align_corners: bool,
+    output_mask: list[bool],
+    deterministic: bool = False,
+) -> Any:
+    tricubic = input.dim() == 5 and interpolation_mode == _BICUBIC
+    if tricubic and not _compat.torch_has_tricubic():
+        return NotImplemented  # the op stays in the program
+    fitted = _fitted(input, grid, interpolation_mode, padding_mode)
+    aten = torch.ops.aten
+    op = aten.grid_sampler_2d_backward if input.dim() == 4 else aten.grid_sampler_3d_backward
+    gradients = op.default(
+        grad_output.to(fitted[0].dtype),
+        *fitted,
+        interpolation_mode,
+        padding_mode,
+        align_corners,
+        output_mask,
+    )
+    results: list[Tensor | None] = []
+    for gradient, of, layout, wanted in zip(
+        gradients,
+        (input, grid),
+        (_ops.memory_format(input), torch.contiguous_format),
+        output_mask,
+        strict=True,
+    ):
+        if not wanted:
+            results.append(None)
+            continue
+        if of is grid:
+            gradient = torch.where(grid.isfinite(), gradient, 0)
+        if gradient.shape[0] != of.shape[0]:
+            gradient = gradient.sum(0, keepdim=True)
+        results.append(gradient.to(of.dtype).contiguous(memory_format=layout))
+    return tuple(results)
+
+
+def _out_variant(op: OpOverload[..., Any]) -> tuple[str, Callable[..., None]]:
+    """The schema and the kernel of an op that writes to tensors that it is given."""
+    count = len(op._schema.returns)
+    names = ["out"] if count == 1 else [f"out{i}" for i in range(count)]
+    outs = [f"Tensor({letter}!)" for letter in "ab"[:count]]
+    written = ", ".join(f"{kind} {name}" for kind, name in zip(outs, names, strict=True))
+    returned = outs[0] if count == 1 else f"({', '.join(outs)})"
+    head, _, _ = str(op._schema).partition(") -> ")
+    name, _, parameters = head.removeprefix("gridsample_ext::").partition("(")
+
+    def kernel(*arguments: Any, **named: Any) -> Any:
+        given = [named.pop(name) for name in names]
+        results = op(*arguments, **named)
+        for out, result in zip(given, (results,) if count == 1 else results, strict=True):
+            if result is not None:
+                if out.shape != result.shape:
+                    out.resize_(result.shape)
+                out.copy_(result)
+        return given[0] if count == 1 else tuple(given)
+
+    return f"{name}.out({parameters}, *, {written}) -> {returned}", kernel
+
+
+_library = torch.library.Library("gridsample_ext", "FRAGMENT")
+for _op in (
+    _ops.grid_sample,
+    _ops.grid_sample_backward,
+    _ops.grid_sample_jvp,
+    _ops.grid_sample_double_backward,
+):
+    _schema, _kernel = _out_variant(_op)
+    _library.define(_schema)
+    _library.impl(_schema.partition("(")[0], _kernel, "CompositeExplicitAutograd")
