@@ -171,25 +171,21 @@ def name_for_torchscript(function: Callable[..., Any], name: str) -> None:
 _declare("torch.compiler.config._config", "2.10-2.15")
 
 
-@contextlib.contextmanager
-def tagged_compile_caches(tag: str) -> Iterator[None]:
-    """Keep what is compiled meanwhile apart from the rest of torch.compile's caches on disk."""
+def tag_compile_caches(tag: str) -> Callable[[], None]:
+    """Keep what is compiled now apart from the rest of torch.compile's caches on disk.
+
+    Returns what takes the tag back.
+    """
     config: Any = torch.compiler.config
     tag = "+".join(filter(None, (config.cache_key_tag, tag)))
     # Set in the ordinary way, it would be for this thread alone; a forced value is for all.
     entry = getattr(config, "_config", {}).get("cache_key_tag")
-    if hasattr(entry, "env_value_force"):
-        before, entry.env_value_force = entry.env_value_force, tag
-        try:
-            yield
-        finally:
-            entry.env_value_force = before
-    else:
-        before, config.cache_key_tag = config.cache_key_tag, tag
-        try:
-            yield
-        finally:
-            config.cache_key_tag = before
+    holder, name = (
+        (entry, "env_value_force") if hasattr(entry, "env_value_force") else (config, "cache_key_tag")
+    )
+    before = getattr(holder, name)
+    setattr(holder, name, tag)
+    return lambda: setattr(holder, name, before)
 
 
 # --- Libraries of ops -------------------------------------------------------------------------

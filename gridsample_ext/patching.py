@@ -154,9 +154,9 @@ def _add(kind: str, change: int) -> None:
         return
     try:
         with contextlib.ExitStack() as undo:
-            undo.enter_context(_replaced_kernels())
-            undo.enter_context(_replaced_name())
-            undo.enter_context(_compat.tagged_compile_caches(_CACHE_KEY_TAG))
+            undo.callback(_replace_kernels())
+            undo.callback(_replace_name())
+            undo.callback(_compat.tag_compile_caches(_CACHE_KEY_TAG))
             _undo.push(undo.pop_all())
     except BaseException:
         _in_force[kind] -= change
@@ -242,18 +242,23 @@ _CUDNN_KERNELS: dict[str, Callable[..., Any]] = {
 _kernels: torch.library.Library | None = None  # that hold ours, in force or not
 
 
-@contextlib.contextmanager
-def _replaced_kernels() -> Any:
+def _replace_kernels() -> Callable[[], None]:
+    """Replace them, and return what puts them back."""
     global _kernels
     if _kernels is None:
         _kernels = _register_kernels()
-    try:
-        yield
-    finally:
-        # A thread that is just looking a kernel up must not see it change. So while there are other
-        # threads ours stay where they are, and pass on (_kernel) as long as no patch is in force.
-        if threading.active_count() == 1 and _compat.remove_kernels(_kernels):
-            _kernels = None
+    return _put_kernels_back
+
+
+def _put_kernels_back() -> None:
+    """Take ours away, unless there are other threads.
+
+    A thread that is just looking a kernel up must not see it change. Then ours stay where they are,
+    and pass on (_kernel) as long as no patch is in force.
+    """
+    global _kernels
+    if _kernels and threading.active_count() == 1 and _compat.remove_kernels(_kernels):
+        _kernels = None
 
 
 def _register_kernels() -> torch.library.Library:
@@ -293,8 +298,8 @@ def _kernel(name: str, key: str, ours: Callable[..., Any]) -> Callable[..., Any]
 # --- The name ---------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _replaced_name() -> Any:
+def _replace_name() -> Callable[[], None]:
+    """Replace ``torch.grid_sampler``, and return what puts it back."""
     global _replaced
     # Still ours if someone, having saved it while patched, put it back later.
     if torch.grid_sampler is not _grid_sampler:
@@ -302,12 +307,13 @@ def _replaced_name() -> Any:
     # torch.jit.script knows the names of torch by the objects they stand for.
     _compat.name_for_torchscript(_grid_sampler, "aten::grid_sampler")
     torch.grid_sampler = _grid_sampler
-    try:
-        yield
-    finally:
-        # Someone else's replacement may call ours, which passes on while no patch is in force.
-        if torch.grid_sampler is _grid_sampler:
-            torch.grid_sampler = _replaced
+    return _put_name_back
+
+
+def _put_name_back() -> None:
+    # Someone else's replacement may call ours, which passes on while no patch is in force.
+    if torch.grid_sampler is _grid_sampler:
+        torch.grid_sampler = _replaced
 
 
 def _grid_sampler(
@@ -329,14 +335,24 @@ def _grid_sampler(
         and torch.compiler.is_compiling()
         and not torch.compiler.is_exporting()
         and _is_supported(*arguments)
+        and _torch_takes_types(input, grid)
     ):
         # Of PyTorch's call the dtype remains; in the graph it is a node that nobody uses.
         input, grid = input.to(result.dtype), grid.to(result.dtype)
-        output: Tensor = _ops.grid_sample(
-            input, grid, interpolation_mode, padding_mode, align_corners
-        )
-        return output.contiguous()
+        try:
+            result = _ops.grid_sample(input, grid, *arguments[2:])
+        except RuntimeError:
+            return result  # whose kernel will say what is wrong
+        return result.contiguous()
     return result
+
+
+def _torch_takes_types(input: Tensor, grid: Tensor) -> bool:
+    """Whether PyTorch's kernels take these types, which only they check; two if autocast casts."""
+    if input.dtype == grid.dtype:
+        return True
+    is_cast = torch.is_autocast_enabled(input.device.type)
+    return is_cast and torch.float64 not in (input.dtype, grid.dtype)
 
 
 def _is_supported(

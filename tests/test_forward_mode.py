@@ -134,17 +134,6 @@ def test_grad_of_jvp(case, device):
         samples.assert_close(our, want)
 
 
-def test_forward_over_forward_is_an_error(device):
-    case = samples.Case(2, "bilinear", "zeros", False)
-    (input, grid), _ = draw(case, TINY, device)
-
-    def sample(grid):
-        return grid_sample(input, grid, *case.options)
-
-    with pytest.raises(NotImplementedError, match="forward mode over forward mode"):
-        torch.func.jacfwd(torch.func.jacfwd(sample))(grid)
-
-
 @pytest.mark.parametrize("inside", [True, False], ids=("made_inside", "made_before"))
 def test_tangent_of_grad_output(inside, device):
     """Of a backward pass through a node that was made before the level was entered, too."""

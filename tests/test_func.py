@@ -4,10 +4,12 @@ import composed
 import pytest
 import samples
 import torch
-from torch.func import grad, hessian, jacfwd, jacrev, vjp, vmap
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
+from torch.func import functionalize, grad, hessian, jacfwd, jacrev, vjp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
-import gridsample_ext
 from gridsample_ext import grid_sample
 
 TINY = samples.Shape("tiny", N=2, C=2, size=(2, 3, 4), out=(2, 1, 2))
@@ -148,21 +150,20 @@ def test_hessian_vector_products_in_a_batch(case, device):
     assert_all_close(products(grid_sample), products(composed.grid_sample))
 
 
-def test_vmap_folds_and_does_not_copy_the_image(device, monkeypatch):
+def test_vmap_folds_and_does_not_copy_the_image(device):
     """One image at many grids is one call, for which the image is not repeated."""
     case = samples.Case(2, "bilinear", "zeros", False)
     input, grid = samples.sample(case, device=device)
-    seen = []
-    op = gridsample_ext.autograd._ops.grid_sample
-
-    def spy(input, grid, *options):
-        seen.append((input.shape, grid.shape))
-        return op(input, grid, *options)
-
-    monkeypatch.setattr(gridsample_ext.autograd._ops, "grid_sample", spy)
-    vmap(lambda grid: grid_sample(input, grid, *case.options))(stack(grid, 0))
+    grids = stack(grid, 0)
+    with torch.autograd.profiler.profile(record_shapes=True) as record:
+        vmap(lambda grid: grid_sample(input, grid, *case.options))(grids)
+    shapes = [
+        event.input_shapes[:2]
+        for event in record.function_events
+        if event.name == "gridsample_ext::grid_sample"
+    ]
     N, H, W, _ = grid.shape
-    assert seen[-1] == (input.shape, (N, 3 * H, W, 2))
+    assert shapes[-1] == [list(input.shape), [N, 3 * H, W, 2]]
 
 
 @pytest.mark.parametrize("in_dims", [(0, None), (None, 0), (0, 0)], ids=str)
@@ -178,21 +179,129 @@ def test_vmap_of_the_op_itself(in_dims, device):
         samples.assert_close(outputs[b], grid_sample(*each, *case.options))
 
 
-def test_grad_of_the_op_itself_is_an_error():
-    """Never a silent wrong number: torch.func gives an op's autograd key no way to take part."""
-    case = samples.Case(2, "bilinear", "zeros", False)
-    input, grid = samples.sample(case)
-    with pytest.raises(RuntimeError, match=r"call gridsample_ext\.grid_sample"):
-        grad(lambda x: torch.ops.gridsample_ext.grid_sample(x, grid, *case.op_options).sum())(input)
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_transforms_of_the_op_itself(transform, device):
+    case = samples.Case(2, "bicubic", "zeros", True)
+    inputs = samples.sample(case, TINY, device=device)
+    ours, expected = (
+        TRANSFORMS[transform](function)(*inputs)
+        for function in (
+            lambda *a: torch.ops.gridsample_ext.grid_sample(*a, *case.op_options),
+            lambda *a: composed.grid_sample(*a, *case.options),
+        )
+    )
+    assert_all_close(ours, expected)
 
 
-def test_compiled_transforms_fall_back(device):
-    """torch.compile follows no autograd.Function through torch.func: F.grid_sample's formula."""
+def in_graph_of(function, *inputs):
+    """(results, names of what is called) of a function under torch.compile."""
+    names = set()
+
+    def record(graph, example_inputs):
+        names.update(str(node.target) for node in graph.graph.nodes)
+        return make_boxed_func(graph.forward)
+
+    torch.compiler.reset()
+    backend = aot_autograd(fw_compiler=record, bw_compiler=record)
+    return torch.compile(function, backend=backend, fullgraph=True)(*inputs), names
+
+
+COMPILED = {
+    "jvp": lambda f: lambda *a: torch.func.jvp(f, a, a),
+    "vmap": lambda f: lambda *a: vmap(f)(*(stack(tensor, 0) for tensor in a)),
+    "vmap_of_grad": lambda f: lambda *a: vmap(grad(lambda *b: f(*b).sin().sum(), (0, 1)))(
+        *(stack(tensor, 0) for tensor in a)
+    ),
+    **TRANSFORMS,
+}
+
+
+@pytest.mark.devices("cpu", "cuda")
+@pytest.mark.parametrize("transform", COMPILED)
+@pytest.mark.parametrize(
+    ("dtype", "grid_dtype"),
+    [(torch.float64, torch.float64), (torch.float16, torch.float32)],
+    ids=("float64", "half_and_float32"),
+)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_compiled_transforms(case, dtype, grid_dtype, transform, device):
+    """They keep our op, whatever F.grid_sample cannot do, NaN coordinates included."""
+    inputs = samples.sample(case, TINY, dtype=dtype, grid_dtype=grid_dtype, device=device)
+    inputs[1][0, 0, 0] = float("nan")
+    function = COMPILED[transform](lambda *a: grid_sample(*a, *case.options))
+    compiled, names = in_graph_of(function, *inputs)
+    for result, eager in zip(tree_leaves(compiled), tree_leaves(function(*inputs)), strict=True):
+        assert result.dtype == eager.dtype
+        samples.assert_close(result, eager.double())
+    assert any(name.startswith("gridsample_ext.") for name in names)
+    assert not any("grid_sampler" in name for name in names)
+
+
+@pytest.mark.devices("cpu", "cuda")
+def test_compiled_vmap_of_large_half_images(device):
+    """Of more than 32,767 pixels, where PyTorch's kernel gives NaN."""
+    image = torch.rand(2, 1, 1, 200, 400, device=device).half()
+    grid = torch.rand(2, 1, 4, 4, 2, device=device).half() * 2 - 1
+
+    def sample(image, grid):
+        return grid_sample(image, grid, align_corners=False)
+
+    compiled = torch.compile(vmap(sample), backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(image, grid), vmap(sample)(image, grid))
+
+
+FUNCTIONALIZED = {"plain": lambda f: f, **TRANSFORMS, "vmap": COMPILED["vmap"]}
+
+
+@pytest.mark.parametrize("transform", FUNCTIONALIZED)
+def test_functionalize(transform, device):
+    case = samples.Case(2, "bicubic", "reflection", True)
+    inputs = samples.sample(case, TINY, device=device)
+    function = FUNCTIONALIZED[transform](lambda *a: grid_sample(*a, *case.options))
+    expected = function(*inputs)
+    assert_all_close(functionalize(function)(*inputs), expected)
+    graph = make_fx(functionalize(function))(*inputs)
+    assert_all_close(graph(*inputs), expected)
+    assert any("gridsample_ext" in str(node.target) for node in graph.graph.nodes)
+
+
+def test_vmap_over_a_batch_of_one_checks_sizes(device):
+    """Folded into one another, the 2 and the 3 would not be missed."""
+    input = torch.rand(1, 2, 3, 5, 5, device=device)
+    grid = torch.rand(1, 3, 5, 5, 2, device=device)
+    with pytest.raises(RuntimeError, match=r"input with sizes \[2, 3, 5, 5\] and grid with sizes"):
+        vmap(lambda *a: grid_sample(*a, align_corners=False))(input, grid)
+    ops = torch.ops.gridsample_ext
+    output = torch.rand(1, 3, 3, 5, 5, device=device)
+    for call in (
+        lambda g, i, x: ops.grid_sample_backward(g, i, x, 0, 0, False, [True, True]),
+        lambda g, i, x: ops.grid_sample_jvp(i, x, i, x, 0, 0, False),
+        lambda g, i, x: ops.grid_sample_double_backward(i, x, g, i, x, 0, 0, False, [True, True]),
+    ):
+        with pytest.raises(RuntimeError, match="the same batch size"):
+            vmap(call)(output, input, grid)
+
+
+def test_vmapped_results_may_be_written_to(device):
+    """Zeros and repeated results are memory of their own, not one element repeated."""
+    ops = torch.ops.gridsample_ext
     case = samples.Case(2, "bilinear", "zeros", False)
-    inputs = samples.sample(case, device=device)
-    gradient = grad(loss_of(grid_sample, case), (0, 1))
-    compiled = torch.compile(gradient, backend="aot_eager", fullgraph=True)
-    assert_all_close(compiled(*inputs), gradient(*inputs))
+    input, grid = samples.sample(case, device=device)
+    grad_output = samples.grad_like(input, grid)
+    gradients = vmap(
+        lambda U: ops.grid_sample_double_backward(
+            U, None, grad_output, input, grid, *case.op_options, [True, True]
+        )
+    )(stack(input, 0))
+    tangents = vmap(
+        lambda V: ops.grid_sample_jvp(input, grid, input, V, *case.op_options)
+    )(stack(grid, 0))
+    linear = vmap(
+        lambda x: ops.grid_sample_jvp(x, grid, input, None, *case.op_options)
+    )(stack(input, 0))
+    for result in (*gradients, tangents, linear):
+        result.add_(1)
+    assert gradients[0].eq(1).all()
 
 
 @pytest.mark.parametrize("in_dims", [(0, None), (None, 0), (0, 0)], ids=str)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from functorch.compile import make_boxed_func
 from test_drop_in import Elsewhere, Image, Overriding, first_fallback  # noqa: F401
+from test_patch_exact import outcome
 from torch._dynamo.backends.common import aot_autograd
 from torch.nn.functional import grid_sample as imported_before
 from torch.overrides import TorchFunctionMode
@@ -37,7 +38,17 @@ def call_scripted(input, grid):
 
 
 def is_ours(function=call):
-    """Whether a function samples by our implementation: its node of the graph says so."""
+    """Whether a function samples by our kernels, which alone read NaN as -1, a pixel's corner."""
+    input, grid = torch.ones(2, 3, 4, 5), torch.full((2, 3, 4, 2), float("nan"))
+    output = function(input.requires_grad_(), grid.requires_grad_())
+    output.sum().backward()
+    ours = {bool(values.isfinite().all()) for values in (output, grid.grad)}
+    assert len(ours) == 1
+    return ours.pop()
+
+
+def is_native(function=call):
+    """Whether a function is gridsample_ext.grid_sample: its node of the graph says so."""
     input, grid = samples.sample(CASE)
     output = function(input.requires_grad_(), grid)
     return not output.grad_fn.name().startswith("GridSampler2D")
@@ -46,10 +57,11 @@ def is_ours(function=call):
 @pytest.fixture(autouse=True)
 def unpatched():
     """No test leaves a patch behind."""
-    assert not is_ours()
+    assert torch.grid_sampler is ORIGINAL
     yield
     assert torch.grid_sampler is ORIGINAL
     assert not is_ours()
+    assert not is_native()
 
 
 def test_context_manager():
@@ -169,15 +181,19 @@ def test_is_in_force_in_other_threads():
 
 @pytest.mark.parametrize("case", samples.CASES, ids=str)
 def test_values_and_gradients(case, device):
+    """Native they are those of gridsample_ext.grid_sample; else where PyTorch has the case."""
     input, grid = (t.requires_grad_() for t in samples.sample(case, device=device))
-    results = []
-    for manager in (gridsample_ext.patch(), contextlib.nullcontext(gridsample_ext.grid_sample)):
-        with manager as function:
-            function = F.grid_sample if function is not gridsample_ext.grid_sample else function
-            output = function(input, grid, *case.options)
-        results.append((output, *torch.autograd.grad(output.square().sum(), (input, grid))))
-    for patched, ours in zip(*results, strict=True):
-        samples.assert_close(patched, ours)
+
+    def results_of(function):
+        output = function(input, grid, *case.options)
+        return output, *torch.autograd.grad(output.square().sum(), (input, grid))
+
+    expected = results_of(gridsample_ext.grid_sample)
+    for native in (False, True):
+        with gridsample_ext.patch(native=native):
+            if case in samples.TORCH_CASES or native:
+                for patched, ours in zip(results_of(F.grid_sample), expected, strict=True):
+                    samples.assert_close(patched, ours)
 
 
 def test_references_taken_before():
@@ -211,7 +227,7 @@ def test_the_replacement_survives_a_patch():
 
 
 def test_someone_else_s_replacement():
-    """Made before: it is what we put back. Made meanwhile: it is not overwritten."""
+    """Made before: it is called, and put back. Made meanwhile: it is not overwritten."""
     calls = []
 
     def theirs(*arguments, of=ORIGINAL):
@@ -222,23 +238,25 @@ def test_someone_else_s_replacement():
     try:
         with gridsample_ext.patch():
             assert is_ours()
-            F.grid_sample(*(t.int() for t in samples.sample(CASE)), *CASE.options)
-    except NotImplementedError:
-        assert calls[-1:] == [ORIGINAL]  # what we do not do is theirs
-    else:
-        pytest.fail("int32 was sampled")
+        assert calls == [ORIGINAL]
+        with gridsample_ext.patch(native=True):
+            assert is_native()
+            assert calls == [ORIGINAL]
+            with pytest.raises(NotImplementedError):
+                F.grid_sample(*(t.int() for t in samples.sample(CASE)), *CASE.options)
+        assert calls == [ORIGINAL] * 2  # what we do not do is theirs
     finally:
         assert torch.grid_sampler is theirs
         torch.grid_sampler = ORIGINAL
 
-    with gridsample_ext.patch():
+    with gridsample_ext.patch(native=True):
         meanwhile = functools.partial(theirs, of=torch.grid_sampler)
         torch.grid_sampler = meanwhile
-        assert is_ours()
+        assert is_native()
     assert torch.grid_sampler is meanwhile
-    assert not is_ours()
-    with gridsample_ext.patch():
-        assert is_ours()
+    assert not is_native()
+    with gridsample_ext.patch(native=True):
+        assert is_native()
     assert torch.grid_sampler is meanwhile
     torch.grid_sampler = ORIGINAL
 
@@ -251,14 +269,6 @@ def test_warning_without_align_corners():
     ):
         F.grid_sample(input, grid)
     assert [warning.filename for warning in record] == [__file__]
-
-
-def outcome(function, *arguments):
-    """What a call gives or raises, to be compared."""
-    try:
-        return function(*arguments)
-    except Exception as error:
-        return type(error), str(error)
 
 
 FLOATS = samples.sample(CASE, dtype=torch.float32)
@@ -279,11 +289,12 @@ UNSUPPORTED = {
 
 
 @pytest.mark.filterwarnings("ignore:.*_fall_back|gridsample_ext has nothing of its own")
+@pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("name", UNSUPPORTED)
-def test_unsupported_calls_are_the_original_s(name):
+def test_unsupported_calls_are_the_original_s(name, native):
     """Their values or errors, to the letter, and no recursion."""
     expected = outcome(UNSUPPORTED[name])
-    with gridsample_ext.patch():
+    with gridsample_ext.patch(native=native):
         actual = outcome(UNSUPPORTED[name])
     if isinstance(expected, torch.Tensor):
         samples.assert_close(actual, expected.double())
@@ -291,8 +302,9 @@ def test_unsupported_calls_are_the_original_s(name):
         assert actual == expected
 
 
-def test_no_warning_about_what_is_unsupported(first_fallback):  # noqa: F811
-    with warnings.catch_warnings(), gridsample_ext.patch():
+@pytest.mark.parametrize("native", [False, True])
+def test_no_warning_about_what_is_unsupported(native, first_fallback):  # noqa: F811
+    with warnings.catch_warnings(), gridsample_ext.patch(native=native):
         warnings.simplefilter("error")
         UNSUPPORTED["another_device"]()
         UNSUPPORTED["functional_transform"]()
@@ -321,9 +333,11 @@ class Wrapper(Elsewhere):
 def test_subclass_with_a_dispatch_of_its_own(side):
     tensors = list(FLOATS)
     tensors[side] = Wrapper(tensors[side])
-    with gridsample_ext.patch():
-        output = call(*tensors)
-    assert torch.equal(output, call(*FLOATS))
+    for native in (False, True):
+        with gridsample_ext.patch(native=native):
+            output = call(*tensors)
+        assert type(output) is Wrapper
+        samples.assert_close(output.tensor, call(*FLOATS).double())
 
 
 @pytest.mark.parametrize("side", [0, 1], ids=("input", "grid"))
@@ -341,10 +355,11 @@ def test_plain_subclass(side):
     """Stays what it is, and is sampled by us."""
     tensors = list(samples.sample(CASE))
     tensors[side] = tensors[side].as_subclass(Image).requires_grad_()
-    with gridsample_ext.patch():
-        output = call(*tensors)
-    assert type(output) is Image
-    assert not output.grad_fn.name().startswith("GridSampler2D")
+    for native in (False, True):
+        with gridsample_ext.patch(native=native):
+            output = call(*tensors)
+        assert type(output) is Image
+        samples.assert_close(output.detach().as_subclass(torch.Tensor), call(*samples.sample(CASE)))
 
 
 def test_torch_function_mode():
@@ -417,13 +432,13 @@ def test_compiled_code_is_cached_apart():
         config.cache_key_tag = before
 
 
-def test_export(device):
+def test_native_export(device):
     class Module(torch.nn.Module):
         def forward(self, input, grid):
             return call(input, grid)
 
     tensors = samples.sample(CASE, device=device)
-    with gridsample_ext.patch():
+    with gridsample_ext.patch(native=True):
         program = torch.export.export(Module(), tensors)
         expected = call(*tensors)
     assert torch.equal(program.module()(*tensors), expected)
@@ -458,11 +473,12 @@ def test_recomputed_by_a_checkpoint_after_the_patch():
             samples.assert_close(leaf.grad, gradient)
 
 
-def test_documented_differences(device):
+def test_documented_differences_of_a_native_patch(device):
     """Those that patch() names, so that its documentation stays true."""
     input, grid = samples.sample(CASE, dtype=torch.float32, device=device)
     image = input.to(memory_format=torch.channels_last)
-    with gridsample_ext.patch():
+    with gridsample_ext.patch(native=True):
+        assert is_native()
         assert call(image, grid).is_contiguous(memory_format=torch.channels_last)
         with torch.autocast(device, dtype=torch.bfloat16):
             assert call(input.bfloat16(), grid).dtype == torch.bfloat16
@@ -470,6 +486,81 @@ def test_documented_differences(device):
         assert call(input[:1], grid).shape[0] == grid.shape[0]
         with pytest.raises(RuntimeError, match="batch size"):
             call(torch.cat([input, input]), torch.cat([grid] * 3))
+        tangent = torch.func.jvp(lambda x: call(x, grid), (input,), (input,))[1]
+        samples.assert_close(tangent, call(input, grid).double())
+
+
+def test_kinds_of_patches_nest_in_any_order():
+    exact, native = gridsample_ext.patch(), gridsample_ext.patch(native=True)
+    assert is_native()
+    assert repr(native) == "<gridsample_ext native patch, in force>"
+    native.undo()
+    assert is_ours()
+    assert not is_native()
+    with gridsample_ext.patch(native=True):
+        exact.undo()
+        assert is_native()
+    assert not is_ours()
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("moved", ["name", "caches", "kernel", "last_kernel"])
+def test_a_patch_that_fails_half_way_leaves_nothing_patched(moved, native, monkeypatch):
+    """As it would if a new PyTorch had moved what it needs."""
+
+    def fail(*arguments):
+        raise RuntimeError("moved")
+
+    calls = []
+
+    def fail_at_the_last(*arguments):
+        calls.append(arguments)
+        return fail() if len(calls) == 4 else get_kernel(*arguments)
+
+    patching = gridsample_ext.patching
+    if patching._kernels is not None:  # left by a patch that was undone beside other threads
+        gridsample_ext._compat.remove_kernels(patching._kernels)
+        patching._kernels = None
+    get_kernel = torch.library.get_kernel
+    if moved == "name":
+        monkeypatch.setattr(gridsample_ext._compat, "name_for_torchscript", fail)
+    elif moved == "caches":
+        monkeypatch.setattr(gridsample_ext._compat, "tag_compile_caches", fail)
+    else:
+        replacement = fail if moved == "kernel" else fail_at_the_last
+        monkeypatch.setattr(torch.library, "get_kernel", replacement)
+    with pytest.raises(RuntimeError, match="moved"):
+        gridsample_ext.patch(native=native)
+    assert torch.grid_sampler is ORIGINAL
+    assert not is_ours()
+    monkeypatch.undo()
+    with gridsample_ext.patch():
+        assert is_ours()
+
+
+def test_undone_beside_other_threads():
+    """Then kernels are not taken away, which a thread may be looking up; but PyTorch's run."""
+    end = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(end.wait)
+        with gridsample_ext.patch():
+            assert is_ours()
+        assert not is_ours()
+        for values in zip(*(gradients_of_floats() for _ in range(2)), strict=True):
+            assert torch.equal(*values)
+        end.set()
+        other.result()
+    assert not is_ours()
+    with gridsample_ext.patch():
+        assert is_ours()
+    if threading.active_count() == 1:
+        assert gridsample_ext.patching._kernels is None
+
+
+def gradients_of_floats():
+    leaves = [tensor.clone().requires_grad_() for tensor in FLOATS]
+    output = call(*leaves)
+    return output, *torch.autograd.grad(output.square().sum(), leaves)
 
 
 def test_a_grid_sample_that_is_built_in_another_way(monkeypatch):

@@ -1,0 +1,193 @@
+"""Derivatives of any order, through every function of torch.autograd.functional and torch.func.
+
+Each alone and nested, against the same of composed.grid_sample in float64, and where PyTorch has
+the derivative, against F.grid_sample.
+"""
+
+import composed
+import pytest
+import samples
+import torch
+import torch.nn.functional as F
+from torch.autograd import functional
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
+from torch.utils._pytree import tree_leaves
+
+from gridsample_ext import grid_sample
+
+TINY = samples.Shape("tiny", N=2, C=2, size=(2, 3, 4), out=(2, 1, 2))
+BROADCAST = samples.Shape("broadcast", C=2, size=(2, 3, 4), out=(2, 1, 2), N_input=2, N_grid=1)
+CASES = samples.CASES[::5] + samples.cases(dims=2, mode="bicubic", padding_mode="reflection")
+
+
+def scalar(function):
+    return lambda *a: sum(leaf.sin().sum() for leaf in tree_leaves(function(*a)))
+
+
+def cosines(arguments):
+    return tuple(argument.cos() for argument in arguments)
+
+
+# Function -> another function of the same arguments.
+FUNC = {
+    "grad": lambda f: grad(scalar(f), (0, 1)),
+    "vjp": lambda f: lambda *a: (lambda y, pull: pull(y))(*vjp(f, *a)),
+    "jvp": lambda f: lambda *a: jvp(f, a, cosines(a))[1],
+    "linearize": lambda f: lambda *a: linearize(f, *a)[1](*cosines(a)),
+    "jacrev": lambda f: jacrev(f, (0, 1)),
+    "jacfwd": lambda f: jacfwd(f, (0, 1)),
+    "hessian": lambda f: hessian(scalar(f), (0, 1)),
+    "vmap": lambda f: lambda *a: vmap(f)(*(torch.stack([x, x * 0.9]) for x in a)),
+}
+FUNCTIONAL = {
+    "vjp": lambda f: lambda *a: functional.vjp(scalar(f), a, create_graph=True)[1],
+    "jvp": lambda f: lambda *a: functional.jvp(scalar(f), a, cosines(a), create_graph=True)[1],
+    "jacobian": lambda f: lambda *a: functional.jacobian(f, a, create_graph=True),
+    "hessian": lambda f: lambda *a: functional.hessian(scalar(f), a, create_graph=True),
+    "hvp": lambda f: lambda *a: functional.hvp(scalar(f), a, cosines(a), create_graph=True)[1],
+    "vhp": lambda f: lambda *a: functional.vhp(scalar(f), a, cosines(a), create_graph=True)[1],
+}
+
+
+def assert_same_derivatives(transform, case, shape=TINY, device="cpu", expected=None):
+    inputs = samples.sample(case, shape, device=device)
+    ours, theirs = (
+        tree_leaves(transform(lambda *a, sample=sample: sample(*a, *case.options))(*inputs))
+        for sample in (grid_sample, expected or composed.grid_sample)
+    )
+    assert len(ours) == len(theirs)
+    terms = max(float(want.detach().abs().max()) for want in theirs if want is not None)
+    for our, want in zip(ours, theirs, strict=True):
+        if want is None:  # not connected there
+            want = torch.zeros_like(our)
+        samples.assert_close(our.detach(), want.detach(), terms=max(terms, 1.0))
+
+
+@pytest.mark.parametrize("transform", FUNC)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_func(case, transform, device):
+    assert_same_derivatives(FUNC[transform], case, device=device)
+
+
+@pytest.mark.parametrize("inner", FUNC)
+@pytest.mark.parametrize("outer", FUNC)
+@pytest.mark.parametrize("case", CASES[1::3], ids=str)
+def test_func_nested(case, outer, inner):
+    assert_same_derivatives(lambda f: FUNC[outer](FUNC[inner](f)), case)
+
+
+@pytest.mark.parametrize("function", FUNCTIONAL)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_functional(case, function, device):
+    assert_same_derivatives(FUNCTIONAL[function], case, device=device)
+
+
+@pytest.mark.parametrize("inner", FUNCTIONAL)
+@pytest.mark.parametrize("outer", FUNCTIONAL)
+@pytest.mark.parametrize("case", [CASES[2], CASES[6]], ids=str)
+def test_functional_nested(case, outer, inner):
+    tiny = samples.Shape("least", N=1, C=1, size=(1, 2, 2), out=(1, 1, 1))
+    assert_same_derivatives(lambda f: FUNCTIONAL[outer](FUNCTIONAL[inner](f)), case, tiny)
+
+
+THIRD = {
+    "grad_of_grad_of_grad": ("grad", "grad", "grad"),
+    "jvp_of_jvp_of_jvp": ("jvp", "jvp", "jvp"),
+    "jvp_of_grad_of_jvp": ("jvp", "grad", "jvp"),
+    "jvp_of_jvp_of_grad": ("jvp", "jvp", "grad"),
+    "grad_of_jvp_of_jvp": ("grad", "jvp", "jvp"),
+    "jvp_of_grad_of_grad": ("jvp", "grad", "grad"),
+    "vmap_of_grad_of_hessian": ("vmap", "grad", "hessian"),
+}
+
+
+@pytest.mark.parametrize("transforms", THIRD)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_third_order(case, transforms):
+    def transform(function):
+        for name in reversed(THIRD[transforms]):
+            function = FUNC[name](function)
+        return function
+
+    for shape in (TINY, BROADCAST):
+        assert_same_derivatives(transform, case, shape)
+
+
+def grad_of_grad_of_grad(function):
+    def gradients(*inputs):
+        leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        results = [function(*leaves)]
+        for _ in range(3):
+            loss = sum(result.sin().sum() for result in results if result is not None)
+            results = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
+        return results
+
+    return gradients
+
+
+@pytest.mark.parametrize("case", samples.CASES, ids=str)
+def test_third_order_by_autograd(case, device):
+    assert_same_derivatives(grad_of_grad_of_grad, case, device=device)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("case", samples.TORCH_CASES[::3], ids=str)
+def test_as_pytorch_s(case, order, device):
+    """As far as the installed PyTorch can."""
+
+    def transform(function):
+        for _ in range(order):
+            function = FUNC["grad"](function)
+        return function
+
+    inputs = samples.sample(case, TINY, device=device)
+    try:
+        transform(lambda *a: F.grid_sample(*a, *case.options))(*inputs)
+    except (NotImplementedError, RuntimeError) as error:
+        pytest.skip(f"PyTorch {torch.__version__}: {str(error).splitlines()[0]}")
+    assert_same_derivatives(transform, case, device=device, expected=F.grid_sample)
+
+
+@pytest.mark.parametrize("case", samples.cases(mode="bicubic", align_corners=False), ids=str)
+def test_third_order_by_finite_differences(case):
+    least = samples.Shape("least", N=1, C=1, size=(2, 3, 4), out=(1, 1, 2))
+    input, grid = samples.sample(case, least)
+    grad_output, along = samples.grad_like(input, grid), (input.cos(), grid.cos())
+
+    def double_backward(*tensors):
+        return torch.ops.gridsample_ext.grid_sample_double_backward(
+            *tensors, *case.op_options, [True, True]
+        )
+
+    tensors = [tensor.requires_grad_() for tensor in (*along, grad_output, input, grid)]
+    assert torch.autograd.gradcheck(
+        double_backward, tensors, check_forward_ad=True, check_batched_grad=True
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+def test_types_of_third_derivatives(dtype, device):
+    case = samples.Case(2, "bicubic", "zeros", False)
+    input, grid = samples.sample(case, TINY, dtype=dtype, grid_dtype=torch.float32, device=device)
+    transform = FUNC["grad"]
+    results = transform(transform(transform(lambda *a: grid_sample(*a, *case.options))))(
+        input, grid
+    )
+    assert [result.dtype for result in results] == [input.dtype, grid.dtype]
+    assert all(result.isfinite().all() for result in results)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30])
+@pytest.mark.parametrize("case", samples.CASES[::4], ids=str)
+def test_third_derivatives_at_coordinates_that_do_not_move(case, value, device):
+    """Are exactly 0, infinite pixels or not."""
+    input, grid = samples.sample(case, TINY, device=device)
+    grid = grid.clone()
+    grid[0] = value
+    transform = FUNC["grad"]
+    _, by_grid = transform(transform(transform(lambda *a: grid_sample(*a, *case.options))))(
+        input, grid
+    )
+    if value != 1e30 or case.padding_mode == "border":
+        assert by_grid[0].eq(0).all()
+    assert by_grid.isfinite().all()
