@@ -8,7 +8,6 @@ has moved one, and shows that :func:`gridsample_ext.grid_sample` works without a
 import contextlib
 import functools
 import importlib
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -41,12 +40,18 @@ def look_up(name: str) -> Any:
     return found
 
 
-def _find(name: str, releases: str, fallback: Any) -> Any:
-    """What a name stands for now, or the fallback. For names of modules that torch imports."""
+def _get(name: str) -> Any:
+    """What a name stands for, or None."""
     try:
-        return look_up(_declare(name, releases))
+        return look_up(name)
     except AttributeError:
-        return fallback
+        return None
+
+
+def _find(name: str, releases: str, fallback: Any) -> Any:
+    """Declare a name of a module that torch imports: what it stands for, or the fallback."""
+    found = _get(_declare(name, releases))
+    return fallback if found is None else found
 
 
 # --- Dispatch ---------------------------------------------------------------------------------
@@ -72,12 +77,12 @@ in_func_transform: Callable[[], bool] = _find(
     "torch._C._are_functorch_transforms_active", "2.10-2.15", _peek_transform
 )
 
-_declare("torch.autograd.forward_ad._current_level", "2.10-2.15")
+_level_is_known = _find("torch.autograd.forward_ad._current_level", "2.10-2.15", None) is not None
 
 
 def in_dual_level() -> bool:
     """Whether forward mode is open. Without a way to know: yes, the general way serves all."""
-    return getattr(forward_ad, "_current_level", 0) >= 0
+    return not _level_is_known or forward_ad._current_level >= 0
 
 
 #: The builtin behind F.grid_sample, whatever stands for its name.
@@ -88,8 +93,11 @@ torch_grid_sampler: Callable[..., Tensor] = _find(
 
 # --- torch.func -------------------------------------------------------------------------------
 
-_declare("torch._functorch.utils.enable_single_level_autograd_function", "2.10-2.15")
-_declare("torch.autograd.forward_ad._set_fwd_grad_enabled", "2.10-2.15")
+# Without these torch.func is an error that names them.
+_SINGLE_LEVEL = _declare(
+    "torch._functorch.utils.enable_single_level_autograd_function", "2.10-2.15"
+)
+_FORWARD_MODE = _declare("torch.autograd.forward_ad._set_fwd_grad_enabled", "2.10-2.15")
 
 
 def apply_at_this_level(function: type[torch.autograd.Function], *arguments: Any) -> Any:
@@ -98,34 +106,28 @@ def apply_at_this_level(function: type[torch.autograd.Function], *arguments: Any
     There the level's tensors are what autograd records, as with PyTorch's own ops. ``apply`` itself
     would start anew with all levels.
     """
-    from torch._functorch.utils import enable_single_level_autograd_function
-
-    with enable_single_level_autograd_function():
+    with look_up(_SINGLE_LEVEL)():
         return super(torch.autograd.Function, function).apply(*arguments)  # type: ignore[misc]
 
 
 @contextlib.contextmanager
 def lower_levels_record() -> Iterator[None]:
     """Within a Function that :func:`apply_at_this_level` runs: the levels below record, too."""
-    with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+    with torch.enable_grad(), look_up(_FORWARD_MODE)(True):
         yield
 
 
 # --- Compilers and tracing --------------------------------------------------------------------
 
-_declare("torch.fx.experimental.symbolic_shapes.guard_or_false", "2.10-2.15")
+_GUARD = _declare("torch.fx.experimental.symbolic_shapes.guard_or_false", "2.10-2.15")
 
 
 def guard_or_false(condition: Any) -> bool:
     """Whether a condition on sizes holds; False where symbols leave it open."""
     if isinstance(condition, bool):
         return condition
-    try:
-        # Imports sympy: only where there are symbols.
-        from torch.fx.experimental.symbolic_shapes import guard_or_false as guard
-    except ImportError:
-        return bool(condition)
-    return guard(condition)
+    guard = _get(_GUARD)  # imports sympy: only where there are symbols
+    return bool(condition) if guard is None else guard(condition)
 
 
 def constant_under_compile(function: _Function) -> _Function:
@@ -138,24 +140,18 @@ def constant_under_compile(function: _Function) -> _Function:
     return function
 
 
-_declare("torch._subclasses.fake_tensor.FakeTensor", "2.10-2.15")
-_declare("torch._subclasses.functional_tensor.FunctionalTensor", "2.10-2.15")
+_TRACING_TENSORS = (
+    _declare("torch._subclasses.fake_tensor.FakeTensor", "2.10-2.15"),
+    _declare("torch._subclasses.functional_tensor.FunctionalTensor", "2.10-2.15"),
+)
 
 
 def is_tracing_tensor(kind: type) -> bool:
     """Whether a class is one of those that a tracer uses, which take any op."""
-    for module_name, name in (
-        ("torch._subclasses.fake_tensor", "FakeTensor"),
-        ("torch._subclasses.functional_tensor", "FunctionalTensor"),
-    ):
-        # Whoever has such a tensor has imported it.
-        traced = getattr(sys.modules.get(module_name), name, None)
-        if traced is not None and issubclass(kind, traced):
-            return True
-    return False
+    return issubclass(kind, tuple(filter(None, map(_get, _TRACING_TENSORS))))
 
 
-_declare("torch.jit._builtins._register_builtin", "2.10-2.15")
+_REGISTER_BUILTIN = _declare("torch.jit._builtins._register_builtin", "2.10-2.15")
 
 
 def name_for_torchscript(function: Callable[..., Any], name: str) -> None:
@@ -163,12 +159,12 @@ def name_for_torchscript(function: Callable[..., Any], name: str) -> None:
 
     Without it torch.jit.script compiles what the function does.
     """
-    register = getattr(getattr(torch.jit, "_builtins", None), "_register_builtin", None)
+    register = _get(_REGISTER_BUILTIN)
     if register is not None:
         register(function, name)
 
 
-_declare("torch.compiler.config._config", "2.10-2.15")
+_CONFIG = _declare("torch.compiler.config._config", "2.10-2.15")
 
 
 def tag_compile_caches(tag: str) -> Callable[[], None]:
@@ -179,7 +175,7 @@ def tag_compile_caches(tag: str) -> Callable[[], None]:
     config: Any = torch.compiler.config
     tag = "+".join(filter(None, (config.cache_key_tag, tag)))
     # Set in the ordinary way, it would be for this thread alone; a forced value is for all.
-    entry = getattr(config, "_config", {}).get("cache_key_tag")
+    entry = (_get(_CONFIG) or {}).get("cache_key_tag")
     holder, name = (
         (entry, "env_value_force") if hasattr(entry, "env_value_force") else (config, "cache_key_tag")
     )
@@ -190,27 +186,26 @@ def tag_compile_caches(tag: str) -> Callable[[], None]:
 
 # --- Libraries of ops -------------------------------------------------------------------------
 
-_declare("torch.library.Library._destroy", "2.10-2.15")
+_DESTROY = _declare("torch.library.Library._destroy", "2.10-2.15")
 
 
 def remove_kernels(library: torch.library.Library) -> bool:
     """Take back what a library has registered; False where that is not possible."""
-    destroy = getattr(library, "_destroy", None)
+    destroy = _get(_DESTROY)
     if destroy is None:
         return False
-    destroy()
+    destroy(library)
     return True
 
 
 # --- ONNX -------------------------------------------------------------------------------------
 
-_declare("torch.onnx._constants.ONNX_DEFAULT_OPSET", "2.10-2.15")
+_OPSET = _declare("torch.onnx._constants.ONNX_DEFAULT_OPSET", "2.10-2.15")
 
 
 def default_onnx_opset() -> int:
     """The opset that torch.onnx.export targets unless told otherwise."""
-    constants = getattr(torch.onnx, "_constants", None)
-    return getattr(constants, "ONNX_DEFAULT_OPSET", 20)
+    return _get(_OPSET) or 20
 
 
 # --- What the installed PyTorch can do --------------------------------------------------------

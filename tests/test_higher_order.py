@@ -39,6 +39,7 @@ FUNC = {
     "hessian": lambda f: hessian(scalar(f), (0, 1)),
     "vmap": lambda f: lambda *a: vmap(f)(*(torch.stack([x, x * 0.9]) for x in a)),
 }
+NESTED = [name for name in FUNC if name != "linearize"]  # PyTorch nests it in few others
 FUNCTIONAL = {
     "vjp": lambda f: lambda *a: functional.vjp(scalar(f), a, create_graph=True)[1],
     "jvp": lambda f: lambda *a: functional.jvp(scalar(f), a, cosines(a), create_graph=True)[1],
@@ -63,19 +64,22 @@ def assert_same_derivatives(transform, case, shape=TINY, device="cpu", expected=
         samples.assert_close(our.detach(), want.detach(), terms=max(terms, 1.0))
 
 
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # of linearize
+@pytest.mark.devices("cpu", "cuda")
 @pytest.mark.parametrize("transform", FUNC)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_func(case, transform, device):
     assert_same_derivatives(FUNC[transform], case, device=device)
 
 
-@pytest.mark.parametrize("inner", FUNC)
-@pytest.mark.parametrize("outer", FUNC)
-@pytest.mark.parametrize("case", CASES[1::3], ids=str)
+@pytest.mark.parametrize("inner", NESTED)
+@pytest.mark.parametrize("outer", NESTED)
+@pytest.mark.parametrize("case", [CASES[3], CASES[4]], ids=str)
 def test_func_nested(case, outer, inner):
     assert_same_derivatives(lambda f: FUNC[outer](FUNC[inner](f)), case)
 
 
+@pytest.mark.devices("cpu", "cuda")
 @pytest.mark.parametrize("function", FUNCTIONAL)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_functional(case, function, device):
@@ -84,7 +88,7 @@ def test_functional(case, function, device):
 
 @pytest.mark.parametrize("inner", FUNCTIONAL)
 @pytest.mark.parametrize("outer", FUNCTIONAL)
-@pytest.mark.parametrize("case", [CASES[2], CASES[6]], ids=str)
+@pytest.mark.parametrize("case", [CASES[3], CASES[4]], ids=str)
 def test_functional_nested(case, outer, inner):
     tiny = samples.Shape("least", N=1, C=1, size=(1, 2, 2), out=(1, 1, 1))
     assert_same_derivatives(lambda f: FUNCTIONAL[outer](FUNCTIONAL[inner](f)), case, tiny)
