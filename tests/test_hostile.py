@@ -51,6 +51,17 @@ def test_hostile_coordinates(case, dtype, device):
     assert_matches_reference(case, input, points(HOSTILE, case.dims, device, dtype))
 
 
+@pytest.mark.devices("cpu", "cuda")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("case", samples.CASES, ids=str)
+def test_few_hostile_coordinates_in_float64(case, dtype, device):
+    """So few that the CPU copies no image; see samples.FEW_SAMPLES."""
+    size = {2: (190, 210), 3: (32, 60, 70)}[case.dims]
+    input = samples.randn(1, 2, *size, dtype=dtype, device=device)
+    input[..., 0] = math.inf
+    assert_matches_reference(case, input, points(HOSTILE, case.dims, device, torch.float64))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("case", samples.CASES, ids=str)
 def test_hostile_coordinates_among_ordinary_ones(case, dtype, device):

@@ -24,6 +24,16 @@ inline int64_t taps_per_sample(const Geometry& geometry) {
   return geometry.dims == 2 ? per_axis * per_axis : per_axis * per_axis * per_axis;
 }
 
+/// Whether the taps of a call are so few that it costs less to take them one by one (plain.h) than
+/// to copy every pixel of the image, of `images` of them, which then lets vectors do the rest.
+/// Decided by the shapes alone. `pixels_per_tap`: how many pixels are copied meanwhile.
+constexpr int64_t kPixelsPerTapRead = 2;
+constexpr int64_t kPixelsPerTapAdded = 16;  // which are sorted, too
+inline bool has_few_taps(const Geometry& geometry, int64_t images, int64_t pixels_per_tap) {
+  const int64_t taps = geometry.batch * geometry.samples * taps_per_sample(geometry);
+  return taps * pixels_per_tap < images * packed_elements(geometry, 1);
+}
+
 /// What computing a sample's taps costs, in units of reading one pixel.
 constexpr int64_t kTapCost = 4;
 
