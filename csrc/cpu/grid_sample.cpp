@@ -56,7 +56,7 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
   Tensor output = empty_image(input, output_sizes(geometry), input.scalar_type());
   if (output.numel() == 0) return output;
   if (is_widened(input, geometry)) {
-    if (has_few_taps(geometry, input.size(0), kPixelsPerTapRead)) {
+    if (has_few_samples(geometry, input.size(0), kPlainRead)) {
       plain_output(plain_params(geometry, grid, std::nullopt), input, std::nullopt, output);
     } else {
       torch::stable::copy_(output, grid_sample(widened(input, geometry), grid, interpolation_mode,
@@ -388,7 +388,7 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
   bool wants_grid = output_mask[1];
   if (wants_input) {
     const bool few = dtype_of(input) != compute_dtype(geometry) &&
-                     has_few_taps(geometry, input.size(0), kPixelsPerTapAdded);
+                     has_few_samples(geometry, input.size(0), kPlainAdd);
     grad_input =
         empty_image(input, sizes_vector(input), few ? input.scalar_type() : sum_type(geometry));
     if (no_samples) {
@@ -405,7 +405,7 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
       torch::stable::zero_(grad_grid);
       wants_grid = false;
     } else if (is_widened(input, geometry) &&
-               has_few_taps(geometry, input.size(0), kPixelsPerTapRead)) {
+               has_few_samples(geometry, input.size(0), kPlainRead)) {
       plain_grad_grid(plain_params(geometry, grid, std::nullopt), grad_output, input, std::nullopt,
                       grad_grid);
       wants_grid = false;

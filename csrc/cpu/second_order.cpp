@@ -51,14 +51,13 @@ Rows rows_like(const Tensor& image, const View& view, const Geometry& geometry) 
   return {memory, rows_view(memory.mutable_data_ptr(), batch_stride, geometry)};
 }
 
-/// Whether a call takes fewer taps of its images, one by one, than copies of them as rows would
-/// have pixels. An image that is rows already is not copied.
+/// Whether the images of a call of few samples would be copied. One that is rows already is not.
 bool reads_plainly(const Geometry& geometry, const Tensor& input,
                    const std::optional<Tensor>& tangent_input) {
   const auto is_copied = [&](const Tensor& image) {
     return !is_rows(image, image_view(image, geometry), geometry);
   };
-  return has_few_taps(geometry, input.size(0), kPixelsPerTapRead) &&
+  return has_few_samples(geometry, input.size(0), kPlainRead) &&
          (is_copied(input) || (tangent_input.has_value() && is_copied(*tangent_input)));
 }
 
@@ -98,7 +97,7 @@ const SecondOrderTable& kernels(const SecondOrderParams& params) {
 /// samples.
 bool reads_plainly_as(const Tensor& direction, const Tensor& input, const Geometry& geometry) {
   return direction.scalar_type() != input.scalar_type() &&
-         has_few_taps(geometry, input.size(0), kPixelsPerTapRead);
+         has_few_samples(geometry, input.size(0), kPlainRead);
 }
 
 /// A direction of another type than input's, in the compute type: an op may take input's place by
@@ -122,8 +121,7 @@ Tensor double_backward_input(SecondOrderParams& params, const Tensor& grad_outpu
   const Geometry& geometry = params.geometry;
   Tensor grad_input = empty_image(input, sizes_vector(input), input.scalar_type());
   const View view = mutable_image_view(grad_input, geometry);
-  if (!is_rows(grad_input, view, geometry) &&
-      has_few_taps(geometry, input.size(0), kPixelsPerTapAdded)) {
+  if (!is_rows(grad_input, view, geometry) && has_few_samples(geometry, input.size(0), kPlainAdd)) {
     plain_grad_input(plain_params(geometry, grid, tangent_grid), grad_output, grad_input);
     return grad_input;
   }
