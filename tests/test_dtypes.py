@@ -67,6 +67,14 @@ def test_one_gradient_of_a_float64_grid(case, dtype, C, layout, device):
     samples.assert_gradients_close((grad_input, grad_grid), expected, input, grid)
 
 
+@pytest.mark.parametrize("shape", samples.EMPTY_SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", HALF_DTYPES, ids=name)
+@pytest.mark.parametrize("grid_dtype", [torch.float32, torch.float64], ids=name)
+def test_empty_gradients(dtype, grid_dtype, shape, device):
+    case = samples.Case(3, "bilinear", "zeros", False)
+    assert_matches_reference(case, *samples.sample(case, shape, dtype, grid_dtype, device))
+
+
 @pytest.mark.devices("cpu", "cuda")
 @pytest.mark.parametrize("shape", samples.FEW_SAMPLES_SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=name)

@@ -411,7 +411,7 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
       wants_grid = false;
     }
   }
-  if (!wants_input && !wants_grid) return {grad_input, rounded(grad_grid, grid)};
+  if (!wants_input && !wants_grid) return {rounded(grad_input, input), rounded(grad_grid, grid)};
   // Only grad_grid reads the input.
   const Tensor image = wants_grid ? widened(input, geometry) : input;
   const BackwardCall call{grad_output, image, grid, geometry};
