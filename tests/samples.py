@@ -111,6 +111,16 @@ SHAPES = [
     Shape("input_broadcast", N_input=1, N_grid=3),
     Shape("grid_broadcast", N_input=3, N_grid=1),
 ]
+# So few samples that the CPU takes their pixels one by one where it would have to copy the image
+# first (has_few_samples, csrc/cpu/schedule.h).
+FEW_SAMPLES = Shape("few_samples", size=(4, 60, 70), out=(1, 1, 2))
+FEW_SAMPLES_SHAPES = [
+    FEW_SAMPLES,
+    Shape("few_samples_one_channel", N=1, C=1, size=(4, 60, 70), out=(1, 1, 2)),
+    Shape("few_samples_one_image", size=(4, 60, 70), out=(1, 1, 2), N_input=1, N_grid=2),
+    Shape("few_samples_one_grid", size=(4, 60, 70), out=(1, 1, 2), N_input=3, N_grid=1),
+    Shape("few_samples_many_channels", N=1, C=35, size=(4, 20, 30), out=(1, 1, 2)),
+]
 EMPTY_SHAPES = [
     Shape("no_images", N=0),
     Shape("no_images_one_grid", N_input=0, N_grid=1),

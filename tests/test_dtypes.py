@@ -1,6 +1,7 @@
 """Half, bfloat16, single and double, input and grid independently."""
 
 import itertools
+import math
 
 import pytest
 import reference
@@ -64,6 +65,101 @@ def test_one_gradient_of_a_float64_grid(case, dtype, C, layout, device):
     assert none is None
     expected = reference.grid_sample_backward(grad_output, input, grid, *case.options)
     samples.assert_gradients_close((grad_input, grad_grid), expected, input, grid)
+
+
+@pytest.mark.parametrize("shape", samples.EMPTY_SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", HALF_DTYPES, ids=name)
+@pytest.mark.parametrize("grid_dtype", [torch.float32, torch.float64], ids=name)
+def test_empty_gradients(dtype, grid_dtype, shape, device):
+    case = samples.Case(3, "bilinear", "zeros", False)
+    assert_matches_reference(case, *samples.sample(case, shape, dtype, grid_dtype, device))
+
+
+@pytest.mark.devices("cpu", "cuda")
+@pytest.mark.parametrize("shape", samples.FEW_SAMPLES_SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=name)
+@pytest.mark.parametrize("case", samples.CASES, ids=str)
+def test_few_samples_of_a_float64_grid(case, dtype, shape, device):
+    input, grid = samples.sample(case, shape, dtype, torch.float64, device=device)
+    assert_matches_reference(case, input, grid)
+
+
+@pytest.mark.devices("cpu", "cuda")
+@pytest.mark.parametrize(
+    ("layout", "grid_layout"),
+    [(layout, "contiguous") for layout in samples.INPUT_LAYOUTS]
+    + [("contiguous", layout) for layout in samples.GRID_LAYOUTS],
+)
+@pytest.mark.parametrize("case", samples.cases(padding_mode="zeros", align_corners=False), ids=str)
+def test_few_samples_of_a_float64_grid_in_any_layout(case, layout, grid_layout, device):
+    input, grid = samples.sample(
+        case, samples.FEW_SAMPLES, torch.float32, torch.float64, device=device
+    )
+    input = samples.INPUT_LAYOUTS[layout](input)
+    grid = samples.GRID_LAYOUTS[grid_layout](grid)
+    assert_matches_reference(case, input, grid)
+    dense = grid_sample(input, grid.float(), *case.options)
+    grad_output = samples.INPUT_LAYOUTS[layout](samples.grad_like(input, grid))
+    assert grid_sample(input, grid, *case.options).stride() == dense.stride()
+    arguments = grad_output, input, grid, *case.op_options
+    actual = grid_sample_backward(*arguments, [True, True])
+    expected = reference.grid_sample_backward(grad_output, input, grid, *case.options)
+    samples.assert_gradients_close(actual, expected, input, grid)
+    for gradient, alone in zip(
+        actual,
+        (
+            grid_sample_backward(*arguments, [True, False])[0],
+            grid_sample_backward(*arguments, [False, True])[1],
+        ),
+        strict=True,
+    ):
+        assert gradient.stride() == alone.stride()
+        samples.assert_bitwise_equal(gradient, alone)
+
+
+@pytest.mark.devices("cpu")
+@pytest.mark.parametrize("C", [1, 3, 17])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=name)
+@pytest.mark.parametrize("case", samples.CASES, ids=str)
+def test_output_of_a_float64_grid_is_that_of_a_float64_image(case, dtype, layout, C, device):
+    """To the bit, for few samples and for many."""
+    for out in ((1, 2, 3), (5, 40, 41)):
+        shape = samples.Shape("some", N=1, C=C, size=(9, 40, 50), out=out)
+        input, grid = samples.sample(case, shape, dtype, torch.float64, device=device)
+        input = samples.INPUT_LAYOUTS[layout](input)
+        expected = grid_sample(input.double(), grid, *case.options).to(dtype)
+        samples.assert_bitwise_equal(grid_sample(input, grid, *case.options), expected)
+
+
+@pytest.mark.devices("cpu")
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=name)
+@pytest.mark.parametrize("case", samples.cases(padding_mode="border", align_corners=False), ids=str)
+def test_from_few_samples_of_a_float64_grid_to_many(case, dtype, layout, device):
+    """Samples more or less change nothing for the others, however the call is computed."""
+    taps = {"nearest": 1, "bilinear": 2, "bicubic": 4}[case.mode] ** case.dims
+    size = (16, 17, 18) if case.dims == 3 else (36, 60)
+    enough = math.prod(size) // taps  # of them, as many taps as the image has pixels
+    counts = [max(enough * i // 64, 1) for i in (1, 3, 5, 15, 17, 31, 33, 63, 65, 127, 129)]
+    input = samples.randn(1, 4, *size, dtype=dtype, device=device)
+    input = samples.INPUT_LAYOUTS[layout](input)
+    shape = (1, *[1] * (case.dims - 1), counts[-1], case.dims)
+    grid = samples.wide_grid(shape, size, case.align_corners, device=device)
+    grad_output = samples.grad_like(input, grid)
+    output = grid_sample(input, grid, *case.options)
+    _, grad_grid = grid_sample_backward(grad_output, input, grid, *case.op_options, [False, True])
+    for n in counts:
+        few = grid[..., :n, :]
+        samples.assert_bitwise_equal(grid_sample(input, few, *case.options), output[..., :n])
+        actual = grid_sample_backward(
+            grad_output[..., :n], input, few, *case.op_options, [True, True]
+        )
+        # The others add 0 to pixels.
+        masked = torch.where(torch.arange(counts[-1], device=device) < n, grad_output, 0)
+        expected, _ = grid_sample_backward(masked, input, grid, *case.op_options, [True, False])
+        samples.assert_bitwise_equal(actual[0] + 0, expected + 0)
+        samples.assert_close(actual[1], grad_grid[..., :n, :].double(), terms=max(size) * 2)
 
 
 @pytest.mark.parametrize("dtype", HALF_DTYPES, ids=name)

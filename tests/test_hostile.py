@@ -51,6 +51,18 @@ def test_hostile_coordinates(case, dtype, device):
     assert_matches_reference(case, input, points(HOSTILE, case.dims, device, dtype))
 
 
+@pytest.mark.devices("cpu", "cuda")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("case", samples.CASES, ids=str)
+def test_few_hostile_coordinates_in_float64(case, dtype, device):
+    """So few that the CPU copies no image; see samples.FEW_SAMPLES."""
+    values = (math.nan, math.inf, -math.inf, 1e30, -16777219.0, 70000.3, 0.3)
+    size = {2: (230, 240), 3: (40, 70, 72)}[case.dims]
+    input = samples.randn(1, 2, *size, dtype=dtype, device=device)
+    input[..., 0] = math.inf
+    assert_matches_reference(case, input, points(values, case.dims, device, torch.float64))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("case", samples.CASES, ids=str)
 def test_hostile_coordinates_among_ordinary_ones(case, dtype, device):

@@ -1,11 +1,18 @@
-"""No kernel reads outside the storage of its arguments: each lies between two forbidden pages.
+"""What memory kernels touch, and how much they take.
 
-A read beyond would end the process. The storage's last byte is the last before a page, or its first
-the first behind one.
+No kernel reads outside the storage of its arguments: each lies between two forbidden pages. A read
+beyond would end the process. The storage's last byte is the last before a page, or its first the
+first behind one.
+
+Calls of few samples take no memory for a copy of the image: they run in a process that may not
+have it.
 """
 
 import ctypes
 import mmap
+import os
+import subprocess
+import sys
 
 import pytest
 import samples
@@ -58,3 +65,82 @@ def test_reads_stay_inside(case, shape, layout, dtype):
         expected = grid_sample_backward(*plain, *case.op_options, [True, True])
         for gradient, values in zip(gradients, expected, strict=True):
             samples.assert_bitwise_equal(gradient, values)
+
+
+# Every op of a call of ten samples. WITHIN bytes of address space beside the results.
+FEW_SAMPLES = """
+import resource, sys
+import torch
+import gridsample_ext
+
+ops = torch.ops.gridsample_ext
+torch.set_num_threads(1)
+WITHIN = 8 << 20
+
+def free(result):
+    with open("/proc/self/statm") as statm:
+        used = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + result + WITHIN, resource.RLIM_INFINITY))
+
+def check(input, tangent_input, grid_dtype, ops_of_input):
+    grid = torch.rand(1, *[1] * (input.dim() - 3), 10, input.dim() - 2, dtype=grid_dtype) * 2 - 1
+    tangent_grid = torch.rand_like(grid)
+    grad_output = torch.rand(1, input.shape[1], *grid.shape[1:-1], dtype=input.dtype)
+    for mode in range(3):
+        first = grad_output, input, grid, mode, 0, False
+        second = tangent_input, tangent_grid, *first
+        free(0)
+        ops.grid_sample(*first[1:])
+        ops.grid_sample_backward(*first, [False, True])
+        for directions in (second[:2], (None, tangent_grid), (tangent_input, None)):
+            ops.grid_sample_jvp(*first[1:3], *directions, *first[3:])
+            ops.grid_sample_double_backward(*directions, *first, [False, True])
+        if not ops_of_input:
+            continue
+        free(input.numel() * input.element_size())
+        for mask in ([True, False], [True, True]):
+            ops.grid_sample_backward(*first, mask)
+            ops.grid_sample_double_backward(*second, mask)
+
+"""
+VOLUME = """
+input = torch.rand({shape}, dtype=torch.{dtype})
+if {channels_last}:
+    input = input.movedim(1, -1).contiguous().movedim(-1, 1)
+check(input, torch.rand_like(input), torch.{grid_dtype}, True)
+"""
+EXPANDED = """
+for shape in ((1, 1, 2**16, 2**15), (1, 1, 2**11, 2**10, 2**10)):
+    input = torch.rand([1] * len(shape), dtype=torch.{dtype}).expand(shape)
+    check(input, input, torch.{grid_dtype}, False)
+    input = torch.rand([*shape[:-1], 1], dtype=torch.{dtype}).expand(shape)
+    check(input, input, torch.{grid_dtype}, False)
+"""
+# AddressSanitizer takes address space of its own.
+NEEDS_ADDRESS_SPACE = pytest.mark.skipif(
+    sys.platform != "linux" or "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="counts address space, in /proc",
+)
+PAIRS = [("float32", "float64"), ("float16", "float64"), ("float32", "float32")]
+
+
+def run_within_memory(program):
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+@NEEDS_ADDRESS_SPACE
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("dtype", "grid_dtype"), PAIRS)
+def test_few_samples_of_a_volume(dtype, grid_dtype, channels_last):
+    # More than 32 MiB in either type: malloc gives such memory back at once.
+    shape = (1, 6, 160, 160, 160)
+    names = {"dtype": dtype, "grid_dtype": grid_dtype, "channels_last": channels_last}
+    run_within_memory(FEW_SAMPLES + VOLUME.format(shape=shape, **names))
+
+
+@NEEDS_ADDRESS_SPACE
+@pytest.mark.parametrize(("dtype", "grid_dtype"), PAIRS)
+def test_few_samples_of_an_expanded_image(dtype, grid_dtype):
+    """Of 2^31 pixels, of which one, or one of each row, is in memory."""
+    run_within_memory(FEW_SAMPLES + EXPANDED.format(dtype=dtype, grid_dtype=grid_dtype))

@@ -156,6 +156,94 @@ def test_dtypes(case, dtype, grid_dtype, layout, device):
     assert_double_backward(case, along, grad_output, input, grid)
 
 
+@pytest.mark.devices("cpu", "cuda")
+@pytest.mark.parametrize("given", GIVEN)
+@pytest.mark.parametrize(
+    ("case", "shape"),
+    [(case, samples.FEW_SAMPLES) for case in samples.CASES]
+    + [*itertools.product(FEW_CASES, samples.FEW_SAMPLES_SHAPES[1:])],
+    ids=str,
+)
+def test_few_samples(case, shape, given, device):
+    input, grid = samples.sample(case, shape, torch.float32, torch.float64, device=device)
+    along = directions(input, grid, given)
+    grad_output = samples.grad_like(input, grid)
+    assert_jvp(case, input, grid, along)
+    for mask in MASKS:
+        assert_double_backward(case, along, grad_output, input, grid, mask)
+
+
+@pytest.mark.devices("cpu", "cuda")
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("grid_dtype", samples.DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
+@pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
+def test_dtypes_of_few_samples(case, dtype, grid_dtype, layout, device):
+    shape = samples.Shape("few", C=16, size=(8, 14, 20), out=(1, 1, 1))
+    input, grid = samples.sample(case, shape, dtype, grid_dtype, device)
+    input = samples.INPUT_LAYOUTS[layout](input)
+    grad_output = samples.grad_like(input, grid)
+    for other in (dtype, torch.float64):
+        along = [direction.to(other) for direction in directions(input, grid)]
+        assert_jvp(case, input, grid, along)
+        assert_double_backward(case, along, grad_output, input, grid)
+
+
+@pytest.mark.devices("cpu", "cuda")
+@pytest.mark.parametrize("layout", samples.INPUT_LAYOUTS)
+@pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
+def test_layouts_of_few_samples(case, layout, device):
+    input, grid = samples.sample(case, samples.FEW_SAMPLES, device=device)
+    plain = samples.grad_like(input, grid)
+    changed = samples.INPUT_LAYOUTS[layout](input)
+    of_input, of_grid = directions(input, grid)
+    dense = torch.ops.gridsample_ext.grid_sample(changed, grid, *case.op_options)
+    for arguments in (
+        (changed, of_input, plain),
+        (input, samples.INPUT_LAYOUTS[layout](of_input), plain),
+        (changed, samples.INPUT_LAYOUTS[layout](of_input), samples.INPUT_LAYOUTS[layout](plain)),
+    ):
+        image, of_image, grad_output = arguments
+        along = of_image, of_grid
+        output = assert_jvp(case, image, grid, along)
+        assert image is input or output.stride() == dense.stride()
+        assert_double_backward(case, along, grad_output, image, grid)
+
+
+@pytest.mark.devices("cpu")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
+def test_from_few_samples_to_many(case, dtype, device):
+    """Samples more or less change nothing for the others, however the call is computed."""
+    taps = {"bilinear": 2, "bicubic": 4}[case.mode] ** case.dims
+    size = (16, 17, 18) if case.dims == 3 else (36, 60)
+    enough = math.prod(size) // taps  # of them, as many taps as the image has pixels
+    counts = [max(enough * i // 64, 1) for i in (1, 3, 5, 15, 17, 31, 33, 63, 65, 129)]
+    input = samples.randn(1, 5, *size, dtype=dtype, device=device)
+    shape = (1, *[1] * (case.dims - 1), counts[-1], case.dims)
+    grid = samples.wide_grid(shape, size, case.align_corners, torch.float32, device)
+    grad_output = samples.grad_like(input, grid)
+    of_input, of_grid = directions(input, grid)
+    everything = of_input, of_grid, grad_output, input, grid
+    output = grid_sample_jvp(input, grid, of_input, of_grid, *case.op_options)
+    _, grad_grid = grid_sample_double_backward(*everything, *case.op_options, [False, True])
+    for n in counts:
+        few, of_few = grid[..., :n, :], of_grid[..., :n, :]
+        actual = grid_sample_jvp(input, few, of_input, of_few, *case.op_options)
+        samples.assert_bitwise_equal(actual + 0, output[..., :n] + 0)
+        actual = grid_sample_double_backward(
+            of_input, of_few, grad_output[..., :n], input, few, *case.op_options, [True, True]
+        )
+        # The others add 0 to pixels.
+        masked = torch.where(torch.arange(counts[-1], device=device) < n, grad_output, 0)
+        expected, _ = grid_sample_double_backward(
+            of_input, of_grid, masked, input, grid, *case.op_options, [True, False]
+        )
+        samples.assert_bitwise_equal(actual[0] + 0, expected + 0)
+        terms = 4 * slope_of(input) ** 2
+        samples.assert_close(actual[1], grad_grid[..., :n, :].double(), terms=terms)
+
+
 @pytest.mark.parametrize("given", GIVEN)
 @pytest.mark.parametrize(("dtype", "other"), [*itertools.permutations(samples.DTYPES, 2)], ids=str)
 @pytest.mark.parametrize("case", samples.cases(padding_mode="zeros", align_corners=False), ids=str)
@@ -367,6 +455,8 @@ def test_any_number_of_multiprocessors(case, shape, layout, multiprocessors, dev
         assert_double_backward(case, along, grad_output, input, grid, mask)
 
 
+# By dimensions; in the larger, samples are few: see samples.FEW_SAMPLES.
+HOSTILE_SIZES = ({2: 3, 3: 3}, {2: 40, 3: 17})
 HOSTILE = (math.nan, math.inf, -math.inf, 1e30, -1e30, 70000.3)
 
 
@@ -380,12 +470,13 @@ def non_finite_directions(input, grid):
         yield torch.full_like(input, 1.0), torch.full_like(grid, value)
 
 
+@pytest.mark.parametrize("sizes", HOSTILE_SIZES)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("case", samples.CASES, ids=str)
-def test_non_finite_coordinates_do_not_move(case, layout, device):
+def test_non_finite_coordinates_do_not_move(case, layout, sizes, device):
     """Exactly, whatever pixels, gradients and directions are."""
     grid = hostile_grid((math.nan, math.inf, -math.inf), case.dims, device)
-    plain = samples.randn(1, 8, *[3] * case.dims, dtype=torch.float32, device=device)
+    plain = samples.randn(1, 8, *[sizes[case.dims]] * case.dims, dtype=torch.float32, device=device)
     tangent = torch.ops.gridsample_ext.grid_sample(torch.ones_like(plain), grid, *case.op_options)
     for pixel in (1.0, math.inf, math.nan):
         input = samples.INPUT_LAYOUTS[layout](plain * pixel)
@@ -403,13 +494,14 @@ def test_non_finite_coordinates_do_not_move(case, layout, device):
                     assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
+@pytest.mark.parametrize("sizes", HOSTILE_SIZES)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("value", [1.0, math.inf, math.nan])
 @pytest.mark.parametrize("case", samples.cases(padding_mode="zeros"), ids=str)
-def test_samples_without_taps(case, value, layout, device):
+def test_samples_without_taps(case, value, layout, sizes, device):
     """No tap inside, nothing at all: not an infinity times a sum of nothing."""
     grid = hostile_grid((-50.0, 7.0), case.dims, device)
-    input = torch.full((1, 8, *[3] * case.dims), value, device=device)
+    input = torch.full((1, 8, *[sizes[case.dims]] * case.dims), value, device=device)
     input = samples.INPUT_LAYOUTS[layout](input)
     along = torch.full_like(input, value), torch.full_like(grid, value)
     output = grid_sample_jvp(input, grid, *along, *case.op_options)
@@ -474,12 +566,13 @@ def test_infinite_pixels_outside_the_footprint(case, device):
         samples.assert_close(gradient, values, terms=100)
 
 
+@pytest.mark.parametrize("size", [4, 20])
 @pytest.mark.parametrize(
     "case", [c for c in samples.cases(mode="bilinear") if c.padding_mode == "border"], ids=str
 )
-def test_clamped_coordinates_do_not_move(case, device):
+def test_clamped_coordinates_do_not_move(case, size, device):
     """Slopes of 0 are exactly that along each axis: infinite components of a direction as well."""
-    input = samples.randn(1, 2, *[4] * case.dims, dtype=torch.float32, device=device)
+    input = samples.randn(1, 2, *[size] * case.dims, dtype=torch.float32, device=device)
     grid = hostile_grid((1.5,), case.dims, device)
     grid[..., 1:] = 0.1
     of_grid = torch.ones_like(grid)
@@ -567,12 +660,13 @@ def test_wrong_grad_output_and_mask(device):
 
 
 @pytest.mark.devices("cpu")  # on CUDA sums are nested: infinity times rows without a pixel
+@pytest.mark.parametrize("size", [4, 40])
 @pytest.mark.parametrize("C", [1, 3, 4, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_taps_outside_under_an_infinite_direction(dtype, C, device):
+def test_taps_outside_under_an_infinite_direction(dtype, C, size, device):
     """One tap inside: an infinite derivative, not the NaN of infinity times a pixel that is not."""
-    input = torch.rand(1, C, 4, 4, dtype=dtype).to(device) + 1
-    grid = torch.tensor([[[[-1.05, -1.05]]]], dtype=dtype, device=device)
+    input = torch.rand(1, C, size, size, dtype=dtype).to(device) + 1
+    grid = torch.full((1, 1, 1, 2), -1 - 0.2 / size, dtype=dtype, device=device)
     along = None, torch.tensor([[[[math.inf, 0.0]]]], dtype=dtype, device=device)
     output = grid_sample_jvp(input, grid, *along, 0, 0, False)
     assert output.isinf().all()

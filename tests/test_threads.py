@@ -25,6 +25,11 @@ SHAPES = [
     ),
     samples.Shape("grid_broadcast", C=5, size=(5, 17, 19), out=(3, 43, 29), N_input=3, N_grid=1),
 ]
+FEW_SAMPLES_DTYPES = [
+    (torch.float32, torch.float64),
+    (torch.float16, torch.float64),
+    (torch.float32, torch.float32),
+]
 
 
 def gradients(case, grad_output, input, grid):
@@ -197,3 +202,33 @@ def test_the_sign_of_a_zero_gradient(layout):
         for gradient, values in zip(actual, expected or actual, strict=True):
             samples.assert_bitwise_equal(gradient, values)
         expected = actual
+
+
+@pytest.mark.parametrize("dtypes", FEW_SAMPLES_DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "case", samples.cases(padding_mode="reflection", align_corners=False), ids=str
+)
+def test_few_samples_of_a_large_image(case, dtypes):
+    """Work enough for two threads, and too little to copy the image; many share their pixels."""
+    taps = {"nearest": 1, "bilinear": 2, "bicubic": 4}[case.mode] ** case.dims
+    size = {2: (720, 720), 3: (72, 80, 90)}[case.dims]
+    shape = (1, *[1] * (case.dims - 1), 33_000 // (3 * taps + 4), case.dims)
+    input = samples.randn(1, 3, *size, dtype=dtypes[0])
+    grid = samples.wide_grid(shape, size, case.align_corners, dtypes[1]) * 0.05
+    grad_output = samples.grad_like(input, grid)
+    along = samples.randn(*input.shape, dtype=dtypes[0]), samples.randn(*shape, dtype=dtypes[1])
+
+    def results(threads):
+        torch.set_num_threads(threads)
+        return [
+            grid_sample(input, grid, *case.options),
+            *gradients(case, grad_output, input, grid),
+            torch.ops.gridsample_ext.grid_sample_jvp(input, grid, *along, *case.op_options),
+            *torch.ops.gridsample_ext.grid_sample_double_backward(
+                *along, grad_output, input, grid, *case.op_options, [True, True]
+            ),
+        ]
+
+    expected = results(1)
+    for actual, values in zip(results(2), expected, strict=True):
+        samples.assert_bitwise_equal(actual, values)

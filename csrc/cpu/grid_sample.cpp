@@ -33,10 +33,15 @@ class Scratch {
   void* data_;
 };
 
-/// What the kernels read. An image that is computed in float64 only because the grid is, is read
-/// from a float64 copy, which is exact: a pair too rare for kernels of its own.
+/// Whether an image is computed in float64 only because the grid is: a pair too rare for vectors of
+/// its own. Plain kernels read it as it is; the others, of many samples, from a float64 copy, which
+/// is exact.
+bool is_widened(const Tensor& input, const Geometry& geometry) {
+  return geometry.compute_in_double && dtype_of(input) != DType::kDouble;
+}
+
 Tensor widened(const Tensor& input, const Geometry& geometry) {
-  if (!geometry.compute_in_double || dtype_of(input) == DType::kDouble) return input;
+  if (!is_widened(input, geometry)) return input;
   Tensor wide = empty_image(input, sizes_vector(input), ScalarType::Double);
   torch::stable::copy_(wide, input);
   return wide;
@@ -50,10 +55,13 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
       check_call(input, grid, interpolation_mode, padding_mode, align_corners);
   Tensor output = empty_image(input, output_sizes(geometry), input.scalar_type());
   if (output.numel() == 0) return output;
-  const Tensor image = widened(input, geometry);
-  if (image.scalar_type() != input.scalar_type()) {
-    torch::stable::copy_(output,
-                         grid_sample(image, grid, interpolation_mode, padding_mode, align_corners));
+  if (is_widened(input, geometry)) {
+    if (has_few_samples(geometry, input.size(0), kPlainRead)) {
+      plain_output(plain_params(geometry, grid, std::nullopt), input, std::nullopt, output);
+    } else {
+      torch::stable::copy_(output, grid_sample(widened(input, geometry), grid, interpolation_mode,
+                                               padding_mode, align_corners));
+    }
     return output;
   }
 
@@ -374,27 +382,42 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
   check_grad_output(grad_output, input, grid, geometry);
   check_output_mask(output_mask);
   const bool no_samples = grad_output.numel() == 0;
-  Tensor grad_input;  // in the compute type, until the end
+  Tensor grad_input;  // both in the compute type, until the end
   Tensor grad_grid;
-  if (output_mask[0]) {
-    grad_input = empty_image(input, sizes_vector(input), sum_type(geometry));
-    if (no_samples) torch::stable::zero_(grad_input);
-  }
+  bool wants_input = output_mask[0];
   bool wants_grid = output_mask[1];
+  if (wants_input) {
+    const bool few = dtype_of(input) != compute_dtype(geometry) &&
+                     has_few_samples(geometry, input.size(0), kPlainAdd);
+    grad_input =
+        empty_image(input, sizes_vector(input), few ? input.scalar_type() : sum_type(geometry));
+    if (no_samples) {
+      torch::stable::zero_(grad_input);
+      wants_input = false;
+    } else if (few) {
+      plain_grad_input(plain_params(geometry, grid, std::nullopt), grad_output, grad_input);
+      wants_input = false;
+    }
+  }
   if (wants_grid) {
     grad_grid = empty_contiguous(sizes_vector(grid), sum_type(geometry), grid);
     if (no_samples || geometry.mode == Mode::kNearest) {
       torch::stable::zero_(grad_grid);
       wants_grid = false;
+    } else if (is_widened(input, geometry) &&
+               has_few_samples(geometry, input.size(0), kPlainRead)) {
+      plain_grad_grid(plain_params(geometry, grid, std::nullopt), grad_output, input, std::nullopt,
+                      grad_grid);
+      wants_grid = false;
     }
   }
-  const bool wants_any = output_mask[0] || wants_grid;
+  if (!wants_input && !wants_grid) return {rounded(grad_input, input), rounded(grad_grid, grid)};
   // Only grad_grid reads the input.
   const Tensor image = wants_grid ? widened(input, geometry) : input;
   const BackwardCall call{grad_output, image, grid, geometry};
-  if (!no_samples && wants_any &&
-      !compute_together(call, grad_input, wants_grid ? grad_grid : Tensor())) {
-    if (output_mask[0]) {
+  if (!compute_together(call, wants_input ? grad_input : Tensor(),
+                        wants_grid ? grad_grid : Tensor())) {
+    if (wants_input) {
       std::vector<TapRange> ranges;
       const GradInputParams params = grad_input_params(call, grad_input, ranges);
       if (wants_grid && call.packed == 0 && compute_in_slabs(call, params, grad_grid)) {

@@ -34,6 +34,17 @@ std::tuple<Tensor, Tensor> grid_sample_double_backward(
     int64_t padding_mode, bool align_corners, const std::vector<bool>& output_mask,
     bool deterministic);
 
+/// Calls of few samples on images of any type and layout (plain.cpp); the geometry's compute type
+/// need not be the image's. With tangent_grid they are of second order.
+PlainParams plain_params(const Geometry& geometry, const Tensor& grid,
+                         const std::optional<Tensor>& tangent_grid);
+void plain_output(PlainParams params, const Tensor& input,
+                  const std::optional<Tensor>& tangent_input, const Tensor& output);
+void plain_grad_grid(PlainParams params, const Tensor& grad_output, const Tensor& input,
+                     const std::optional<Tensor>& tangent_input, const Tensor& grad_grid);
+/// Takes memory for the taps of all samples, not for the image.
+void plain_grad_input(PlainParams params, const Tensor& grad_output, Tensor grad_input);
+
 /// Cuts grad_input into blocks of channels and slabs for `threads`; all of `params` but that has to
 /// be filled in. `ranges` has to outlive them.
 void divide_grad_input(GradInputParams& params, int64_t threads, std::vector<TapRange>& ranges);

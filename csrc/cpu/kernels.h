@@ -177,6 +177,39 @@ struct SecondOrderTable {
   void (*double_backward_grid)(const SecondOrderParams&, int64_t begin, int64_t end);
 };
 
+/// A tap of a sample: what it adds to grad_input is weight * grad_output at `source`, at `pixel`;
+/// both are offsets in the first channel. A tap that adds nothing has a negative pixel.
+struct PlainTap {
+  int64_t pixel;
+  int64_t source;
+  int64_t number;  // by batch, sample and the taps' order
+  double weight;
+};
+
+/// Images of any type and layout. Work item of output and list_taps = (batch, sample); of grad_grid
+/// (grid batch, sample); of add_taps = a tap. Those of a pixel follow each other then, in the order
+/// of their numbers, and the item of the first adds them all.
+struct PlainParams {
+  Geometry geometry;
+  View grid;
+  View tangent_grid;   // no data: a first-order op
+  View input;          // of list_taps and add_taps: grad_input, zeroed
+  View tangent_input;  // no data: does not change
+  View grad_output;
+  View output;
+  View grad_grid;
+  int64_t grid_batch;
+  PlainTap* taps;  // taps_per_sample for each sample of each batch
+  int64_t tap_count;
+};
+
+struct PlainTable {
+  void (*output)(const PlainParams&, int64_t begin, int64_t end);
+  void (*grad_grid)(const PlainParams&, int64_t begin, int64_t end);
+  void (*list_taps)(const PlainParams&, int64_t begin, int64_t end);
+  void (*add_taps)(const PlainParams&, int64_t begin, int64_t end);
+};
+
 struct KernelTable {
   void (*forward)(const ForwardParams&, int64_t begin, int64_t end);
   void (*forward_packed)(const ForwardParams&, int64_t worker, int64_t begin, int64_t end);
@@ -190,6 +223,7 @@ struct KernelTable {
   void (*grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
   void (*finish_grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
   const SecondOrderTable* second_order;
+  const PlainTable* plain;
 };
 
 /// Whether lanes can go over channels: they are innermost in memory, and there are several.

@@ -24,6 +24,27 @@ inline int64_t taps_per_sample(const Geometry& geometry) {
   return geometry.dims == 2 ? per_axis * per_axis : per_axis * per_axis * per_axis;
 }
 
+/// What plain kernels take for a sample, for each of its taps, and for each channel of these, in
+/// units of copying one channel of one pixel. Measured where copies stay in the cache and are
+/// cheap.
+struct PlainCost {
+  int64_t sample;
+  int64_t tap;
+  int64_t value;
+};
+constexpr PlainCost kPlainRead{120, 0, 10};
+constexpr PlainCost kPlainAdd{120, 100, 10};  // taps are listed and sorted, too
+
+/// Whether the samples of a call are so few that plain kernels (plain.h) take less time than it
+/// takes to copy the image, of `images` of them, for vectors to do the rest. Decided by the shapes
+/// alone.
+inline bool has_few_samples(const Geometry& geometry, int64_t images, const PlainCost& cost) {
+  const int64_t per_tap = cost.tap + cost.value * geometry.channels;
+  const int64_t per_sample = cost.sample + per_tap * taps_per_sample(geometry);
+  return geometry.batch * geometry.samples * per_sample <
+         images * packed_elements(geometry, geometry.channels);
+}
+
 /// What computing a sample's taps costs, in units of reading one pixel.
 constexpr int64_t kTapCost = 4;
 

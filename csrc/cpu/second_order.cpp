@@ -51,6 +51,16 @@ Rows rows_like(const Tensor& image, const View& view, const Geometry& geometry) 
   return {memory, rows_view(memory.mutable_data_ptr(), batch_stride, geometry)};
 }
 
+/// Whether the images of a call of few samples would be copied. One that is rows already is not.
+bool reads_plainly(const Geometry& geometry, const Tensor& input,
+                   const std::optional<Tensor>& tangent_input) {
+  const auto is_copied = [&](const Tensor& image) {
+    return !is_rows(image, image_view(image, geometry), geometry);
+  };
+  return has_few_samples(geometry, input.size(0), kPlainRead) &&
+         (is_copied(input) || (tangent_input.has_value() && is_copied(*tangent_input)));
+}
+
 RowsParams between(const Rows& rows, const Tensor& image, const View& view,
                    const Geometry& geometry, int64_t threads) {
   return {geometry, view, rows.view, ceil_div(enough_items(threads), image.size(0))};
@@ -83,6 +93,13 @@ const SecondOrderTable& kernels(const SecondOrderParams& params) {
   return *kernels_for(params.geometry, params.input).second_order;
 }
 
+/// Whether a direction that takes input's place in an op has another type, and there are few
+/// samples.
+bool reads_plainly_as(const Tensor& direction, const Tensor& input, const Geometry& geometry) {
+  return direction.scalar_type() != input.scalar_type() &&
+         has_few_samples(geometry, input.size(0), kPlainRead);
+}
+
 /// A direction of another type than input's, in the compute type: an op may take input's place by
 /// it and not round to its type.
 Tensor of_type(const Tensor& direction, const Tensor& input, const Geometry& geometry) {
@@ -98,10 +115,16 @@ Tensor zeros(Tensor tensor) {
 }
 
 /// grad_input from what moves the grid.
-Tensor double_backward_input(SecondOrderParams& params, const Tensor& input, int64_t threads) {
+Tensor double_backward_input(SecondOrderParams& params, const Tensor& grad_output,
+                             const Tensor& input, const Tensor& grid, const Tensor& tangent_grid,
+                             int64_t threads) {
   const Geometry& geometry = params.geometry;
   Tensor grad_input = empty_image(input, sizes_vector(input), input.scalar_type());
   const View view = mutable_image_view(grad_input, geometry);
+  if (!is_rows(grad_input, view, geometry) && has_few_samples(geometry, input.size(0), kPlainAdd)) {
+    plain_grad_input(plain_params(geometry, grid, tangent_grid), grad_output, grad_input);
+    return grad_input;
+  }
   const Rows rows = rows_like(grad_input, view, geometry);
   params.input = rows.view;  // for its strides
   GradInputParams& to_input = params.to_input;
@@ -125,10 +148,17 @@ Tensor double_backward_input(SecondOrderParams& params, const Tensor& input, int
   return grad_input;
 }
 
-Tensor double_backward_grid(SecondOrderParams& params, const Tensor& input, const Tensor& grid,
-                            const std::optional<Tensor>& tangent_input, int64_t threads) {
+Tensor double_backward_grid(SecondOrderParams& params, const Tensor& grad_output,
+                            const Tensor& input, const Tensor& grid,
+                            const std::optional<Tensor>& tangent_input, const Tensor& tangent_grid,
+                            int64_t threads) {
   const Geometry& geometry = params.geometry;
   Tensor grad_grid = empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid);
+  if (reads_plainly(geometry, input, tangent_input)) {
+    plain_grad_grid(plain_params(geometry, grid, tangent_grid), grad_output, input, tangent_input,
+                    grad_grid);
+    return grad_grid;
+  }
   const Rows image = rows_of(input, geometry, threads);
   Rows tangent;
   if (tangent_input.has_value()) tangent = rows_of(*tangent_input, geometry, threads);
@@ -156,12 +186,21 @@ Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
   if (!tangent_grid.has_value() || geometry.mode == Mode::kNearest) {
     if (!tangent_input.has_value()) return zeros(output);
     // The output is linear in input.
+    if (reads_plainly_as(*tangent_input, input, geometry)) {
+      plain_output(plain_params(geometry, grid, std::nullopt), *tangent_input, std::nullopt,
+                   output);
+      return output;
+    }
     const Tensor tangent = grid_sample(of_type(*tangent_input, input, geometry), grid,
                                        interpolation_mode, padding_mode, align_corners);
     if (tangent.scalar_type() == output.scalar_type() && tangent.strides() == output.strides()) {
       return tangent;
     }
     torch::stable::copy_(output, tangent);
+    return output;
+  }
+  if (reads_plainly(geometry, input, tangent_input)) {
+    plain_output(plain_params(geometry, grid, tangent_grid), input, tangent_input, output);
     return output;
   }
   const int64_t threads = useful_threads(geometry);
@@ -198,15 +237,21 @@ std::tuple<Tensor, Tensor> grid_sample_double_backward(
     params.grad_output = image_view(grad_output, geometry);
   }
   if (output_mask[0]) {
-    grad_input = curved && grad_grad_grid.has_value()
-                     ? double_backward_input(params, input, threads)
-                     : zeros(empty_image(input, sizes_vector(input), input.scalar_type()));
+    grad_input =
+        curved && grad_grad_grid.has_value()
+            ? double_backward_input(params, grad_output, input, grid, *grad_grad_grid, threads)
+            : zeros(empty_image(input, sizes_vector(input), input.scalar_type()));
   }
   if (output_mask[1]) {
     if (!curved) {
       grad_grid = zeros(empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid));
     } else if (grad_grad_grid.has_value()) {
-      grad_grid = double_backward_grid(params, input, grid, grad_grad_input, threads);
+      grad_grid = double_backward_grid(params, grad_output, input, grid, grad_grad_input,
+                                       *grad_grad_grid, threads);
+    } else if (reads_plainly_as(*grad_grad_input, input, geometry)) {
+      grad_grid = empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid);
+      plain_grad_grid(plain_params(geometry, grid, std::nullopt), grad_output, *grad_grad_input,
+                      std::nullopt, grad_grid);
     } else {
       // grad_grid is linear in input.
       grad_grid = std::get<1>(grid_sample_backward(

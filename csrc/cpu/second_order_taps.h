@@ -22,11 +22,6 @@ struct Direction {
   alignas(64) typename Tile::offset_t still[Tile::kSize];
 };
 
-template <typename T>
-GRIDSAMPLE_INLINE T move_along(T slope, T tangent) {
-  return select(slope == T(0), T(0), slope * tangent);
-}
-
 template <Mode kMode, typename Tile>
 void fill_direction(const Tile& tile, const Geometry& geometry, const View& grid,
                     const View& tangent_grid, int64_t batch, int64_t first,

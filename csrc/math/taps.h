@@ -79,6 +79,12 @@ GRIDSAMPLE_INLINE void second_derivatives(T grid_value, const Axis<T>& axis,
   }
 }
 
+/// slope * value, and exactly 0 where the slope is 0.
+template <typename T>
+GRIDSAMPLE_INLINE T move_along(T slope, T value) {
+  return select(slope == T(0), T(0), slope * value);
+}
+
 /// Marks a tap outside the image in place of an offset. Offsets of taps inside are never negative,
 /// so the sign of the bitwise OR of the offsets along all axes tells whether any is outside.
 constexpr int kOutside = -1;

@@ -1,0 +1,75 @@
+// Calls of few samples on a large image: describe, run. See plain.h.
+
+#include <algorithm>
+#include <vector>
+
+#include "../tensors.h"
+#include "grid_sample.h"
+#include "isa.h"
+#include "schedule.h"
+
+namespace gridsample_ext::cpu {
+namespace {
+
+void run_samples(const PlainParams& params, int64_t batch,
+                 void (*kernel)(const PlainParams&, int64_t, int64_t)) {
+  run_items(batch * params.geometry.samples, useful_threads(params.geometry),
+            [&](int64_t, int64_t begin, int64_t end) { kernel(params, begin, end); });
+}
+
+void set_images(PlainParams& params, const Tensor& input,
+                const std::optional<Tensor>& tangent_input) {
+  params.input = image_view(input, params.geometry);
+  if (tangent_input.has_value()) {
+    params.tangent_input = image_view(*tangent_input, params.geometry);
+  }
+}
+
+}  // namespace
+
+PlainParams plain_params(const Geometry& geometry, const Tensor& grid,
+                         const std::optional<Tensor>& tangent_grid) {
+  PlainParams params;
+  params.geometry = geometry;
+  params.grid = grid_view(grid, geometry);
+  if (tangent_grid.has_value()) params.tangent_grid = grid_view(*tangent_grid, geometry);
+  params.grid_batch = grid.size(0);
+  params.taps = nullptr;
+  params.tap_count = 0;
+  return params;
+}
+
+void plain_output(PlainParams params, const Tensor& input,
+                  const std::optional<Tensor>& tangent_input, const Tensor& output) {
+  set_images(params, input, tangent_input);
+  params.output = mutable_image_view(output, params.geometry);
+  run_samples(params, params.geometry.batch, active_kernels().plain->output);
+}
+
+void plain_grad_grid(PlainParams params, const Tensor& grad_output, const Tensor& input,
+                     const std::optional<Tensor>& tangent_input, const Tensor& grad_grid) {
+  set_images(params, input, tangent_input);
+  params.grad_output = image_view(grad_output, params.geometry);
+  params.grad_grid = mutable_grid_view(grad_grid, params.geometry);
+  run_samples(params, params.grid_batch, active_kernels().plain->grad_grid);
+}
+
+void plain_grad_input(PlainParams params, const Tensor& grad_output, Tensor grad_input) {
+  torch::stable::zero_(grad_input);
+  params.input = mutable_image_view(grad_input, params.geometry);
+  params.grad_output = image_view(grad_output, params.geometry);
+  params.tap_count =
+      params.geometry.batch * params.geometry.samples * taps_per_sample(params.geometry);
+  std::vector<PlainTap> taps(static_cast<size_t>(params.tap_count));
+  params.taps = taps.data();
+  run_samples(params, params.geometry.batch, active_kernels().plain->list_taps);
+  std::sort(taps.begin(), taps.end(), [](const PlainTap& a, const PlainTap& b) {
+    return a.pixel != b.pixel ? a.pixel < b.pixel : a.number < b.number;
+  });
+  run_items(params.tap_count, useful_threads(params.geometry),
+            [&](int64_t, int64_t begin, int64_t end) {
+              active_kernels().plain->add_taps(params, begin, end);
+            });
+}
+
+}  // namespace gridsample_ext::cpu
