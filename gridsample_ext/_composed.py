@@ -106,9 +106,7 @@ def _axis(
     positions = [
         _pad(floor + k, slope, size, padding_mode, align_corners)[0].round() for k in (-1, 0, 1, 2)
     ]
-    return _Axis(
-        [_Tap(*each) for each in zip(positions, _cubic_weights(t), strict=True)], slope
-    )
+    return _Axis([_Tap(*each) for each in zip(positions, _cubic_weights(t), strict=True)], slope)
 
 
 class _Jet(NamedTuple):
@@ -125,10 +123,7 @@ class _Jet(NamedTuple):
             self.w * other.w,
             self.one * other.w + self.w * other.one,
             self.two * other.w + self.w * other.two,
-            self.both * other.w
-            + self.one * other.two
-            + self.two * other.one
-            + self.w * other.both,
+            self.both * other.w + self.one * other.two + self.two * other.one + self.w * other.both,
         )
 
 
@@ -221,7 +216,7 @@ def triple_backward(
     Both directions are (U, V), of input and of grid; None stands for zero. With W the weight of a
     tap, W_i its derivative along V_i and W_12 that along both, they are the gradients of
 
-        sum over samples and channels of grad_output * sum over taps of W_12 input + W_1 U_2 + W_2 U_1
+        sum over samples, channels and taps of grad_output * (W_12 input + W_1 U_2 + W_2 U_1)
 
     Because derivatives commute, the first is the second derivative of the output along both
     directions, and the others are the derivative of ``double_backward(along, ...)`` along
@@ -278,5 +273,3 @@ def triple_backward(
         by_image.movedim(-1, 1).to(input.dtype),
         by_grid.to(grid.dtype),
     )
-
-

@@ -47,7 +47,7 @@ def _deterministic() -> bool:
     return torch.are_deterministic_algorithms_enabled()
 
 
-def below_autograd(op: OpOverload[..., Any], *arguments: Any) -> Any:
+def below_autograd(op: Callable[..., Any], *arguments: Any) -> Any:
     """The op alone: nothing is recorded, and no time is spent on finding that out."""
     try:
         with _compat.below_autograd():
@@ -55,6 +55,10 @@ def below_autograd(op: OpOverload[..., Any], *arguments: Any) -> Any:
     except RuntimeError as error:
         _ops.raise_out_of_memory(error)
         raise
+
+
+bare_grid_sample = _compat.bare(_ops.grid_sample)
+_bare_backward = _compat.bare(_ops.grid_sample_backward)
 
 
 class GridSample(torch.autograd.Function):
@@ -71,32 +75,30 @@ class GridSample(torch.autograd.Function):
     ) -> Tensor:
         """Sample ``input`` at ``grid``; see :func:`gridsample_ext.grid_sample`."""
         # The gradient of input does not depend on its values; that of grid is 0 in nearest mode.
-        needs_values = ctx.needs_input_grad[1] and interpolation_mode != _NEAREST
+        ctx.needs = needs = ctx.needs_input_grad[:2]
+        needs_values = needs[1] and interpolation_mode != _NEAREST
         # In the order of F.grid_sample: a checkpoint may run it again in place of this, or this in
         # place of it, if gridsample_ext.patch() has begun or ended meanwhile.
         ctx.save_for_backward(grid, input if needs_values else without_data(input))
-        ctx.options = (interpolation_mode, padding_mode, align_corners)
+        ctx.options = interpolation_mode, padding_mode, align_corners
         return below_autograd(  # type: ignore[no-any-return]
-            _ops.grid_sample, input, grid, interpolation_mode, padding_mode, align_corners
+            bare_grid_sample, input, grid, interpolation_mode, padding_mode, align_corners
         )
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> _Gradients:
         """Gradients of input and grid: those that are needed, and no others."""
         grid, input = ctx.saved_tensors
-        arguments = (
-            grad_output,
-            input,
-            grid,
-            *ctx.options,
-            ctx.needs_input_grad[:2],
-            _deterministic(),
-        )
+        arguments = grad_output, input, grid, *ctx.options, ctx.needs, _deterministic()
         if torch.is_grad_enabled() or _compat.in_dual_level() or _compat.in_func_transform():
             grad_input, grad_grid = _ops.grid_sample_backward(*arguments)
         else:
-            grad_input, grad_grid = below_autograd(_ops.grid_sample_backward, *arguments)
+            grad_input, grad_grid = below_autograd(_bare_backward, *arguments)
         return grad_input, grad_grid, None, None, None
+
+
+#: GridSample.apply, where no transform of torch.func is at work.
+record_grid_sample = _compat.bare_apply(GridSample)
 
 
 def _within_function(op: OpOverload[..., Any], *arguments: Any) -> Any:
@@ -260,22 +262,18 @@ class _Jvp(torch.autograd.Function):
         input, grid, tangent_input, tangent_grid = ctx.saved_tensors
         moved = curved = None
         if _any(tangent_input_t, tangent_grid_t):
-            moved = _ops.grid_sample_jvp(
-                input, grid, tangent_input_t, tangent_grid_t, *ctx.options
-            )
+            moved = _ops.grid_sample_jvp(input, grid, tangent_input_t, tangent_grid_t, *ctx.options)
         if _any(input_t, grid_t):
             # Linear in grad_output, whose value therefore does not matter.
-            anything = torch.zeros_like(
-                _ops.grid_sample(input.detach(), grid.detach(), *ctx.options)
-            )
-            curved, _, _ = _composed.triple_backward(
+            anything = input.new_zeros(_ops.output_shape(input, grid, *ctx.options[:2]))
+            curved = _composed.triple_backward(
                 (tangent_input, tangent_grid),
                 (input_t, grid_t),
                 anything,
                 input,
                 grid,
                 *ctx.options,
-            )
+            )[0]
         return _sum(moved, curved)
 
 
@@ -295,7 +293,7 @@ class _DoubleBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> _Gradients:
-        *along, grad_output, input, grid = ctx.saved_tensors
+        U, V, grad_output, input, grid = ctx.saved_tensors
         results: list[Tensor | None] = [None] * 5
         if _any(*gradients):
             needs = ctx.needs_input_grad
@@ -311,7 +309,7 @@ class _DoubleBackward(torch.autograd.Function):
                 )
             if any(needs[2:5]):
                 composed = _composed.triple_backward(
-                    tuple(along), gradients, grad_output, input, grid, *ctx.options
+                    (U, V), (gradients[0], gradients[1]), grad_output, input, grid, *ctx.options
                 )
                 results[2:] = [
                     result if needed else None
@@ -330,7 +328,7 @@ class _DoubleBackward(torch.autograd.Function):
         grid_t: Tensor | None,
         *_: None,
     ) -> _Gradients:
-        *along, grad_output, input, grid = ctx.saved_tensors
+        U, V, grad_output, input, grid = ctx.saved_tensors
         ends = *ctx.options, ctx.output_mask, ctx.deterministic
         terms: list[_Gradients] = []
         if _any(grad_grad_input_t, grad_grad_grid_t):
@@ -340,13 +338,11 @@ class _DoubleBackward(torch.autograd.Function):
                 )
             )
         if grad_t is not None:
-            terms.append(
-                _ops.grid_sample_double_backward(*along, grad_t, input, grid, *ends)
-            )
+            terms.append(_ops.grid_sample_double_backward(U, V, grad_t, input, grid, *ends))
         if _any(input_t, grid_t):
-            _, *curved = _composed.triple_backward(
-                tuple(along), (input_t, grid_t), grad_output, input, grid, *ctx.options
-            )
+            curved = _composed.triple_backward(
+                (U, V), (input_t, grid_t), grad_output, input, grid, *ctx.options
+            )[1:]
             terms.append(
                 tuple(
                     part if wanted else None

@@ -19,12 +19,11 @@ _BICUBIC = 2  # of interpolation_mode
 def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
     """The ops of gridsample_ext in terms of PyTorch's, for ``ExportedProgram.run_decompositions``.
 
-    ``grid_sample`` and ``grid_sample_backward`` become ``aten.grid_sampler_2d`` or ``_3d`` and their
-    backward ops, with what makes them mean the same (docs/semantics.md) around them: casts to the
-    compute type and back, NaN and infinite coordinates made finite, and a batch of one expanded.
-    Tricubic sampling becomes elementary tensor operations with a PyTorch that has no such kernel.
-    Not carried over: float16 and bfloat16 are computed in float32, so the program is as exact, but
-    coordinates that overflow in the compute type are PyTorch's.
+    ``grid_sample`` and ``grid_sample_backward`` become ``aten.grid_sampler_2d`` or ``_3d`` and the
+    backward ops of these. What makes them mean the same (docs/semantics.md) stands around them:
+    casts to the compute type and back, NaN and infinite coordinates made finite, and a batch of one
+    expanded. Tricubic sampling becomes elementary tensor operations where PyTorch has no kernel of
+    its own. Only coordinates that overflow in the compute type are PyTorch's.
 
     Returns:
         A decomposition table, a new dictionary that may be added to others.
@@ -34,7 +33,8 @@ def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
         >>> class Sampler(torch.nn.Module):
         ...     def forward(self, image, grid):
         ...         return gridsample_ext.grid_sample(image, grid, align_corners=False)
-        >>> program = torch.export.export(Sampler(), (torch.rand(1, 3, 8, 8), torch.rand(1, 5, 5, 2)))
+        >>> arguments = torch.rand(1, 3, 8, 8), torch.rand(1, 5, 5, 2)
+        >>> program = torch.export.export(Sampler(), arguments)
         >>> program = program.run_decompositions(gridsample_ext.decompositions())
         >>> [node.name for node in program.graph.nodes if "sampler" in node.name]
         ['grid_sampler_2d']

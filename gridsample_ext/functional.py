@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from gridsample_ext import _compat, _ops, distributed, onnx
-from gridsample_ext.autograd import GridSample, below_autograd
+from gridsample_ext.autograd import bare_grid_sample, record_grid_sample
 
 # PyTorch's enums, as in csrc/params.h.
 _MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
@@ -135,20 +135,26 @@ def grid_sample(
             return _fall_back(why_not, input, grid, mode, padding_mode, align_corners)
     if type(input) is not Tensor or type(grid) is not Tensor:
         distributed.prepare_for(type(input), type(grid))
-    arguments = input, grid, mode_enum, padding_enum, align_corners
     if torch.compiler.is_compiling():
         if onnx.is_exporting():
-            return onnx.grid_sample_for_export(*arguments)
-    elif not (
-        torch.jit.is_tracing()  # type: ignore[attr-defined]
-        or _compat.in_func_transform()
-        or _compat.in_dual_level()
-    ):
+            return onnx.grid_sample_for_export(input, grid, mode_enum, padding_enum, align_corners)
+    elif not (_compat.is_jit_tracing() or _compat.in_func_transform() or _compat.in_dual_level()):
         # What the op would do as well, in a third of the time.
         if torch.is_grad_enabled() and (input.requires_grad or grid.requires_grad):
-            return GridSample.apply(*arguments)  # type: ignore[no-any-return]
-        return below_autograd(_ops.grid_sample, *arguments)  # type: ignore[no-any-return]
-    return _ops.grid_sample(*arguments)  # type: ignore[no-any-return]
+            return record_grid_sample(  # type: ignore[no-any-return]
+                input, grid, mode_enum, padding_enum, align_corners
+            )
+        try:
+            with _compat.below_autograd():
+                return bare_grid_sample(  # type: ignore[no-any-return]
+                    input, grid, mode_enum, padding_enum, align_corners
+                )
+        except RuntimeError as error:
+            _ops.raise_out_of_memory(error)
+            raise
+    return _ops.grid_sample(  # type: ignore[no-any-return]
+        input, grid, mode_enum, padding_enum, align_corners
+    )
 
 
 def _type_name(value: object) -> str:

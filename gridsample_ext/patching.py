@@ -187,9 +187,7 @@ def _forward_kernel(
 ) -> Tensor | None:
     if not _torch_takes(dims, input, grid, interpolation_mode):
         return None
-    output: Tensor = _ops.grid_sample(
-        input, grid, interpolation_mode, padding_mode, align_corners
-    )
+    output: Tensor = _ops.grid_sample(input, grid, interpolation_mode, padding_mode, align_corners)
     return output.contiguous()
 
 

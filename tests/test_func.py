@@ -209,8 +209,10 @@ def in_graph_of(function, *inputs):
 COMPILED = {
     "jvp": lambda f: lambda *a: torch.func.jvp(f, a, a),
     "vmap": lambda f: lambda *a: vmap(f)(*(stack(tensor, 0) for tensor in a)),
-    "vmap_of_grad": lambda f: lambda *a: vmap(grad(lambda *b: f(*b).sin().sum(), (0, 1)))(
-        *(stack(tensor, 0) for tensor in a)
+    "vmap_of_grad": lambda f: (
+        lambda *a: vmap(grad(lambda *b: f(*b).sin().sum(), (0, 1)))(
+            *(stack(tensor, 0) for tensor in a)
+        )
     ),
     **TRANSFORMS,
 }
@@ -293,12 +295,12 @@ def test_vmapped_results_may_be_written_to(device):
             U, None, grad_output, input, grid, *case.op_options, [True, True]
         )
     )(stack(input, 0))
-    tangents = vmap(
-        lambda V: ops.grid_sample_jvp(input, grid, input, V, *case.op_options)
-    )(stack(grid, 0))
-    linear = vmap(
-        lambda x: ops.grid_sample_jvp(x, grid, input, None, *case.op_options)
-    )(stack(input, 0))
+    tangents = vmap(lambda V: ops.grid_sample_jvp(input, grid, input, V, *case.op_options))(
+        stack(grid, 0)
+    )
+    linear = vmap(lambda x: ops.grid_sample_jvp(x, grid, input, None, *case.op_options))(
+        stack(input, 0)
+    )
     for result in (*gradients, tangents, linear):
         result.add_(1)
     assert gradients[0].eq(1).all()

@@ -1,6 +1,5 @@
 """torch.nn.functional.grid_sample while it is patched, and after."""
 
-import contextlib
 import functools
 import pickle
 import random

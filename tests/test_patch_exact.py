@@ -197,9 +197,7 @@ def test_code_that_calls_the_ops_behind_is_patched():
         lambda: torch.grid_sampler(input, grid, 0, 0, False),
         lambda: torch.grid_sampler_2d(input, grid, 0, 0, False),
         lambda: aten.grid_sampler_2d(input, grid, 0, 0, False),
-        lambda: aten.grid_sampler_2d_backward(
-            grad_output, input, grid, 0, 0, False, [True, True]
-        ),
+        lambda: aten.grid_sampler_2d_backward(grad_output, input, grid, 0, 0, False, [True, True]),
         lambda: scripted(input, grid),
         lambda: traced(input, grid),
         lambda: torch.export.export(Sampler(), FLOATS).module()(*FLOATS),
@@ -213,7 +211,9 @@ def call_scripted(input, grid):
 
 
 class Sampler(torch.nn.Module):
-    def forward(self, input, grid):
+    """For exporters and scripts."""
+
+    def forward(self, input, grid):  # noqa: D102
         return F.grid_sample(input, grid, mode="bilinear", align_corners=False)
 
 
@@ -313,9 +313,10 @@ def test_compiled_errors_are_pytorch_s():
         compiled = torch.compile(call, backend="aot_eager")
         expected = outcome(compiled, *REFUSED_PAIRS[name])
         torch.compiler.reset()
-        assert outcome(patched, torch.compile(call, backend="aot_eager"), *REFUSED_PAIRS[name])[
-            0
-        ] == expected[0]
+        assert (
+            outcome(patched, torch.compile(call, backend="aot_eager"), *REFUSED_PAIRS[name])[0]
+            == expected[0]
+        )
 
 
 def test_hessian_vector_product_vmap_and_functionalize():
