@@ -133,6 +133,12 @@ def _out_variant(op: OpOverload[..., Any]) -> tuple[str, Callable[..., None]]:
 
     def kernel(*arguments: Any, **named: Any) -> Any:
         given = [named.pop(name) for name in names]
+        tensors = [value for value in (*arguments, *given) if isinstance(value, Tensor)]
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            raise RuntimeError(
+                f"gridsample_ext: {name}.out(): functions with out=... arguments don't support "
+                "automatic differentiation, but one of the arguments requires grad"
+            )
         results = op(*arguments, **named)
         for out, result in zip(given, (results,) if count == 1 else results, strict=True):
             if result is not None:
