@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cpu/isa.h"
+#include "cpu/stack.h"
 
 #define GRIDSAMPLE_STRINGIZE_IMPL(x) #x
 #define GRIDSAMPLE_STRINGIZE(x) GRIDSAMPLE_STRINGIZE_IMPL(x)
@@ -39,10 +40,11 @@ py::dict build_info() {
 
 }  // namespace
 
-PYBIND11_MODULE(_C, m) {
+PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.doc() =
       "CPU kernels of gridsample_ext. Importing this module registers torch.ops.gridsample_ext.";
   gridsample_ext::check_environment();  // an error now, not at the first call
   m.def("build_info", &build_info,
         "How the kernels were compiled and which instruction set they use.");
+  m.attr("kernel_stack") = gridsample_ext::kKernelStack;  // for tests
 }

@@ -102,13 +102,31 @@ inline Tensor try_empty_strided(const std::vector<int64_t>& sizes,
   return allocated ? Tensor(handle) : Tensor();
 }
 
+/// PyTorch's name of a type.
+inline const char* name_of(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    default:
+      return "another type";
+  }
+}
+
+/// The error begins with "gridsample_ext: could not allocate", by which it is told from others.
 inline Tensor empty_strided(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides,
                             ScalarType dtype, const Tensor& like) {
   const Tensor tensor = try_empty_strided(sizes, strides, dtype, like);
   if (!tensor.defined()) {
     std::ostringstream text;
     for (const int64_t size : sizes) text << (text.tellp() > 0 ? ", " : "") << size;
-    check(false, "could not allocate a result with sizes [", text.str(), "]");
+    check(false, "could not allocate a tensor with sizes [", text.str(), "] of ", name_of(dtype),
+          " on ", device_of(like));
   }
   return tensor;
 }
@@ -166,14 +184,20 @@ inline std::vector<int64_t> sizes_vector(const Tensor& tensor) {
   return {sizes.begin(), sizes.end()};
 }
 
-/// Sums of the compute type, rounded once to the type of what they are the gradient of.
-inline Tensor rounded(const Tensor& sums, const Tensor& like) {
+/// Sums of the compute type, rounded once to the type of what they are the gradient of, by
+/// copy(to, from).
+template <typename F>
+Tensor rounded(const Tensor& sums, const Tensor& like, const F& copy) {
   if (!sums.defined() || sums.scalar_type() == like.scalar_type()) return sums;
   const auto strides = sums.strides();
   Tensor result =
       empty_strided(sizes_vector(sums), {strides.begin(), strides.end()}, like.scalar_type(), sums);
-  torch::stable::copy_(result, sums);
+  copy(result, sums);
   return result;
+}
+inline Tensor rounded(const Tensor& sums, const Tensor& like) {
+  return rounded(sums, like,
+                 [](Tensor& to, const Tensor& from) { torch::stable::copy_(to, from); });
 }
 
 }  // namespace gridsample_ext

@@ -9,4 +9,6 @@ class BuildInfo(TypedDict):
     isa_supported: list[str]
     fast_gathers: bool
 
+kernel_stack: int
+
 def build_info() -> BuildInfo: ...

@@ -83,6 +83,14 @@ def test_build_info():
         assert info["isa"] == max(info["isa_supported"], key=LEVELS.index)
 
 
+def test_build_info_says_what_is_in_force(monkeypatch):
+    """Not what the environment has come to say since the kernels were chosen."""
+    before = _C.build_info()
+    for value in ("sse9", "baseline", ""):
+        monkeypatch.setenv(VARIABLE, value)
+        assert _C.build_info() == before
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_forced_level_is_used_or_refused(level, runs):
     code, error, path = runs[level]

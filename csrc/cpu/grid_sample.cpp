@@ -10,6 +10,7 @@
 
 #include "../checks.h"
 #include "../tensors.h"
+#include "copies.h"
 #include "grid_sample.h"
 #include "isa.h"
 #include "schedule.h"
@@ -17,15 +18,17 @@
 namespace gridsample_ext::cpu {
 namespace {
 
-/// Uninitialised values of the compute type.
+/// Uninitialised values of the compute type, if there is memory for them: without, the host goes
+/// the way that needs none.
 class Scratch {
  public:
   Scratch(const Geometry& geometry, int64_t elements)
       : data_(::operator new(static_cast<size_t>(elements) * (geometry.compute_in_double ? 8 : 4),
-                             std::align_val_t(kAlignment))) {}
+                             std::align_val_t(kAlignment), std::nothrow)) {}
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   ~Scratch() { ::operator delete(data_, std::align_val_t(kAlignment)); }
+  bool allocated() const { return data_ != nullptr; }
   void* data() const { return data_; }
 
  private:
@@ -43,7 +46,7 @@ bool is_widened(const Tensor& input, const Geometry& geometry) {
 Tensor widened(const Tensor& input, const Geometry& geometry) {
   if (!is_widened(input, geometry)) return input;
   Tensor wide = empty_image(input, sizes_vector(input), ScalarType::Double);
-  torch::stable::copy_(wide, input);
+  copy(wide, input);
   return wide;
 }
 
@@ -59,8 +62,8 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
     if (has_few_samples(geometry, input.size(0), kPlainRead)) {
       plain_output(plain_params(geometry, grid, std::nullopt), input, std::nullopt, output);
     } else {
-      torch::stable::copy_(output, grid_sample(widened(input, geometry), grid, interpolation_mode,
-                                               padding_mode, align_corners));
+      copy(output, grid_sample(widened(input, geometry), grid, interpolation_mode, padding_mode,
+                               align_corners));
     }
     return output;
   }
@@ -77,11 +80,13 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
     if (worth_sharing_blocks(items, threads, true)) {
       const int64_t workers = std::min(threads, items);
       const Scratch scratch(geometry, workers * packed_elements(geometry, params.packed_channels));
-      params.scratch = scratch.data();
-      run_items(items, workers, [&](int64_t worker, int64_t begin, int64_t end) {
-        active_kernels().forward_packed(params, worker, begin, end);
-      });
-      return output;
+      if (scratch.allocated()) {
+        params.scratch = scratch.data();
+        run_items(items, workers, [&](int64_t worker, int64_t begin, int64_t end) {
+          active_kernels().forward_packed(params, worker, begin, end);
+        });
+        return output;
+      }
     }
   }
   params.run_tiles = forward_run_tiles(geometry, threads, reads_rows(params));
@@ -122,7 +127,9 @@ bool is_scattered(const Geometry& geometry, const Tensor& input, const Tensor& g
     params.geometry.samples = std::min(geometry.samples, t * kTileSize + kRunSamples);
     const int64_t item = which / tiles * (t + 1) + t;
     TapRange range;
-    kernels_for(geometry, params.grad_input).slab_ranges(params, item, item + 1, &range);
+    with_kernel_stack([&] {
+      kernels_for(geometry, params.grad_input).slab_ranges(params, item, item + 1, &range);
+    });
     reached += std::max<int64_t>(range.last - range.first + 1, 0);
   }
   return reached * 2 > kRuns * size;
@@ -228,6 +235,7 @@ bool compute_together(const BackwardCall& call, Tensor grad_input, Tensor grad_g
                                                    : 0;
   const Scratch partial =
       partial_sums(geometry, std::max<int64_t>(other_pieces, 0), geometry.batch);
+  if (!scratch.allocated() || !partial.allocated()) return false;
   params.partial = partial.data();
   run_items(items, workers, [&](int64_t worker, int64_t begin, int64_t end) {
     active_kernels().backward(params, worker, begin, end);
@@ -310,9 +318,10 @@ void compute_grad_grid(const BackwardCall& call, const Tensor& grad_grid) {
   // Too few tiles to keep the threads evenly busy: they share the chunks as well.
   const bool few_tiles = call.threads > 1 && tiles < 4 * call.threads;
   params.chunk_groups = few_tiles ? grad_grid_chunks(params) : 1;
-  const bool split_sums = params.chunk_groups > 1;
   const Scratch partial =
-      partial_sums(geometry, split_sums ? params.chunk_groups : 0, params.grid_batch);
+      partial_sums(geometry, params.chunk_groups > 1 ? params.chunk_groups : 0, params.grid_batch);
+  if (!partial.allocated()) params.chunk_groups = 1;
+  const bool split_sums = params.chunk_groups > 1;
   params.partial = partial.data();
   const KernelTable& kernels = kernels_for(geometry, params.input);
   run_items(tiles * params.chunk_groups, call.threads,
@@ -324,8 +333,8 @@ void compute_grad_grid(const BackwardCall& call, const Tensor& grad_grid) {
 }
 
 /// One packed block of channels after the other; threads share the pixels to be packed, then the
-/// samples.
-void compute_grad_grid_packed(const BackwardCall& call, const Tensor& grad_grid) {
+/// samples. False if there is no memory for a block; then nothing has been written.
+bool compute_grad_grid_packed(const BackwardCall& call, const Tensor& grad_grid) {
   const Geometry& geometry = call.geometry;
   PackedBlockParams params;
   params.geometry = geometry;
@@ -336,6 +345,7 @@ void compute_grad_grid_packed(const BackwardCall& call, const Tensor& grad_grid)
   params.piece_channels = call.piece;
   params.parts = call.threads;
   const Scratch scratch(geometry, packed_elements(geometry, call.packed));
+  if (!scratch.allocated()) return false;
   params.packed = scratch.data();
   for (int64_t batch = 0; batch < geometry.batch; ++batch) {
     for (int64_t c = 0; c < geometry.channels; c += call.packed) {
@@ -351,6 +361,7 @@ void compute_grad_grid_packed(const BackwardCall& call, const Tensor& grad_grid)
       });
     }
   }
+  return true;
 }
 
 }  // namespace
@@ -364,7 +375,12 @@ void divide_grad_input(GradInputParams& params, int64_t threads, std::vector<Tap
   params.slab_axis = split.slab_axis;
   if (params.slabs == 1) return;
   const int64_t tiles = geometry.batch * tile_count(geometry);
-  ranges.resize(static_cast<size_t>(tiles));
+  try {
+    ranges.resize(static_cast<size_t>(tiles));
+  } catch (const std::bad_alloc&) {
+    params.slabs = 1;
+    return;
+  }
   params.ranges = ranges.data();
   run_items(tiles, threads, [&](int64_t, int64_t begin, int64_t end) {
     kernels_for(geometry, params.grad_input).slab_ranges(params, begin, end, ranges.data() + begin);
@@ -392,7 +408,7 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
     grad_input =
         empty_image(input, sizes_vector(input), few ? input.scalar_type() : sum_type(geometry));
     if (no_samples) {
-      torch::stable::zero_(grad_input);
+      zero(grad_input);
       wants_input = false;
     } else if (few) {
       plain_grad_input(plain_params(geometry, grid, std::nullopt), grad_output, grad_input);
@@ -402,7 +418,7 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
   if (wants_grid) {
     grad_grid = empty_contiguous(sizes_vector(grid), sum_type(geometry), grid);
     if (no_samples || geometry.mode == Mode::kNearest) {
-      torch::stable::zero_(grad_grid);
+      zero(grad_grid);
       wants_grid = false;
     } else if (is_widened(input, geometry) &&
                has_few_samples(geometry, input.size(0), kPlainRead)) {
@@ -411,7 +427,9 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
       wants_grid = false;
     }
   }
-  if (!wants_input && !wants_grid) return {rounded(grad_input, input), rounded(grad_grid, grid)};
+  if (!wants_input && !wants_grid) {
+    return {rounded(grad_input, input, copy), rounded(grad_grid, grid, copy)};
+  }
   // Only grad_grid reads the input.
   const Tensor image = wants_grid ? widened(input, geometry) : input;
   const BackwardCall call{grad_output, image, grid, geometry};
@@ -426,13 +444,11 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
         compute_grad_input(call, params);
       }
     }
-    if (wants_grid && call.packed > 0) {
-      compute_grad_grid_packed(call, grad_grid);
-    } else if (wants_grid) {
+    if (wants_grid && !(call.packed > 0 && compute_grad_grid_packed(call, grad_grid))) {
       compute_grad_grid(call, grad_grid);
     }
   }
-  return {rounded(grad_input, input), rounded(grad_grid, grid)};
+  return {rounded(grad_input, input, copy), rounded(grad_grid, grid, copy)};
 }
 
 }  // namespace gridsample_ext::cpu

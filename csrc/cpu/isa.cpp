@@ -5,6 +5,10 @@
 #include <fstream>
 #include <stdexcept>
 
+#if GRIDSAMPLE_X86_LEVELS
+#include <cpuid.h>
+#endif
+
 namespace gridsample_ext {
 
 namespace baseline {
@@ -32,12 +36,26 @@ std::string environment_variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+/// As it was when this library was loaded: what is in force does not change afterwards, and so
+/// neither does what is reported.
+const std::string isa_variable = environment_variable("GRIDSAMPLE_EXT_ISA");
+
+#if GRIDSAMPLE_X86_LEVELS
+/// Asked of the CPU itself: not every compiler's __builtin_cpu_supports knows this name. That the
+/// operating system keeps the registers, the levels that come with it have asked.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 const std::vector<Level>& levels() {
   static const std::vector<Level> all = [] {
     std::vector<Level> list{{"baseline", &baseline::kernel_table, true}};
 #if GRIDSAMPLE_X86_LEVELS
     __builtin_cpu_init();
-    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool has_avx2 =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 #if defined(GRIDSAMPLE_EMULATE_AVX512)
     const bool has_avx512 = has_avx2;
 #else
@@ -94,7 +112,7 @@ std::vector<std::string> supported_isas() {
 }
 
 std::string forced_isa() {
-  const std::string value = environment_variable("GRIDSAMPLE_EXT_ISA");
+  const std::string& value = isa_variable;
   if (value.empty()) return "";
   std::string allowed;
   for (const std::string& name : supported_isas()) {

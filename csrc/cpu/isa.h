@@ -1,7 +1,7 @@
 #pragma once
 
 // Which instruction set the kernels run with: the best of this CPU, or the one that the environment
-// variable GRIDSAMPLE_EXT_ISA names.
+// variable GRIDSAMPLE_EXT_ISA names when this is loaded.
 
 #include <string>
 #include <vector>
@@ -20,8 +20,8 @@ namespace gridsample_ext {
 /// The levels compiled in that this CPU supports, lowest first.
 std::vector<std::string> supported_isas();
 
-/// The level that GRIDSAMPLE_EXT_ISA forces, or an empty string. Throws std::runtime_error when it
-/// names an unknown or unsupported one.
+/// The level that GRIDSAMPLE_EXT_ISA forced when this was loaded, or an empty string. Throws
+/// std::runtime_error when it names an unknown or unsupported one.
 std::string forced_isa();
 
 /// Throws std::runtime_error when GRIDSAMPLE_EXT_ISA or GRIDSAMPLE_EXT_GATHERS cannot be followed.

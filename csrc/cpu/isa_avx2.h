@@ -4,9 +4,10 @@
 
 #define GRIDSAMPLE_ISA avx2
 #define GRIDSAMPLE_HAS_FMA
+#define GRIDSAMPLE_HAS_F16C
 #define GRIDSAMPLE_VECTOR_BYTES 32
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "../tensors.h"
+#include "copies.h"
 #include "grid_sample.h"
 #include "isa.h"
 #include "schedule.h"
@@ -55,7 +56,7 @@ void plain_grad_grid(PlainParams params, const Tensor& grad_output, const Tensor
 }
 
 void plain_grad_input(PlainParams params, const Tensor& grad_output, Tensor grad_input) {
-  torch::stable::zero_(grad_input);
+  zero(grad_input);
   params.input = mutable_image_view(grad_input, params.geometry);
   params.grad_output = image_view(grad_output, params.geometry);
   params.tap_count =

@@ -110,8 +110,13 @@ void load_samples(const View& view, int64_t base, const TileOffsets& tile,
     if (tile.even && tile.step == 1) {
       data += tile.first;
       prefetch_next_tile(data, kSize, 1);
-#pragma omp simd
-      for (int i = 0; i < tile.count; ++i) buffer[i] = scalar::template load<compute_t>(data[i]);
+      constexpr int kLanes = kFullLanes<compute_t>;
+      int i = 0;
+      for (; i + kLanes <= tile.count; i += kLanes) {
+        store_vector<compute_t, kLanes>(buffer + i,
+                                        load_lanes<scalar, compute_t, kLanes>(data + i));
+      }
+      for (; i < tile.count; ++i) buffer[i] = scalar::template load<compute_t>(data[i]);
     } else {
       for (int i = 0; i < tile.count; ++i) {
         buffer[i] = scalar::template load<compute_t>(data[tile.at(i)]);
@@ -129,8 +134,13 @@ void store_samples(const View& view, int64_t base, const TileOffsets& tile,
     auto* data = static_cast<typename scalar::storage_t*>(view.data) + base;
     if (tile.even && tile.step == 1) {
       data += tile.first;
-#pragma omp simd
-      for (int i = 0; i < tile.count; ++i) data[i] = scalar::store(buffer[i]);
+      constexpr int kLanes = kFullLanes<compute_t>;
+      int i = 0;
+      for (; i + kLanes <= tile.count; i += kLanes) {
+        store_lanes<scalar, compute_t, kLanes>(data + i,
+                                               load_vector<compute_t, kLanes>(buffer + i));
+      }
+      for (; i < tile.count; ++i) data[i] = scalar::store(buffer[i]);
     } else {
       for (int i = 0; i < tile.count; ++i) data[tile.at(i)] = scalar::store(buffer[i]);
     }

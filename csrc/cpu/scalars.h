@@ -54,15 +54,22 @@ struct Scalar<DType::kDouble> {
 template <>
 struct Scalar<DType::kHalf> {
   using storage_t = uint16_t;
-  // Exponent and mantissa moved into float's places are the value times 2^-112, subnormals too.
+  // Exponent and mantissa are moved into float's places, where the exponent lacks 112. It is given
+  // 224, which makes infinity and NaN of the largest one, and 112 are taken away by a product: x.
+  // With the exponent 0 that is 2^-15 + m 2^-25, where the half is m 2^-24 = 2x - 2^-14; that is
+  // less than x below 2^-14, and not from there on. No float32 subnormal comes up, so the value is
+  // the same where the CPU takes those for 0 (torch.set_flush_denormal).
+  static constexpr uint32_t kExponent = 224u << 23;
+  static constexpr float kScale = 0x1p-112f;
+  static constexpr float kLeastNormal = 0x1p-14f;
   template <typename compute_t>
   static GRIDSAMPLE_INLINE compute_t load(uint16_t half) {
     const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
     const uint32_t magnitude = static_cast<uint32_t>(half & 0x7fffu) << 13;
-    const uint32_t finite = bit_cast<uint32_t>(bit_cast<float>(magnitude) * 0x1p112f);
-    const bool is_finite = magnitude < 0x0f800000u;
-    return static_cast<compute_t>(
-        bit_cast<float>(sign | (is_finite ? finite : magnitude | 0x7f800000u)));
+    const float x = bit_cast<float>(magnitude + kExponent) * kScale;
+    const float subnormal = x + x - kLeastNormal;
+    const float value = x < subnormal ? x : subnormal;
+    return static_cast<compute_t>(bit_cast<float>(sign | bit_cast<uint32_t>(value)));
   }
   template <typename compute_t>
   static GRIDSAMPLE_INLINE uint16_t store(compute_t value) {

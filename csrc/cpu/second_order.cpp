@@ -2,6 +2,7 @@
 
 #include "../checks.h"
 #include "../tensors.h"
+#include "copies.h"
 #include "grid_sample.h"
 #include "isa.h"
 #include "schedule.h"
@@ -104,13 +105,13 @@ bool reads_plainly_as(const Tensor& direction, const Tensor& input, const Geomet
 /// it and not round to its type.
 Tensor of_type(const Tensor& direction, const Tensor& input, const Geometry& geometry) {
   if (direction.scalar_type() == input.scalar_type()) return direction;
-  Tensor copy = empty_image(direction, sizes_vector(direction), sum_type(geometry));
-  torch::stable::copy_(copy, direction);
-  return copy;
+  const Tensor moved = empty_image(direction, sizes_vector(direction), sum_type(geometry));
+  copy(moved, direction);
+  return moved;
 }
 
 Tensor zeros(Tensor tensor) {
-  torch::stable::zero_(tensor);
+  zero(tensor);
   return tensor;
 }
 
@@ -196,7 +197,7 @@ Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
     if (tangent.scalar_type() == output.scalar_type() && tangent.strides() == output.strides()) {
       return tangent;
     }
-    torch::stable::copy_(output, tangent);
+    copy(output, tangent);
     return output;
   }
   if (reads_plainly(geometry, input, tangent_input)) {

@@ -85,6 +85,99 @@ GRIDSAMPLE_INLINE void add_product(const T* factors, const Vector<T, kLanes>& va
   sum = multiply_add_vector<T, kLanes>(load_vector<T, kLanes>(factors), values, sum);
 }
 
+/// Calls function(half of the lanes) for both halves of a vector, and joins the results.
+template <typename Result, int kLanes, typename V, typename F>
+GRIDSAMPLE_INLINE Result by_halves(const V& vector, const F& function) {
+  using Part = Vector<std::remove_cvref_t<decltype(vector[0])>, kLanes / 2>;
+  Part parts[2];
+  std::memcpy(parts, &vector, sizeof(vector));
+  const auto low = function(parts[0]);
+  const auto high = function(parts[1]);
+  Result result;
+  static_assert(sizeof(result) == 2 * sizeof(low));
+  std::memcpy(&result, &low, sizeof(low));
+  std::memcpy(reinterpret_cast<char*>(&result) + sizeof(low), &high, sizeof(high));
+  return result;
+}
+
+#if defined(GRIDSAMPLE_HAS_AVX512)
+/// Without a mask GCC 12 warns of what its own headers leave uninitialised. This one costs nothing.
+constexpr __mmask16 kAllLanes = 0xffff;
+#endif
+
+/// float16 to float32, exactly. The instructions, where there are any, know no flushing of
+/// subnormal halves.
+template <int kLanes>
+GRIDSAMPLE_INLINE Vector<float, kLanes> from_half(const Vector<uint16_t, kLanes>& stored) {
+#if defined(GRIDSAMPLE_HAS_AVX512)
+  if constexpr (kLanes == 16) {
+    return (Vector<float, 16>)_mm512_maskz_cvtph_ps(kAllLanes, (__m256i)stored);
+  }
+#endif
+#if defined(GRIDSAMPLE_HAS_F16C)
+  if constexpr (kLanes == 8) return (Vector<float, 8>)_mm256_cvtph_ps((__m128i)stored);
+  if constexpr (kLanes == 4) {
+    return (Vector<float, 4>)_mm_cvtph_ps(_mm_loadl_epi64((const __m128i*)&stored));
+  }
+  if constexpr (kLanes >= 16) {
+    return by_halves<Vector<float, kLanes>, kLanes>(
+        stored,
+        [](const Vector<uint16_t, kLanes / 2>& part) { return from_half<kLanes / 2>(part); });
+  }
+#endif
+  // See Scalar<DType::kHalf>::load.
+  using Half = Scalar<DType::kHalf>;
+  using Bits = Vector<uint32_t, kLanes>;
+  using Floats = Vector<float, kLanes>;
+  const Bits wide = __builtin_convertvector(stored, Bits);
+  const Bits sign = (wide & 0x8000u) << 16;
+  const Bits magnitude = (wide & 0x7fffu) << 13;
+  const Floats x = (Floats)(magnitude + Half::kExponent) * Half::kScale;
+  const Floats subnormal = x + x - Half::kLeastNormal;
+#if defined(__SSE2__)
+  if constexpr (kLanes == 4) {
+    return (Floats)(sign | (Bits)_mm_min_ps((__m128)x, (__m128)subnormal));
+  }
+#endif
+  const Bits is_normal = (Bits)(x < subnormal);
+  return (Floats)(sign | (is_normal & (Bits)x) | (~is_normal & (Bits)subnormal));
+}
+
+#if defined(GRIDSAMPLE_HAS_F16C)
+/// float32 to float16, as Scalar<DType::kHalf>::store does it: of a NaN the sign alone is kept.
+template <int kLanes>
+GRIDSAMPLE_INLINE Vector<uint16_t, kLanes> to_half(const Vector<float, kLanes>& values) {
+#if defined(GRIDSAMPLE_HAS_AVX512)
+  constexpr int kMostLanes = 16;
+#else
+  constexpr int kMostLanes = 8;
+#endif
+  if constexpr (kLanes > kMostLanes) {
+    return by_halves<Vector<uint16_t, kLanes>, kLanes>(
+        values, [](const Vector<float, kLanes / 2>& part) { return to_half<kLanes / 2>(part); });
+  } else {
+    using Bits = Vector<uint32_t, kLanes>;
+    const Bits is_nan = (Bits)(values != values);
+    const Bits nan = ((Bits)values & 0x80000000u) | 0x7fc00000u;
+    const Bits clean = (is_nan & nan) | (~is_nan & (Bits)values);
+    constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+#if defined(GRIDSAMPLE_HAS_AVX512)
+    if constexpr (kLanes == 16) {
+      return (Vector<uint16_t, 16>)_mm512_maskz_cvtps_ph(kAllLanes, (__m512)clean, kNearest);
+    }
+#endif
+    if constexpr (kLanes == 8) {
+      return (Vector<uint16_t, 8>)_mm256_cvtps_ph((__m256)clean, kNearest);
+    }
+    if constexpr (kLanes == 4) {
+      Vector<uint16_t, 4> halves;
+      _mm_storel_epi64((__m128i*)&halves, _mm_cvtps_ph((__m128)clean, kNearest));
+      return halves;
+    }
+  }
+}
+#endif
+
 /// Elements as the compute type.
 template <typename scalar, typename compute_t, int kLanes>
 GRIDSAMPLE_INLINE Vector<compute_t, kLanes> convert_lanes(
@@ -95,19 +188,12 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes> convert_lanes(
   } else if constexpr (std::is_floating_point_v<storage_t>) {  // not 16 bits
     return __builtin_convertvector(stored, Vector<compute_t, kLanes>);
   } else {
-    using Bits = Vector<uint32_t, kLanes>;
-    const Bits wide = __builtin_convertvector(stored, Bits);
     Vector<float, kLanes> value;
     if constexpr (std::is_same_v<scalar, Scalar<DType::kBFloat16>>) {
-      value = (Vector<float, kLanes>)(wide << 16);
+      using Bits = Vector<uint32_t, kLanes>;
+      value = (Vector<float, kLanes>)(__builtin_convertvector(stored, Bits) << 16);
     } else {
-      // See Scalar<DType::kHalf>::load.
-      const Bits sign = (wide & 0x8000u) << 16;
-      const Bits magnitude = (wide & 0x7fffu) << 13;
-      const Bits finite = (Bits)((Vector<float, kLanes>)magnitude * 0x1p112f);
-      const Bits special = (Bits)(magnitude >= 0x0f800000u);
-      value = (Vector<float, kLanes>)(sign | (finite & ~special) |
-                                      ((magnitude | 0x7f800000u) & special));
+      value = from_half<kLanes>(stored);
     }
     if constexpr (std::is_same_v<compute_t, float>) {
       return value;
@@ -133,6 +219,11 @@ GRIDSAMPLE_INLINE void store_lanes(typename scalar::storage_t* to,
     store_vector<storage_t, kLanes>(to, values);
   } else if constexpr (std::is_same_v<storage_t, float>) {
     store_vector<float, kLanes>(to, __builtin_convertvector(values, Vector<float, kLanes>));
+#if defined(GRIDSAMPLE_HAS_F16C)
+  } else if constexpr (std::is_same_v<scalar, Scalar<DType::kHalf>> && kLanes >= 4) {
+    store_vector<storage_t, kLanes>(
+        to, to_half<kLanes>(__builtin_convertvector(values, Vector<float, kLanes>)));
+#endif
   } else {
     alignas(64) compute_t lanes[kLanes];
     store_vector<compute_t, kLanes>(lanes, values);
