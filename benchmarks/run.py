@@ -172,19 +172,35 @@ def measure(
 
 
 def measure_small_call(case: Case, seconds: float) -> list[dict[str, Any]]:
-    """A whole call of the public function, without and with a gradient to be recorded."""
-    input, grid, _ = case.tensors()
+    """A whole call of the public function: alone, with a gradient to be recorded, and backward."""
+    input, grid, grad = case.tensors()
     torch.set_num_threads(1)
-    records = []
-    for name, image in (("no gradient", input), ("gradient", input.clone().requires_grad_())):
-        calls = {
-            OURS: lambda image=image: gridsample_ext.grid_sample(image, grid, align_corners=False),
-            STOCK: lambda image=image: F.grid_sample(image, grid, align_corners=False),
+    leaves = [tensor.clone().requires_grad_() for tensor in (input, grid)]
+    functions = {OURS: gridsample_ext.grid_sample, STOCK: F.grid_sample}
+
+    def call(function: Callable[..., Tensor], *tensors: Tensor) -> Call:
+        return lambda: function(*tensors, align_corners=False)
+
+    def step(function: Callable[..., Tensor]) -> Call:
+        forward = call(function, *leaves)
+        return lambda: torch.autograd.grad(forward(), leaves, grad)
+
+    kinds = {
+        "no gradient": lambda function: call(function, input, grid),
+        "gradient": lambda function: call(function, *leaves),
+        "forward and backward": step,
+    }
+    return [
+        {
+            "name": f"{case.name}, {kind}",
+            "seconds": interleaved(
+                {name: make(function) for name, function in functions.items()},
+                seconds,
+                least=2000,
+            ),
         }
-        records.append(
-            {"name": f"{case.name}, {name}", "seconds": interleaved(calls, seconds, least=2000)}
-        )
-    return records
+        for kind, make in kinds.items()
+    ]
 
 
 def peak_memory(case: Case, what: str, implementation: str) -> int | None:

@@ -204,6 +204,21 @@ def _(sample: Sample) -> bool:
     return agrees(sample, 3, ("bicubic",), 2)
 
 
+@feature("third derivatives, 4-D and 5-D bilinear, 4-D bicubic")
+def _(sample: Sample) -> bool:
+    return agrees(sample, 2, samples.MODES, 3) and agrees(sample, 3, ("bilinear",), 3)
+
+
+@feature("`torch.autograd.functional.hvp`")
+def _(sample: Sample) -> bool:
+    inputs = samples.sample(CASE)
+    ours, expected = (
+        torch.autograd.functional.hvp(loss_of(f), inputs, tuple(t.cos() for t in inputs))[1]
+        for f in (sample, composed.grid_sample)
+    )
+    return all(map(close, ours, expected))
+
+
 @feature("forward mode")
 def _(sample: Sample) -> bool:
     for case in (CASE, VOLUME):
@@ -237,6 +252,14 @@ def transformed(sample: Sample, transform: Callable[..., Callable[..., object]])
 @feature("forward over reverse mode: `torch.func.hessian`")
 def _(sample: Sample) -> bool:
     return transformed(sample, lambda f: torch.func.hessian(f, (0, 1)))
+
+
+@feature("forward over forward mode: `torch.func.jvp` of `jvp`")
+def _(sample: Sample) -> bool:
+    def along(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda *a: torch.func.jvp(f, a, tuple(t.cos() for t in a))[1]
+
+    return transformed(sample, lambda f: along(along(f)))
 
 
 @feature("`torch.func.grad`, `vjp`, `jacrev`")
@@ -274,6 +297,25 @@ class Module(torch.nn.Module):
     def forward(self, input: Tensor, grid: Tensor) -> Tensor:
         """Sample."""
         return self.sample(input, grid, *self.options)
+
+
+@feature("`torch.func` inside `torch.compile`: `vmap` of `grad`, `hessian`")
+def _(sample: Sample) -> bool:
+    def compiled(transform: Callable[..., Callable[..., object]]) -> Callable[..., object]:
+        return lambda f: torch.compile(transform(f), backend="aot_eager", fullgraph=True)
+
+    def gradients(f: Callable[..., Tensor]) -> Callable[..., object]:
+        each = torch.vmap(torch.func.grad(f, (0, 1)))
+        return lambda *a: each(*(torch.stack([t, t * 0.9]) for t in a))
+
+    return transformed(sample, compiled(gradients)) and transformed(
+        sample, compiled(lambda f: torch.func.hessian(f, (0, 1)))
+    )
+
+
+@feature("`torch.func.functionalize`")
+def _(sample: Sample) -> bool:
+    return transformed(sample, lambda f: torch.func.functionalize(torch.func.grad(f, (0, 1))))
 
 
 @feature("`torch.export`, saved and loaded")

@@ -18,6 +18,7 @@ import pytest
 import samples
 import torch
 
+import gridsample_ext
 from gridsample_ext import grid_sample
 
 grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward
@@ -144,3 +145,48 @@ def test_few_samples_of_a_volume(dtype, grid_dtype, channels_last):
 def test_few_samples_of_an_expanded_image(dtype, grid_dtype):
     """Of 2^31 pixels, of which one, or one of each row, is in memory."""
     run_within_memory(FEW_SAMPLES + EXPANDED.format(dtype=dtype, grid_dtype=grid_dtype))
+
+
+def test_out_of_memory_is_pytorch_s_error(device):
+    """Its type, torch.OutOfMemoryError on CUDA, and its text, from every way to call."""
+    sizes = 1, 1 << 10, 1 << 20, 1 << 15  # 128 TiB
+    with pytest.raises(RuntimeError) as expected:
+        torch.empty(sizes, device=device)
+    image = torch.ones(1, 1, 1, 1, device=device).expand(1, 1 << 10, 1, 1)
+    grid = torch.zeros(1, 1, 1, 2, device=device).expand(1, 1 << 20, 1 << 15, 2)
+    leaf = image.detach().requires_grad_()
+    for call in (
+        lambda: gridsample_ext.grid_sample(image, grid, align_corners=False),
+        lambda: gridsample_ext.grid_sample(leaf, grid, align_corners=False),
+        lambda: torch.ops.gridsample_ext.grid_sample(image, grid, 0, 0, False),
+        lambda: torch.ops.gridsample_ext.grid_sample(leaf, grid, 0, 0, False),
+        lambda: torch.vmap(
+            lambda image: gridsample_ext.grid_sample(image, grid, align_corners=False)
+        )(image[None]),
+    ):
+        with pytest.raises(type(expected.value)) as actual:
+            call()
+        if device == "cpu":  # on CUDA the text tells how much is in use
+            assert str(actual.value) == str(expected.value)
+
+
+def test_out_of_memory_that_has_passed_is_told_all_the_same(monkeypatch):
+    """If by now there is memory, the type is that of PyTorch's error on CUDA."""
+    error = RuntimeError(
+        "gridsample_ext: could not allocate a tensor with sizes [2, 3] of float32 on cuda:0"
+    )
+    monkeypatch.setattr(torch, "empty", lambda *arguments, **named: None)
+    with pytest.raises(torch.OutOfMemoryError, match=r"sizes \[2, 3\] of float32 on cuda:0"):
+        gridsample_ext._ops.raise_out_of_memory(error)
+    gridsample_ext._ops.raise_out_of_memory(RuntimeError("something else"))
+
+
+def test_backward_without_memory_for_a_gradient():
+    """Gradients' allocations are results as well."""
+    image = torch.ones(1, 1, 1, 1).expand(1, 1 << 24, 1 << 12, 1 << 12)
+    grid = torch.zeros(1, 1, 1, 2)
+    grad_output = torch.ones(1, 1 << 24, 1, 1)
+    with pytest.raises(RuntimeError, match="allocate"):
+        torch.ops.gridsample_ext.grid_sample_backward(
+            grad_output, image, grid, 0, 0, False, [True, False]
+        )
