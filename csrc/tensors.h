@@ -174,7 +174,10 @@ inline ScalarType sum_type(const Geometry& geometry) {
 }
 
 inline std::vector<int64_t> output_sizes(const Geometry& geometry) {
-  std::vector<int64_t> sizes{geometry.batch, geometry.channels};
+  std::vector<int64_t> sizes;
+  sizes.reserve(static_cast<size_t>(geometry.dims) + 2);
+  sizes.push_back(geometry.batch);
+  sizes.push_back(geometry.channels);
   for (int axis = geometry.dims - 1; axis >= 0; --axis) sizes.push_back(geometry.output_size[axis]);
   return sizes;
 }

@@ -68,13 +68,23 @@ below_autograd: Callable[[], Any] = _find(
 )
 
 
-_declare("torch.ops.aten.grid_sampler_2d.default._op", "2.10-2.15")
+_has_bare_op = _find("torch.ops.aten.grid_sampler_2d.default._op", "2.10-2.15", None) is not None
 
 
 def bare(op: Any) -> Callable[..., Any]:
-    """An op as the builtin behind it, which a call reaches a tenth of its time sooner."""
-    builtin: Callable[..., Any] = getattr(op, "_op", op)
-    return builtin
+    """An op as the builtin behind it, which costs a call less."""
+    return op._op if _has_bare_op else op  # type: ignore[no-any-return]
+
+
+_declare("torch._C.DispatchKeySet", "2.10-2.15")
+_declare("torch._C.DispatchKey", "2.10-2.15")
+
+
+def kernel_of(name: str, key: str) -> Callable[..., Any]:
+    """The kernel of one of PyTorch's ops for a dispatch key, whatever replaces it later."""
+    kernel = torch.library.get_kernel(f"aten::{name}", key)
+    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+    return functools.partial(kernel.call_boxed, keys)
 
 
 def _peek_transform() -> bool:
@@ -98,7 +108,7 @@ def in_dual_level() -> bool:
 is_jit_tracing: Callable[[], bool] = _find(
     "torch._C._is_tracing",
     "2.10-2.15",
-    torch.jit.is_tracing,  # type: ignore[attr-defined]
+    lambda: torch.jit.is_tracing(),  # type: ignore[attr-defined]
 )
 
 #: The builtin behind F.grid_sample, whatever stands for its name.
@@ -113,6 +123,7 @@ torch_grid_sampler: Callable[..., Tensor] = _find(
 _SINGLE_LEVEL = _declare(
     "torch._functorch.utils.enable_single_level_autograd_function", "2.10-2.15"
 )
+_ONE_LEVEL = _declare("torch.autograd.function._SingleLevelFunction", "2.10-2.15")
 _FORWARD_MODE = _declare("torch.autograd.forward_ad._set_fwd_grad_enabled", "2.10-2.15")
 
 
@@ -128,7 +139,15 @@ def apply_at_this_level(function: type[torch.autograd.Function], *arguments: Any
     would start anew with all levels.
     """
     with look_up(_SINGLE_LEVEL)():
-        return bare_apply(function)(*arguments)
+        return _at_one_level(function).apply(*arguments)
+
+
+@functools.cache
+def _at_one_level(function: type[torch.autograd.Function]) -> Any:
+    """A Function whose ``apply`` knows nothing of torch.func's other levels."""
+    rules = ("forward", "setup_context", "backward", "jvp")
+    own = {name: staticmethod(getattr(function, name)) for name in rules}
+    return type(function.__name__, (look_up(_ONE_LEVEL),), own)
 
 
 @contextlib.contextmanager
@@ -220,6 +239,9 @@ def remove_kernels(library: torch.library.Library) -> bool:
 
 # --- ONNX -------------------------------------------------------------------------------------
 
+for _helper in ("_get_const", "_get_tensor_dim_size", "_get_tensor_rank"):
+    # Without these the TorchScript exporter (dynamo=False) fails, and names them.
+    _declare(f"torch.onnx.symbolic_helper.{_helper}", "2.10-2.15")
 _OPSET = _declare("torch.onnx._constants.ONNX_DEFAULT_OPSET", "2.10-2.15")
 
 
@@ -233,9 +255,16 @@ def default_onnx_opset() -> int:
 
 @functools.cache
 def torch_has_tricubic() -> bool:
-    """Whether F.grid_sample samples volumes in mode bicubic: from 2.15 on."""
+    """Whether F.grid_sample samples volumes in mode bicubic: from 2.15 on.
+
+    It is found out by a call, so it has to be asked before anything is patched or traced.
+    """
     try:
-        torch_grid_sampler(torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1, 1, 3), 2, 0, False)
+        image, grid = (
+            torch.zeros(1, 1, 1, 1, channels, dtype=torch.float32, device="cpu")
+            for channels in (1, 3)
+        )
+        torch_grid_sampler(image, grid, 2, 0, False)
     except RuntimeError:
         return False
     return True

@@ -186,7 +186,9 @@ def grid_sample(
         weight = taps[0].weights[0]
         for tap in taps[1:]:
             weight = weight * tap.weights[0]
-        output = output + torch.where(inside, image[index] * weight[..., None], 0)
+        # Selected before and after: an infinite pixel outside reaches neither result nor gradient.
+        pixel = torch.where(inside, image[index], 0)
+        output = output + torch.where(inside, pixel * weight[..., None], 0)
     return output.movedim(-1, 1).to(input.dtype).clone(memory_format=torch.contiguous_format)
 
 
@@ -230,6 +232,10 @@ def triple_backward(
     ]
     g = samples.pixels_last(grad_output)
     one, two = (_steps(axes, direction[1], samples.like) for direction in (along, and_along))
+    # Every term has a slope as a factor: where none is other than 0, all is exactly 0.
+    moving = torch.zeros_like(samples.like, dtype=torch.bool)
+    for axis in axes:
+        moving = moving | (axis.slope != 0)
 
     def jet(a: int, tap: _Tap, order: int) -> _Jet:
         """Of the weight or, of order 1, of its derivative."""
@@ -248,7 +254,8 @@ def triple_backward(
     by_output = torch.zeros_like(g)
     by_image = torch.zeros_like(samples.pixels_last(input))
     by_axis = [torch.zeros_like(g[..., 0]) for _ in axes]
-    for taps, inside, index in samples.taps():
+    for taps, seen, index in samples.taps():
+        inside = seen & moving[..., None]
         # Selected before and after the product: an infinite pixel outside reaches no derivative.
         pixels = [None if of is None else torch.where(inside, of[index], 0) for of in images]
         jets = [jet(a, tap, 0) for a, tap in enumerate(taps)]

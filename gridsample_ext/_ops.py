@@ -158,6 +158,16 @@ def output_shape(
     return (batch, input.size(1), *grid.shape[1:-1])
 
 
+def with_one_batch_size(input: Tensor, grid: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    """Both with the batch size of the output: a batch of one expanded."""
+    if not guard_or_false(batch == 1):
+        if guard_or_false(input.size(0) == 1):
+            input = input.expand(batch, *input.shape[1:])
+        elif guard_or_false(grid.size(0) == 1):
+            grid = grid.expand(batch, *grid.shape[1:])
+    return input, grid
+
+
 def _check_dtype(name: str, tensor: Tensor) -> None:
     torch._check(
         tensor.dtype in DTYPES,

@@ -74,26 +74,36 @@ class GridSample(torch.autograd.Function):
         align_corners: bool,
     ) -> Tensor:
         """Sample ``input`` at ``grid``; see :func:`gridsample_ext.grid_sample`."""
+        needs = ctx.needs_input_grad[:2]
         # The gradient of input does not depend on its values; that of grid is 0 in nearest mode.
-        ctx.needs = needs = ctx.needs_input_grad[:2]
-        needs_values = needs[1] and interpolation_mode != _NEAREST
+        values = input if needs[1] and interpolation_mode != _NEAREST else without_data(input)
         # In the order of F.grid_sample: a checkpoint may run it again in place of this, or this in
         # place of it, if gridsample_ext.patch() has begun or ended meanwhile.
-        ctx.save_for_backward(grid, input if needs_values else without_data(input))
-        ctx.options = interpolation_mode, padding_mode, align_corners
-        return below_autograd(  # type: ignore[no-any-return]
-            bare_grid_sample, input, grid, interpolation_mode, padding_mode, align_corners
-        )
+        ctx.save_for_backward(grid, values)
+        ctx.options = interpolation_mode, padding_mode, align_corners, needs
+        try:
+            with _compat.below_autograd():
+                return bare_grid_sample(  # type: ignore[no-any-return]
+                    input, grid, interpolation_mode, padding_mode, align_corners
+                )
+        except RuntimeError as error:
+            _ops.raise_out_of_memory(error)
+            raise
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> _Gradients:
         """Gradients of input and grid: those that are needed, and no others."""
         grid, input = ctx.saved_tensors
-        arguments = grad_output, input, grid, *ctx.options, ctx.needs, _deterministic()
+        arguments = grad_output, input, grid, *ctx.options, _deterministic()
         if torch.is_grad_enabled() or _compat.in_dual_level() or _compat.in_func_transform():
             grad_input, grad_grid = _ops.grid_sample_backward(*arguments)
         else:
-            grad_input, grad_grid = below_autograd(_bare_backward, *arguments)
+            try:
+                with _compat.below_autograd():
+                    grad_input, grad_grid = _bare_backward(*arguments)
+            except RuntimeError as error:
+                _ops.raise_out_of_memory(error)
+                raise
         return grad_input, grad_grid, None, None, None
 
 

@@ -40,6 +40,7 @@ def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
         ['grid_sampler_2d']
 
     """
+    _compat.torch_has_tricubic()  # to be asked before tracing
     return {
         _ops.grid_sample: _decomposed_grid_sample,
         _ops.grid_sample_backward: _decomposed_backward,
@@ -52,12 +53,7 @@ def _fitted(
     """Of one type and batch size, and finite, as PyTorch's ops have to have them."""
     batch = _ops.output_shape(input, grid, interpolation_mode, padding_mode)[0]
     dtype = _composed.compute_type(input.dtype, grid.dtype)
-    # The result keeps the expanded batch; where both are symbolic, they are equal.
-    if not _compat.guard_or_false(batch == 1):
-        if _compat.guard_or_false(input.size(0) == 1):
-            input = input.expand(batch, *input.shape[1:])
-        elif _compat.guard_or_false(grid.size(0) == 1):
-            grid = grid.expand(batch, *grid.shape[1:])
+    input, grid = _ops.with_one_batch_size(input, grid, batch)
     limits = torch.finfo(dtype)
     return input.to(dtype), grid.to(dtype).nan_to_num(-1.0, limits.max, limits.min)
 
@@ -142,6 +138,12 @@ def _out_variant(op: OpOverload[..., Any]) -> tuple[str, Callable[..., None]]:
         results = op(*arguments, **named)
         for out, result in zip(given, (results,) if count == 1 else results, strict=True):
             if result is not None:
+                if not torch.can_cast(result.dtype, out.dtype):
+                    raise RuntimeError(
+                        f"gridsample_ext: {name}.out(): expected out to have a dtype that "
+                        f"{result.dtype} can be cast to, but got out with sizes {list(out.shape)} "
+                        f"and dtype {out.dtype}"
+                    )
                 if out.shape != result.shape:
                     out.resize_(result.shape)
                 out.copy_(result)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gridsample_ext import _ops
-from gridsample_ext._compat import constant_under_compile, default_onnx_opset, guard_or_false
+from gridsample_ext._compat import constant_under_compile, default_onnx_opset, look_up
 from gridsample_ext._composed import compute_type
 
 _PADDING_MODES = ("zeros", "border", "reflection")
@@ -107,12 +107,7 @@ def grid_sample_for_export(
     _check_opset(_requested_opset(), input.dim())
     dtype = input.dtype
     shape = _ops.output_shape(input, grid, interpolation_mode, padding_mode)
-    batch = shape[0]
-    if not guard_or_false(batch == 1):
-        if guard_or_false(input.size(0) == 1):
-            input = input.expand(batch, *input.shape[1:])
-        elif guard_or_false(grid.size(0) == 1):
-            grid = grid.expand(batch, *grid.shape[1:])
+    input, grid = _ops.with_one_batch_size(input, grid, shape[0])
     common_type = compute_type(dtype, grid.dtype)
     input, grid = input.to(common_type), grid.to(common_type)
     if input.dim() == 4:
@@ -206,7 +201,12 @@ def _translate(
 
 def _torchscript_symbolic(g: Any, input: Any, grid: Any, *options: Any) -> Any:
     """For the exporter of ``dynamo=False``; values are TorchScript's."""
-    from torch.onnx import JitScalarType, symbolic_helper  # type: ignore[attr-defined]
+    from torch.onnx import JitScalarType  # type: ignore[attr-defined]
+
+    get_const, get_size, get_rank = (
+        look_up(f"torch.onnx.symbolic_helper.{name}")
+        for name in ("_get_const", "_get_tensor_dim_size", "_get_tensor_rank")
+    )
 
     def call(name: str, *inputs: Any, **attributes: Any) -> Any:
         if name == "Constant":  # only tensors there
@@ -226,13 +226,13 @@ def _torchscript_symbolic(g: Any, input: Any, grid: Any, *options: Any) -> Any:
         call,
         [input, grid],
         [JitScalarType.from_value(side).dtype() for side in (input, grid)],
-        [symbolic_helper._get_tensor_dim_size(side, 0) for side in (input, grid)],
+        [get_size(side, 0) for side in (input, grid)],
         tuple(
-            symbolic_helper._get_const(option, kind, name)
+            get_const(option, kind, name)
             for option, kind, name in zip(options, "iib", names, strict=True)
         ),
         g.opset,
-        symbolic_helper._get_tensor_rank(input),
+        get_rank(input),
     )
 
 

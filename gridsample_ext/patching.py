@@ -51,7 +51,12 @@ class Patch:
         self._awaits_with = False
 
     def undo(self) -> None:
-        """Take this patch back; others stay in force. A second call does nothing."""
+        """Take this patch back; others stay in force. A second call does nothing.
+
+        After the last patch ``F.grid_sample`` is PyTorch's own again. If other Python threads are
+        alive at that moment, calls go to PyTorch's kernels by way of Python, which costs each some
+        microseconds, until another patch ends without such threads.
+        """
         with _lock:
             _add(self._kind, -self._count)
             self._count = 0
@@ -167,7 +172,7 @@ def _add(kind: str, change: int) -> None:
 
 
 def _torch_takes(dims: int, input: Tensor, grid: Tensor, interpolation_mode: int) -> bool:
-    """Whether PyTorch takes a call that our ops may take, who take more."""
+    """Whether PyTorch takes a call, of which our ops take more kinds."""
     return (
         input.dtype in _ops.DTYPES
         and grid.dtype == input.dtype
@@ -243,16 +248,19 @@ _kernels: torch.library.Library | None = None  # that hold ours, in force or not
 def _replace_kernels() -> Callable[[], None]:
     """Replace them, and return what puts them back."""
     global _kernels
+    _compat.torch_has_tricubic()  # to be asked of PyTorch's own kernels
     if _kernels is None:
         _kernels = _register_kernels()
     return _put_kernels_back
 
 
 def _put_kernels_back() -> None:
-    """Take ours away, unless there are other threads.
+    """Take ours away, unless Python has other threads.
 
     A thread that is just looking a kernel up must not see it change. Then ours stay where they are,
-    and pass on (_kernel) as long as no patch is in force.
+    and pass on to PyTorch's (_kernel) until a patch ends while there are no other threads. Threads
+    that Python does not know, the autograd engine's among them, are taken to be idle: they work
+    for a call that some Python thread has made and waits for.
     """
     global _kernels
     if _kernels and threading.active_count() == 1 and _compat.remove_kernels(_kernels):
@@ -277,8 +285,7 @@ def _register_kernels() -> torch.library.Library:
 
 def _kernel(name: str, key: str, ours: Callable[..., Any]) -> Callable[..., Any]:
     """Make a kernel that calls ours, or PyTorch's where ours is not for the call."""
-    original = torch.library.get_kernel(f"aten::{name}", key)
-    keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+    original = _compat.kernel_of(name, key)
 
     def kernel(*arguments: Any) -> Any:
         if any(_in_force.values()):
@@ -288,7 +295,7 @@ def _kernel(name: str, key: str, ours: Callable[..., Any]) -> Callable[..., Any]
                 result = None  # and the error is PyTorch's
             if result is not None:
                 return result
-        return original.call_boxed(keys, *arguments)
+        return original(*arguments)
 
     return kernel
 

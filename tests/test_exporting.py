@@ -153,9 +153,7 @@ def test_out_variants(name, fits, device):
     outs = [torch.full_like(x, 7.0) if fits else x.new_empty(0) for x in results]
     named = {f"out{i}": out for i, out in enumerate(outs)} if several else {"out": outs[0]}
     returned = op.out(*arguments, **named)
-    for result, out, back in zip(
-        results, outs, returned if several else (returned,), strict=True
-    ):
+    for result, out, back in zip(results, outs, returned if several else (returned,), strict=True):
         assert back is out
         assert torch.equal(out, result)
 
@@ -171,10 +169,17 @@ def test_out_of_another_type_and_layout(device):
     samples.assert_close(out, expected)
 
 
+def test_out_of_a_type_that_does_not_fit():
+    case = samples.Case(2, "bilinear", "zeros", False)
+    out = torch.empty(0, dtype=torch.int32)
+    with pytest.raises(RuntimeError, match=r"expected out to have a dtype that torch.float64 can"):
+        ops.grid_sample.out(*arguments_of("grid_sample", case, "cpu"), out=out)
+
+
 def test_out_is_not_differentiated():
     case = samples.Case(2, "bilinear", "zeros", False)
     input, grid, *options = arguments_of("grid_sample", case, "cpu")
-    with pytest.raises(RuntimeError, match="out=... arguments don't support automatic"):
+    with pytest.raises(RuntimeError, match="arguments don't support automatic"):
         ops.grid_sample.out(input.requires_grad_(), grid, *options, out=torch.empty(0))
 
 

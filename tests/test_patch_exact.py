@@ -187,7 +187,7 @@ def test_what_pytorch_refuses_of_a_backward_op(dims):
             assert actual == expected
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_code_that_calls_the_ops_behind_is_patched():
     """Those of PyTorch, TorchScript and what was scripted or traced before."""
     input, grid = FLOATS
@@ -259,7 +259,7 @@ for path in sys.argv[2:]:
 """
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_traced_and_scripted_code_runs_where_this_package_is_not(tmp_path):
     torch.save((*FLOATS, call(*FLOATS)), tmp_path / "tensors.pt")
     paths = [str(tmp_path / "traced.pt"), str(tmp_path / "scripted.pt")]
@@ -354,3 +354,24 @@ def test_deterministic_algorithms_are_an_error_as_pytorch_s(device):
             torch.use_deterministic_algorithms(False)
 
     assert outcome(patched, backward) == outcome(backward)
+
+
+TRICUBIC_FIRST = """
+import torch, gridsample_ext
+import torch.nn.functional as F
+volume, grid = torch.rand(1, 1, 3, 3, 3), torch.rand(1, 2, 2, 2, 3)
+calls = []
+original = gridsample_ext._compat.torch_grid_sampler
+gridsample_ext._compat.torch_grid_sampler = lambda *a: (calls.append(a), original(*a))[1]
+with gridsample_ext.patch():
+    try:
+        F.grid_sample(volume, grid, mode="bicubic", align_corners=False)
+    except RuntimeError as error:
+        assert "bicubic" in str(error)
+assert len(calls) == 1, len(calls)
+"""
+
+
+def test_tricubic_as_the_first_patched_call():
+    """Whether PyTorch has it is asked once, of PyTorch."""
+    subprocess.run([sys.executable, "-c", TRICUBIC_FIRST], check=True, timeout=300)

@@ -29,10 +29,10 @@ inline void set_float_control(uint64_t) {}
 constexpr uint64_t kFlushBits = 0;
 #endif
 
-/// The calling thread's way.
+/// The flush bits that are set in the calling thread.
 inline uint64_t flush_bits() { return float_control() & kFlushBits; }
 
-/// While it lives, the calling thread goes the way that `bits` says.
+/// Sets the calling thread's flush bits to `bits`, and restores them at its end.
 class FlushLike {
  public:
   explicit FlushLike(uint64_t bits) : before_(flush_bits()) { set(bits); }

@@ -18,22 +18,25 @@
 namespace gridsample_ext::cpu {
 namespace {
 
-/// Uninitialised values of the compute type, if there is memory for them: without, the host goes
-/// the way that needs none.
+/// Uninitialised values of the compute type, if there is memory for them. If not, the host takes
+/// kernels that need none.
 class Scratch {
  public:
-  Scratch(const Geometry& geometry, int64_t elements)
-      : data_(::operator new(static_cast<size_t>(elements) * (geometry.compute_in_double ? 8 : 4),
-                             std::align_val_t(kAlignment), std::nothrow)) {}
+  Scratch(const Geometry& geometry, int64_t elements) : empty_(elements == 0) {
+    if (empty_) return;
+    data_ = ::operator new(static_cast<size_t>(elements) * (geometry.compute_in_double ? 8 : 4),
+                           std::align_val_t(kAlignment), std::nothrow);
+  }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   ~Scratch() { ::operator delete(data_, std::align_val_t(kAlignment)); }
-  bool allocated() const { return data_ != nullptr; }
+  bool allocated() const { return empty_ || data_ != nullptr; }
   void* data() const { return data_; }
 
  private:
   static constexpr size_t kAlignment = 64;
-  void* data_;
+  bool empty_;
+  void* data_ = nullptr;
 };
 
 /// Whether an image is computed in float64 only because the grid is: a pair too rare for vectors of
@@ -120,18 +123,18 @@ bool is_scattered(const Geometry& geometry, const Tensor& input, const Tensor& g
   params.grad_input = image_view(input, geometry);
   for (int64_t& stride : params.grad_input.stride) stride = 1;  // positions, not offsets
   int64_t reached = 0;
-  for (int64_t run = 0; run < kRuns; ++run) {
-    const int64_t which = geometry.batch * tiles * (2 * run + 1) / (2 * kRuns);
-    // The first samples of a tile are those of the last tile of an image that ends with them.
-    const int64_t t = which % tiles;
-    params.geometry.samples = std::min(geometry.samples, t * kTileSize + kRunSamples);
-    const int64_t item = which / tiles * (t + 1) + t;
-    TapRange range;
-    with_kernel_stack([&] {
+  with_kernel_stack([&] {
+    for (int64_t run = 0; run < kRuns; ++run) {
+      const int64_t which = geometry.batch * tiles * (2 * run + 1) / (2 * kRuns);
+      // The first samples of a tile are those of the last tile of an image that ends with them.
+      const int64_t t = which % tiles;
+      params.geometry.samples = std::min(geometry.samples, t * kTileSize + kRunSamples);
+      const int64_t item = which / tiles * (t + 1) + t;
+      TapRange range;
       kernels_for(geometry, params.grad_input).slab_ranges(params, item, item + 1, &range);
-    });
-    reached += std::max<int64_t>(range.last - range.first + 1, 0);
-  }
+      reached += std::max<int64_t>(range.last - range.first + 1, 0);
+    }
+  });
   return reached * 2 > kRuns * size;
 }
 
@@ -405,14 +408,18 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
   if (wants_input) {
     const bool few = dtype_of(input) != compute_dtype(geometry) &&
                      has_few_samples(geometry, input.size(0), kPlainAdd);
-    grad_input =
-        empty_image(input, sizes_vector(input), few ? input.scalar_type() : sum_type(geometry));
-    if (no_samples) {
-      zero(grad_input);
-      wants_input = false;
-    } else if (few) {
-      plain_grad_input(plain_params(geometry, grid, std::nullopt), grad_output, grad_input);
-      wants_input = false;
+    if (few && !no_samples) {
+      grad_input = empty_image(input, sizes_vector(input), input.scalar_type());
+      wants_input =
+          !plain_grad_input(plain_params(geometry, grid, std::nullopt), grad_output, grad_input);
+    }
+    if (wants_input) {
+      const ScalarType type = no_samples ? input.scalar_type() : sum_type(geometry);
+      grad_input = empty_image(input, sizes_vector(input), type);
+      if (no_samples) {
+        zero(grad_input);
+        wants_input = false;
+      }
     }
   }
   if (wants_grid) {

@@ -42,8 +42,9 @@ void plain_output(PlainParams params, const Tensor& input,
                   const std::optional<Tensor>& tangent_input, const Tensor& output);
 void plain_grad_grid(PlainParams params, const Tensor& grad_output, const Tensor& input,
                      const std::optional<Tensor>& tangent_input, const Tensor& grad_grid);
-/// Takes memory for the taps of all samples, not for the image.
-void plain_grad_input(PlainParams params, const Tensor& grad_output, Tensor grad_input);
+/// Takes memory for the taps of all samples, not for the image. False if there is none; then
+/// nothing has been written.
+bool plain_grad_input(PlainParams params, const Tensor& grad_output, Tensor grad_input);
 
 /// Cuts grad_input into blocks of channels and slabs for `threads`; all of `params` but that has to
 /// be filled in. `ranges` has to outlive them.

@@ -1,6 +1,7 @@
 // Calls of few samples on a large image: describe, run. See plain.h.
 
 #include <algorithm>
+#include <new>
 #include <vector>
 
 #include "../tensors.h"
@@ -55,13 +56,18 @@ void plain_grad_grid(PlainParams params, const Tensor& grad_output, const Tensor
   run_samples(params, params.grid_batch, active_kernels().plain->grad_grid);
 }
 
-void plain_grad_input(PlainParams params, const Tensor& grad_output, Tensor grad_input) {
-  zero(grad_input);
+bool plain_grad_input(PlainParams params, const Tensor& grad_output, Tensor grad_input) {
   params.input = mutable_image_view(grad_input, params.geometry);
   params.grad_output = image_view(grad_output, params.geometry);
   params.tap_count =
       params.geometry.batch * params.geometry.samples * taps_per_sample(params.geometry);
-  std::vector<PlainTap> taps(static_cast<size_t>(params.tap_count));
+  std::vector<PlainTap> taps;
+  try {
+    taps.resize(static_cast<size_t>(params.tap_count));
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  zero(grad_input);
   params.taps = taps.data();
   run_samples(params, params.geometry.batch, active_kernels().plain->list_taps);
   std::sort(taps.begin(), taps.end(), [](const PlainTap& a, const PlainTap& b) {
@@ -71,6 +77,7 @@ void plain_grad_input(PlainParams params, const Tensor& grad_output, Tensor grad
             [&](int64_t, int64_t begin, int64_t end) {
               active_kernels().plain->add_taps(params, begin, end);
             });
+  return true;
 }
 
 }  // namespace gridsample_ext::cpu

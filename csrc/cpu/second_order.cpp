@@ -122,8 +122,8 @@ Tensor double_backward_input(SecondOrderParams& params, const Tensor& grad_outpu
   const Geometry& geometry = params.geometry;
   Tensor grad_input = empty_image(input, sizes_vector(input), input.scalar_type());
   const View view = mutable_image_view(grad_input, geometry);
-  if (!is_rows(grad_input, view, geometry) && has_few_samples(geometry, input.size(0), kPlainAdd)) {
-    plain_grad_input(plain_params(geometry, grid, tangent_grid), grad_output, grad_input);
+  if (!is_rows(grad_input, view, geometry) && has_few_samples(geometry, input.size(0), kPlainAdd) &&
+      plain_grad_input(plain_params(geometry, grid, tangent_grid), grad_output, grad_input)) {
     return grad_input;
   }
   const Rows rows = rows_like(grad_input, view, geometry);

@@ -1,7 +1,7 @@
 #pragma once
 
-// Kernels keep the plan of a tile, sums and transposed tiles on the stack. A thread that has less
-// of it left than they may need has them run on another.
+// Kernels keep the plan of a tile, sums and transposed tiles on the stack. If the calling thread
+// has less stack left than a kernel may need, the kernel runs on a thread of its own.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +11,13 @@ namespace gridsample_ext {
 /// What a kernel, with all that it calls, may use of the stack. docs/architecture.md, "Memory",
 /// says what was measured; tests/test_processes.py measures it again. Frames are larger without
 /// optimisation and under AddressSanitizer.
-#if defined(__SANITIZE_ADDRESS__) || !defined(__OPTIMIZE__)
+#if defined(__has_feature)
+#define GRIDSAMPLE_HAS_FEATURE(name) __has_feature(name)  // Clang
+#else
+#define GRIDSAMPLE_HAS_FEATURE(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || GRIDSAMPLE_HAS_FEATURE(address_sanitizer) || \
+    !defined(__OPTIMIZE__)
 constexpr size_t kKernelStack = size_t(4) << 20;
 #else
 constexpr size_t kKernelStack = size_t(1) << 20;
@@ -27,8 +33,8 @@ struct StackLimits {
 };
 extern constinit thread_local StackLimits stack_limits;
 
-/// Asks the operating system for stack_limits. Where it has no answer they are taken to be those
-/// of an endless stack. A stack of another kind, a fiber's, is known to nobody: nothing is left.
+/// Asks the operating system for stack_limits. Where it has no answer, the stack counts as endless.
+/// The limits of a fiber's stack cannot be looked up; it counts as too small.
 bool find_stack_leaves(uintptr_t address, size_t size);
 
 inline bool has_kernel_stack() {
