@@ -223,20 +223,6 @@ def tag_compile_caches(tag: str) -> Callable[[], None]:
     return lambda: setattr(holder, name, before)
 
 
-# --- Libraries of ops -------------------------------------------------------------------------
-
-_DESTROY = _declare("torch.library.Library._destroy", "2.10-2.15")
-
-
-def remove_kernels(library: torch.library.Library) -> bool:
-    """Take back what a library has registered; False where that is not possible."""
-    destroy = _get(_DESTROY)
-    if destroy is None:
-        return False
-    destroy(library)
-    return True
-
-
 # --- ONNX -------------------------------------------------------------------------------------
 
 for _helper in ("_get_const", "_get_tensor_dim_size", "_get_tensor_rank"):

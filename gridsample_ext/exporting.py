@@ -21,9 +21,9 @@ def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
 
     ``grid_sample`` and ``grid_sample_backward`` become ``aten.grid_sampler_2d`` or ``_3d`` and the
     backward ops of these. What makes them mean the same (docs/semantics.md) stands around them:
-    casts to the compute type and back, NaN and infinite coordinates made finite, and a batch of one
-    expanded. Tricubic sampling becomes elementary tensor operations where PyTorch has no kernel of
-    its own. Only coordinates that overflow in the compute type are PyTorch's.
+    casts to the compute type and back, -1 in place of NaN coordinates, and a batch of one expanded.
+    Tricubic sampling becomes elementary tensor operations where PyTorch has no kernel of its own.
+    Infinite coordinates, and others that overflow in the compute type, are treated as PyTorch does.
 
     Returns:
         A decomposition table, a new dictionary that may be added to others.

@@ -18,6 +18,7 @@ the autograd engine's, in which activation checkpointing runs the forward pass a
 import contextlib
 import functools
 import inspect
+import os
 import threading
 import warnings
 from collections.abc import Callable
@@ -40,6 +41,10 @@ _lock = threading.RLock()
 _in_force = {"exact": 0, "native": 0}  # how many of each kind of patch
 _replaced: Any = functional.torch_grid_sampler
 _undo = contextlib.ExitStack()
+# A child that is forked while another thread holds the lock would wait for that thread for ever.
+os.register_at_fork(
+    before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+)
 
 
 class Patch:
@@ -53,9 +58,8 @@ class Patch:
     def undo(self) -> None:
         """Take this patch back; others stay in force. A second call does nothing.
 
-        After the last patch ``F.grid_sample`` is PyTorch's own again. If other Python threads are
-        alive at that moment, calls go to PyTorch's kernels by way of Python, which costs each some
-        microseconds, until another patch ends without such threads.
+        After the last patch ``F.grid_sample`` computes by PyTorch's own kernels again. It reaches
+        them by way of Python, which costs a call some microseconds, until the process ends.
         """
         with _lock:
             _add(self._kind, -self._count)
@@ -79,6 +83,15 @@ class Patch:
             if self._count > 0:  # not undone within the block
                 _add(self._kind, -1)
                 self._count -= 1
+
+    def __copy__(self) -> "Patch":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Patch":
+        return self
+
+    def __reduce__(self) -> tuple[type["Patch"], tuple[str]]:
+        return Patch, (self._kind,)  # in another process it is undone
 
     def __repr__(self) -> str:
         native = "native " if self._kind == "native" else ""
@@ -150,16 +163,16 @@ def _add(kind: str, change: int) -> None:
 
     An error on the way leaves all as it was.
     """
-    was_in_force = any(_in_force.values())
+    was_in_force = sum(_in_force.values()) > 0
     _in_force[kind] += change
-    if was_in_force == any(_in_force.values()):
+    if was_in_force == (sum(_in_force.values()) > 0):
         return
     if was_in_force:
         _undo.close()
         return
     try:
         with contextlib.ExitStack() as undo:
-            undo.callback(_replace_kernels())
+            _replace_kernels()
             undo.callback(_replace_name())
             undo.callback(_compat.tag_compile_caches(_CACHE_KEY_TAG))
             _undo.push(undo.pop_all())
@@ -242,45 +255,33 @@ _CUDNN_KERNELS: dict[str, Callable[..., Any]] = {
     "cudnn_grid_sampler_backward": _cudnn_backward_kernel,
 }
 
-_kernels: torch.library.Library | None = None  # that hold ours, in force or not
+_library: torch.library.Library | None = None  # keeps them registered
+_registered: set[tuple[str, str]] = set()
 
 
-def _replace_kernels() -> Callable[[], None]:
-    """Replace them, and return what puts them back."""
-    global _kernels
-    _compat.torch_has_tricubic()  # to be asked of PyTorch's own kernels
-    if _kernels is None:
-        _kernels = _register_kernels()
-    return _put_kernels_back
+def _replace_kernels() -> None:
+    """Put ours in the place of PyTorch's, for the life of the process.
 
-
-def _put_kernels_back() -> None:
-    """Take ours away, unless Python has other threads.
-
-    A thread that is just looking a kernel up must not see it change. Then ours stay where they are,
-    and pass on to PyTorch's (_kernel) until a patch ends while there are no other threads. Threads
-    that Python does not know, the autograd engine's among them, are taken to be idle: they work
-    for a call that some Python thread has made and waits for.
+    They pass on while no patch is in force (:func:`_kernel`). They are never taken away again: a
+    thread that is just calling one would be left with freed memory, and not every thread is known.
     """
-    global _kernels
-    if _kernels and threading.active_count() == 1 and _compat.remove_kernels(_kernels):
-        _kernels = None
-
-
-def _register_kernels() -> torch.library.Library:
-    library = torch.library.Library("aten", "IMPL")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that kernels are replaced
-            for name, ours in _KERNELS.items():
-                library.impl(name, _kernel(name, "CPU", ours), "CPU")
-            if _ops.cuda_library_error() is None:
-                for name, ours in (_KERNELS | _CUDNN_KERNELS).items():
-                    library.impl(name, _kernel(name, "CUDA", ours), "CUDA")
-    except BaseException:
-        _compat.remove_kernels(library)
-        raise
-    return library
+    global _library
+    _compat.torch_has_tricubic()  # to be asked of PyTorch's own kernels
+    wanted = [(name, "CPU", ours) for name, ours in _KERNELS.items()]
+    if _ops.cuda_library_error() is None:
+        wanted += [(name, "CUDA", ours) for name, ours in (_KERNELS | _CUDNN_KERNELS).items()]
+    kernels = {
+        (name, key): _kernel(name, key, ours)
+        for name, key, ours in wanted
+        if (name, key) not in _registered
+    }
+    if _library is None:
+        _library = torch.library.Library("aten", "IMPL")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that kernels are replaced
+        for (name, key), kernel in kernels.items():
+            _library.impl(name, kernel, key)
+            _registered.add((name, key))
 
 
 def _kernel(name: str, key: str, ours: Callable[..., Any]) -> Callable[..., Any]:
@@ -288,7 +289,7 @@ def _kernel(name: str, key: str, ours: Callable[..., Any]) -> Callable[..., Any]
     original = _compat.kernel_of(name, key)
 
     def kernel(*arguments: Any) -> Any:
-        if any(_in_force.values()):
+        if _in_force["exact"] > 0 or _in_force["native"] > 0:
             try:
                 result = ours(*arguments)
             except RuntimeError:
@@ -342,13 +343,11 @@ def _grid_sampler(
         and _is_supported(*arguments)
         and _torch_takes_types(input, grid)
     ):
-        # Of PyTorch's call the dtype remains; in the graph it is a node that nobody uses.
-        input, grid = input.to(result.dtype), grid.to(result.dtype)
-        try:
+        # Of PyTorch's call the dtype remains; in the graph it is a node that nobody uses. Of a
+        # contiguous input the output is contiguous, and so is the gradient.
+        input, grid = input.to(result.dtype).contiguous(), grid.to(result.dtype)
+        with contextlib.suppress(RuntimeError):  # the kernel of result will say what is wrong
             result = _ops.grid_sample(input, grid, *arguments[2:])
-        except RuntimeError:
-            return result  # whose kernel will say what is wrong
-        return result.contiguous()
     return result
 
 

@@ -1,8 +1,10 @@
 """torch.nn.functional.grid_sample while it is patched, and after."""
 
+import copy
 import functools
 import pickle
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -516,10 +518,7 @@ def test_a_patch_that_fails_half_way_leaves_nothing_patched(moved, native, monke
         calls.append(arguments)
         return fail() if len(calls) == 4 else get_kernel(*arguments)
 
-    patching = gridsample_ext.patching
-    if patching._kernels is not None:  # left by a patch that was undone beside other threads
-        gridsample_ext._compat.remove_kernels(patching._kernels)
-        patching._kernels = None
+    monkeypatch.setattr(gridsample_ext.patching, "_registered", set())  # as in a new process
     get_kernel = torch.library.get_kernel
     if moved == "name":
         monkeypatch.setattr(gridsample_ext._compat, "name_for_torchscript", fail)
@@ -537,23 +536,80 @@ def test_a_patch_that_fails_half_way_leaves_nothing_patched(moved, native, monke
         assert is_ours()
 
 
-def test_undone_beside_other_threads():
-    """Then kernels are not taken away, which a thread may be looking up; but PyTorch's run."""
-    end = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(end.wait)
+FORKED_LOOP = """
+import torch, gridsample_ext
+
+@torch.jit.script
+def loop(image, grid, count: int):
+    total = torch.zeros(1)
+    for i in range(count):
+        total = total + torch.grid_sampler(image, grid, 0, 0, False).sum()
+    return total
+
+image, grid = torch.rand(1, 1, 4, 4), torch.rand(1, 3, 3, 2)
+expected = loop(image, grid, 300)
+for round in range(5):
+    future = torch.jit.fork(loop, image, grid, 300)
+    for _ in range(300):
         with gridsample_ext.patch():
-            assert is_ours()
-        assert not is_ours()
-        for values in zip(*(gradients_of_floats() for _ in range(2)), strict=True):
-            assert torch.equal(*values)
-        end.set()
-        other.result()
+            pass
+    torch.testing.assert_close(torch.jit.wait(future), expected)
+"""
+
+
+def test_made_and_undone_while_unknown_threads_sample(tmp_path):
+    """Those of torch.jit.fork are none of Python's."""
+    program = tmp_path / "program.py"  # torch.jit.script reads it
+    program.write_text(FORKED_LOOP)
+    command = [sys.executable, "-W", "ignore", str(program)]
+    subprocess.run(command, check=True, timeout=300)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copy_is_the_same_patch(duplicate):
+    patch = gridsample_ext.patch()
+    other = duplicate(patch)
+    patch.undo()
+    assert not is_ours()
+    other.undo()
     assert not is_ours()
     with gridsample_ext.patch():
         assert is_ours()
-    if threading.active_count() == 1:
-        assert gridsample_ext.patching._kernels is None
+
+
+def test_a_pickled_patch_is_undone():
+    with gridsample_ext.patch(native=True) as patch:
+        other = pickle.loads(pickle.dumps(patch))
+        assert repr(other) == "<gridsample_ext native patch, undone>"
+        other.undo()
+        assert is_native()
+
+
+LOCKED_FORK = """
+import os, threading, gridsample_ext
+from gridsample_ext import patching
+
+def hold():
+    with patching._lock:
+        held.set()
+        end.wait(1)
+
+held, end = threading.Event(), threading.Event()
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    with gridsample_ext.patch():
+        os._exit(0)
+end.set()
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_forked_while_another_thread_patches():
+    subprocess.run([sys.executable, "-c", LOCKED_FORK], check=True, timeout=60)
 
 
 def gradients_of_floats():

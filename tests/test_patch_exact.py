@@ -299,9 +299,8 @@ def test_compiled(case, layout, autocast):
         (expected, *torch.autograd.grad(expected.sum(), leaves)),
         strict=True,
     ):
-        assert traits(ours)[:2] == traits(theirs)[:2]
+        assert traits(ours)[:3] == traits(theirs)[:3]
         samples.assert_close(ours.detach(), theirs.detach().double())
-    assert output.stride() == expected.stride()
     assert "gridsample_ext.grid_sample.default" in names
     assert "gridsample_ext.grid_sample_backward.default" in names
     assert not any("grid_sampler" in name for name in names)
