@@ -21,6 +21,7 @@ grid_sample = torch.ops.gridsample_ext.grid_sample.default
 grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward.default
 grid_sample_jvp = torch.ops.gridsample_ext.grid_sample_jvp.default
 grid_sample_double_backward = torch.ops.gridsample_ext.grid_sample_double_backward.default
+OPS = grid_sample, grid_sample_backward, grid_sample_jvp, grid_sample_double_backward
 
 
 @functools.cache

@@ -24,8 +24,8 @@ second derivatives commute.
 
 Each op has an ``autograd.Function``, which the op's autograd key runs at each level of
 ``torch.func`` as PyTorch's own ops record at each level. So an op may be called directly, traced,
-compiled, or transformed. :class:`GridSample` is the first of them in the form that costs an eager
-call a third of that.
+compiled, or transformed. :class:`GridSample` is the Function of ``grid_sample`` in an older form,
+which torch.func cannot transform and which costs an eager call less.
 """
 
 import functools

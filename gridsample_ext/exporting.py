@@ -1,4 +1,4 @@
-"""What other runtimes need to take over an exported program: standard ops, and out variants.
+"""Exported programs in PyTorch's own ops, for runtimes that do not know ours.
 
 ``torch.export`` keeps the op of gridsample_ext as it is. Runtimes that do not know it (ExecuTorch,
 OpenVINO's front end for PyTorch) take the program after its decomposition into PyTorch's own ops.
@@ -115,50 +115,3 @@ def _decomposed_backward(
             gradient = gradient.sum(0, keepdim=True)
         results.append(gradient.to(of.dtype).contiguous(memory_format=layout))
     return tuple(results)
-
-
-def _out_variant(op: OpOverload[..., Any]) -> tuple[str, Callable[..., None]]:
-    """The schema and the kernel of an op that writes to tensors that it is given."""
-    count = len(op._schema.returns)
-    names = ["out"] if count == 1 else [f"out{i}" for i in range(count)]
-    outs = [f"Tensor({letter}!)" for letter in "ab"[:count]]
-    written = ", ".join(f"{kind} {name}" for kind, name in zip(outs, names, strict=True))
-    returned = outs[0] if count == 1 else f"({', '.join(outs)})"
-    head, _, _ = str(op._schema).partition(") -> ")
-    name, _, parameters = head.removeprefix("gridsample_ext::").partition("(")
-
-    def kernel(*arguments: Any, **named: Any) -> Any:
-        given = [named.pop(name) for name in names]
-        tensors = [value for value in (*arguments, *given) if isinstance(value, Tensor)]
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-            raise RuntimeError(
-                f"gridsample_ext: {name}.out(): functions with out=... arguments don't support "
-                "automatic differentiation, but one of the arguments requires grad"
-            )
-        results = op(*arguments, **named)
-        for out, result in zip(given, (results,) if count == 1 else results, strict=True):
-            if result is not None:
-                if not torch.can_cast(result.dtype, out.dtype):
-                    raise RuntimeError(
-                        f"gridsample_ext: {name}.out(): expected out to have a dtype that "
-                        f"{result.dtype} can be cast to, but got out with sizes {list(out.shape)} "
-                        f"and dtype {out.dtype}"
-                    )
-                if out.shape != result.shape:
-                    out.resize_(result.shape)
-                out.copy_(result)
-        return given[0] if count == 1 else tuple(given)
-
-    return f"{name}.out({parameters}, *, {written}) -> {returned}", kernel
-
-
-_library = torch.library.Library("gridsample_ext", "FRAGMENT")
-for _op in (
-    _ops.grid_sample,
-    _ops.grid_sample_backward,
-    _ops.grid_sample_jvp,
-    _ops.grid_sample_double_backward,
-):
-    _schema, _kernel = _out_variant(_op)
-    _library.define(_schema)
-    _library.impl(_schema.partition("(")[0], _kernel, "CompositeExplicitAutograd")

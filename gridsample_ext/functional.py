@@ -139,7 +139,7 @@ def grid_sample(
         if onnx.is_exporting():
             return onnx.grid_sample_for_export(input, grid, mode_enum, padding_enum, align_corners)
     elif not (_compat.is_jit_tracing() or _compat.in_func_transform() or _compat.in_dual_level()):
-        # What the op would do as well, in a third of the time.
+        # What the op would do as well, in more time.
         if torch.is_grad_enabled() and (input.requires_grad or grid.requires_grad):
             return record_grid_sample(  # type: ignore[no-any-return]
                 input, grid, mode_enum, padding_enum, align_corners
