@@ -180,6 +180,20 @@ def constant_under_compile(function: _Function) -> _Function:
     return function
 
 
+_TRACING = _declare("torch._guards.TracingContext", "2.10-2.15")
+
+
+def is_in_torch_compile() -> bool:
+    """Whether torch.compile is tracing, and not torch.export."""
+    if torch.compiler.is_exporting():
+        return False
+    if torch.compiler.is_compiling():
+        return True
+    # In 2.10 it says no once Dynamo is done, while AOTAutograd is still tracing.
+    context = _get(_TRACING)
+    return context is not None and context.try_get() is not None
+
+
 _TRACING_TENSORS = (
     _declare("torch._subclasses.fake_tensor.FakeTensor", "2.10-2.15"),
     _declare("torch._subclasses.functional_tensor.FunctionalTensor", "2.10-2.15"),

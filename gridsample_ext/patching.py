@@ -280,7 +280,7 @@ def _replace_kernels() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that kernels are replaced
         for (name, key), kernel in kernels.items():
-            _library.impl(name, kernel, key)
+            _library.impl(name, kernel, key, allow_override=True)
             _registered.add((name, key))
 
 
@@ -338,8 +338,7 @@ def _grid_sampler(
     result: Tensor = _replaced(*arguments)
     if (
         _in_force["exact"]
-        and torch.compiler.is_compiling()
-        and not torch.compiler.is_exporting()
+        and _compat.is_in_torch_compile()
         and _is_supported(*arguments)
         and _torch_takes_types(input, grid)
     ):
