@@ -253,7 +253,11 @@ def test_no_cycle_keeps_tensors_alive(needs_grad, ending, device):
                 output = torch.nn.functional.grid_sample(*intermediate, *CASE.options)
         else:
             output = call(*intermediate)
-        references = [weakref.ref(tensor) for tensor in (*intermediate, output, output.grad_fn)]
+        alive = [*intermediate, output]
+        if ending != "patched":  # PyTorch's own nodes have no weak references
+            alive.append(output.grad_fn)
+        references = [weakref.ref(value) for value in alive]
+        del alive
         if ending == "failed":
             intermediate[1].zero_()
             with contextlib.suppress(RuntimeError):
@@ -261,7 +265,7 @@ def test_no_cycle_keeps_tensors_alive(needs_grad, ending, device):
         elif ending != "none":
             output.sum().backward(retain_graph=ending == "retained")
         del intermediate, output
-        assert [reference() for reference in references] == [None] * 4
+        assert all(reference() is None for reference in references)
 
 
 def test_backward_frees_what_was_saved(device):

@@ -142,18 +142,6 @@ def test_eikonal_loss_of_a_sampled_field(device):
         torch.testing.assert_close(ours, expected)
 
 
-@pytest.mark.parametrize("case", samples.cases(align_corners=False), ids=str)
-def test_third_derivative_is_an_error(case, device):
-    input, grid = leaves(case, TINY, device)
-    output = grid_sample(input, grid, *case.options)
-    first = torch.autograd.grad(output.square().sum(), (input, grid), create_graph=True)
-    second = torch.autograd.grad(
-        sum(gradient.square().sum() for gradient in first), (input, grid), create_graph=True
-    )
-    with pytest.raises(NotImplementedError, match="third derivatives"):
-        sum(gradient.square().sum() for gradient in second).backward()
-
-
 @pytest.mark.parametrize("padding_mode", samples.PADDING_MODES)
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("dims", [2, 3])
