@@ -26,7 +26,7 @@ OPS = torch.ops.gridsample_ext
 SMALL_STACK = 128 << 10
 
 
-def run(program, *arguments, timeout=60, **environment):
+def run(program, *arguments, timeout=240, **environment):
     """Run a function of this file; with all that it started, it ends after `timeout` seconds."""
     process = subprocess.Popen(
         [sys.executable, __file__, program, *arguments],
@@ -276,11 +276,11 @@ def small_stacks(threads, scale):
 
 
 def test_threads_with_small_stacks():
-    run("small_stacks", "1", "1", timeout=300)
+    run("small_stacks", "1", "1", timeout=900)
 
 
 def test_workers_with_small_stacks():
-    run("small_stacks", "2", "4", timeout=400, OMP_STACKSIZE="128k")
+    run("small_stacks", "2", "4", timeout=900, OMP_STACKSIZE="128k")
 
 
 def depth_of(function):
@@ -333,7 +333,7 @@ def measure_stacks():
 @pytest.mark.parametrize("level", _C.build_info()["isa_supported"])
 def test_kernels_need_no_more_stack_than_they_are_given(level):
     """With a margin of a half; what Python and PyTorch use is counted along."""
-    print(run("measure_stacks", timeout=300, GRIDSAMPLE_EXT_ISA=level))
+    print(run("measure_stacks", timeout=900, GRIDSAMPLE_EXT_ISA=level))
 
 
 # Little memory. What malloc has freed goes back to the system, so that it cannot be had again.
