@@ -53,7 +53,8 @@ def grid_sample(
         ``input`` is. Coordinates and sums are float32, or float64 if ``input`` or ``grid`` is.
 
     Gradients flow to ``input`` and ``grid``, each in its own dtype, and only those needed are
-    computed. On the CPU results are bitwise repeatable and do not depend on the number of threads.
+    computed. Derivatives of any order exist, in reverse and forward mode; those beyond the second
+    are composed of tensor operations. On the CPU results are bitwise repeatable and do not depend on the number of threads.
     On CUDA the output and the gradient of ``grid`` are bitwise repeatable, that of ``input`` under
     :func:`torch.use_deterministic_algorithms`.
 
@@ -63,6 +64,8 @@ def grid_sample(
         NotImplementedError: ``input`` is not of a floating-point dtype named above, or a tensor
             is not strided.
         RuntimeError: shapes, dtypes or devices that do not fit; the message names them.
+        torch.OutOfMemoryError: no memory for the output or a gradient on CUDA (a RuntimeError on
+            the CPU), with PyTorch's text.
 
     Example:
         >>> import torch, gridsample_ext
