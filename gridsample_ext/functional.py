@@ -54,9 +54,9 @@ def grid_sample(
 
     Gradients flow to ``input`` and ``grid``, each in its own dtype, and only those needed are
     computed. Derivatives of any order exist, in reverse and forward mode; those beyond the second
-    are composed of tensor operations. On the CPU results are bitwise repeatable and do not depend on the number of threads.
-    On CUDA the output and the gradient of ``grid`` are bitwise repeatable, that of ``input`` under
-    :func:`torch.use_deterministic_algorithms`.
+    are composed of tensor operations. On the CPU results are bitwise repeatable and do not depend
+    on the number of threads. On CUDA the output and the gradient of ``grid`` are bitwise
+    repeatable, that of ``input`` under :func:`torch.use_deterministic_algorithms`.
 
     Raises:
         ValueError: unknown ``mode`` or ``padding_mode``.
