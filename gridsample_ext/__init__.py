@@ -1,6 +1,6 @@
 """A fast, complete, drop-in ``torch.nn.functional.grid_sample``."""
 
-from gridsample_ext import out_variants as _out_variants  # noqa: F401 (registers them)
+from gridsample_ext import out_variants as out_variants  # registers them
 from gridsample_ext._version import __version__
 from gridsample_ext.exporting import decompositions
 from gridsample_ext.functional import grid_sample

@@ -119,12 +119,21 @@ torch_grid_sampler: Callable[..., Tensor] = _find(
 
 # --- torch.func -------------------------------------------------------------------------------
 
-# Without these torch.func is an error that names them.
-_SINGLE_LEVEL = _declare(
+
+def _find_or_fail(name: str, releases: str) -> Any:
+    """Declare a name that torch.func needs; without it torch.func is an error that names it."""
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError(f"gridsample_ext: PyTorch {torch.__version__} has no {name}")
+
+    return _find(name, releases, fail)
+
+
+_allow_one_level = _find_or_fail(
     "torch._functorch.utils.enable_single_level_autograd_function", "2.10-2.15"
 )
-_ONE_LEVEL = _declare("torch.autograd.function._SingleLevelFunction", "2.10-2.15")
-_FORWARD_MODE = _declare("torch.autograd.forward_ad._set_fwd_grad_enabled", "2.10-2.15")
+_OneLevelFunction = _find_or_fail("torch.autograd.function._SingleLevelFunction", "2.10-2.15")
+_set_forward_mode = _find_or_fail("torch.autograd.forward_ad._set_fwd_grad_enabled", "2.10-2.15")
 
 
 def bare_apply(function: type[torch.autograd.Function]) -> Callable[..., Any]:
@@ -138,7 +147,7 @@ def apply_at_this_level(function: type[torch.autograd.Function], *arguments: Any
     There the level's tensors are what autograd records, as with PyTorch's own ops. ``apply`` itself
     would start anew with all levels.
     """
-    with look_up(_SINGLE_LEVEL)():
+    with _allow_one_level():
         return _at_one_level(function).apply(*arguments)
 
 
@@ -147,13 +156,13 @@ def _at_one_level(function: type[torch.autograd.Function]) -> Any:
     """A Function whose ``apply`` knows nothing of torch.func's other levels."""
     rules = ("forward", "setup_context", "backward", "jvp")
     own = {name: staticmethod(getattr(function, name)) for name in rules}
-    return type(function.__name__, (look_up(_ONE_LEVEL),), own)
+    return type(function.__name__, (_OneLevelFunction,), own)
 
 
 @contextlib.contextmanager
 def lower_levels_record() -> Iterator[None]:
     """Within a Function that :func:`apply_at_this_level` runs: the levels below record, too."""
-    with torch.enable_grad(), look_up(_FORWARD_MODE)(True):
+    with torch.enable_grad(), _set_forward_mode(True):
         yield
 
 
@@ -180,18 +189,16 @@ def constant_under_compile(function: _Function) -> _Function:
     return function
 
 
-_TRACING = _declare("torch._guards.TracingContext", "2.10-2.15")
+_TracingContext = _find("torch._guards.TracingContext", "2.10-2.15", None)
 
 
 def is_in_torch_compile() -> bool:
     """Whether torch.compile is tracing, and not torch.export."""
-    if torch.compiler.is_exporting():
-        return False
-    if torch.compiler.is_compiling():
-        return True
-    # In 2.10 it says no once Dynamo is done, while AOTAutograd is still tracing.
-    context = _get(_TRACING)
-    return context is not None and context.try_get() is not None
+    # In 2.10 is_compiling says no once Dynamo is done, while AOTAutograd is still tracing.
+    is_tracing = torch.compiler.is_compiling() or (
+        _TracingContext is not None and _TracingContext.try_get() is not None
+    )
+    return is_tracing and not torch.compiler.is_exporting()
 
 
 _TRACING_TENSORS = (

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_BILINEAR, _NEAREST, _BICUBIC = range(3)
-_ZEROS, _BORDER, _REFLECTION = range(3)
+from gridsample_ext._ops import BICUBIC, BILINEAR, NEAREST, REFLECTION, ZEROS
+
 _CUBIC_A = -0.75  # Keys 1981
 
 _Pair = tuple[Tensor | None, Tensor | None]
@@ -50,9 +50,9 @@ def _reflect(u: Tensor, slope: Tensor, size: int, align_corners: bool) -> tuple[
 def _pad(
     u: Tensor, slope: Tensor, size: int, padding_mode: int, align_corners: bool
 ) -> tuple[Tensor, Tensor]:
-    if padding_mode == _REFLECTION:
+    if padding_mode == REFLECTION:
         u, slope = _reflect(u, slope, size, align_corners)
-    if padding_mode != _ZEROS:
+    if padding_mode != ZEROS:
         slope = torch.where((u > 0) & (u < size - 1), slope, 0)
         u = u.clamp(0, size - 1)
     return u, slope
@@ -90,15 +90,15 @@ def _axis(
     u = ((finite + 1) * extent - (0 if align_corners else 1)) / 2
     u = u.clamp(limits.min, limits.max)
     slope = torch.where(x.isfinite(), extent / 2, 0).to(x.dtype)
-    if interpolation_mode != _BICUBIC:
+    if interpolation_mode != BICUBIC:
         u, slope = _pad(u, slope, size, padding_mode, align_corners)
-    if interpolation_mode == _NEAREST:
+    if interpolation_mode == NEAREST:
         one, zero = torch.ones_like(u), torch.zeros_like(u)
         return _Axis([_Tap(u.round(), (one, zero, zero, zero))], zero)
     floor = u.floor()
     # The derivative of the coordinate is the slope, and exactly 0 where that is.
     t = torch.where(slope != 0, u - floor + slope * (values - x), u - floor)
-    if interpolation_mode == _BILINEAR:
+    if interpolation_mode == BILINEAR:
         one, zero = torch.ones_like(t), torch.zeros_like(t)
         return _Axis(
             [_Tap(floor, (1 - t, -one, zero, zero)), _Tap(floor + 1, (t, one, zero, zero))], slope

@@ -11,6 +11,12 @@ from torch import Tensor
 from gridsample_ext import _C as _C  # registers torch.ops.gridsample_ext.*
 from gridsample_ext._compat import constant_under_compile, guard_or_false
 
+# PyTorch's enums, as in csrc/params.h.
+MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
+PADDING_MODES = {"zeros": 0, "border": 1, "reflection": 2}
+BILINEAR, NEAREST, BICUBIC = MODES.values()
+ZEROS, BORDER, REFLECTION = PADDING_MODES.values()
+
 # What kernels have; the public function looks it up, too.
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 

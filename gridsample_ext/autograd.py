@@ -39,7 +39,6 @@ from torch._ops import OpOverload
 from gridsample_ext import _batching, _compat, _composed, _ops
 from gridsample_ext.saving import without_data
 
-_NEAREST = 1  # of interpolation_mode
 _Gradients = tuple[Tensor | None, ...]
 
 
@@ -57,7 +56,7 @@ def below_autograd(op: Callable[..., Any], *arguments: Any) -> Any:
         raise
 
 
-bare_grid_sample = _compat.bare(_ops.grid_sample)
+bare_grid_sample: Callable[..., Tensor] = _compat.bare(_ops.grid_sample)
 _bare_backward = _compat.bare(_ops.grid_sample_backward)
 
 
@@ -76,14 +75,14 @@ class GridSample(torch.autograd.Function):
         """Sample ``input`` at ``grid``; see :func:`gridsample_ext.grid_sample`."""
         needs = ctx.needs_input_grad[:2]
         # The gradient of input does not depend on its values; that of grid is 0 in nearest mode.
-        values = input if needs[1] and interpolation_mode != _NEAREST else without_data(input)
+        values = input if needs[1] and interpolation_mode != _ops.NEAREST else without_data(input)
         # In the order of F.grid_sample: a checkpoint may run it again in place of this, or this in
         # place of it, if gridsample_ext.patch() has begun or ended meanwhile.
         ctx.save_for_backward(grid, values)
         ctx.options = interpolation_mode, padding_mode, align_corners, needs
         try:
             with _compat.below_autograd():
-                return bare_grid_sample(  # type: ignore[no-any-return]
+                return bare_grid_sample(
                     input, grid, interpolation_mode, padding_mode, align_corners
                 )
         except RuntimeError as error:
@@ -108,7 +107,7 @@ class GridSample(torch.autograd.Function):
 
 
 #: GridSample.apply, where no transform of torch.func is at work.
-record_grid_sample = _compat.bare_apply(GridSample)
+record_grid_sample: Callable[..., Tensor] = _compat.bare_apply(GridSample)
 
 
 def _within_function(op: OpOverload[..., Any], *arguments: Any) -> Any:
@@ -203,7 +202,7 @@ class _Backward(torch.autograd.Function):
                 grad_grad_output = _ops.grid_sample_jvp(input, grid, *gradients, *ctx.options)
                 grad_grad_output = grad_grad_output.to(grad_output.dtype)
             # Only grad_grid depends on input's values, and in nearest mode that does not either.
-            depends = gradients[1] is not None and ctx.options[0] != _NEAREST
+            depends = gradients[1] is not None and ctx.options[0] != _ops.NEAREST
             needs = ctx.needs_input_grad[1] and depends, ctx.needs_input_grad[2]
             if any(needs):
                 grad_input, grad_grid = _ops.grid_sample_double_backward(

@@ -13,8 +13,6 @@ from torch._ops import OpOverload
 
 from gridsample_ext import _compat, _composed, _ops
 
-_BICUBIC = 2  # of interpolation_mode
-
 
 def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
     """The ops of gridsample_ext in terms of PyTorch's, for ``ExportedProgram.run_decompositions``.
@@ -63,7 +61,7 @@ def _decomposed_grid_sample(
 ) -> Tensor:
     dtype, layout = input.dtype, _ops.memory_format(input)
     options = interpolation_mode, padding_mode, align_corners
-    if input.dim() == 5 and interpolation_mode == _BICUBIC and not _compat.torch_has_tricubic():
+    if input.dim() == 5 and interpolation_mode == _ops.BICUBIC and not _compat.torch_has_tricubic():
         output = _composed.grid_sample(input, grid, *options)
     else:
         aten = torch.ops.aten
@@ -84,7 +82,7 @@ def _decomposed_backward(
     output_mask: list[bool],
     deterministic: bool = False,
 ) -> Any:
-    tricubic = input.dim() == 5 and interpolation_mode == _BICUBIC
+    tricubic = input.dim() == 5 and interpolation_mode == _ops.BICUBIC
     if tricubic and not _compat.torch_has_tricubic():
         return NotImplemented  # the op stays in the program
     fitted = _fitted(input, grid, interpolation_mode, padding_mode)

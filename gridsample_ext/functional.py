@@ -11,9 +11,6 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 from gridsample_ext import _compat, _ops, distributed, onnx
 from gridsample_ext.autograd import bare_grid_sample, record_grid_sample
 
-# PyTorch's enums, as in csrc/params.h.
-_MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
-_PADDING_MODES = {"zeros": 0, "border": 1, "reflection": 2}
 _DEVICES = ("cpu", "meta")  # with kernels in any case, or none needed; CUDA is asked for its own
 
 # PyTorch's own, whatever is patched later.
@@ -86,14 +83,14 @@ def grid_sample(
             align_corners=align_corners,
         )
     try:
-        mode_enum = _MODES[mode]
+        mode_enum = _ops.MODES[mode]
     except (KeyError, TypeError):
         raise ValueError(
             "grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', "
             f"but got: {mode!r}"
         ) from None
     try:
-        padding_enum = _PADDING_MODES[padding_mode]
+        padding_enum = _ops.PADDING_MODES[padding_mode]
     except (KeyError, TypeError):
         raise ValueError(
             "grid_sample(): expected padding_mode to be 'zeros', 'border' or 'reflection', "
@@ -144,14 +141,10 @@ def grid_sample(
     elif not (_compat.is_jit_tracing() or _compat.in_func_transform() or _compat.in_dual_level()):
         # What the op would do as well, in more time.
         if torch.is_grad_enabled() and (input.requires_grad or grid.requires_grad):
-            return record_grid_sample(  # type: ignore[no-any-return]
-                input, grid, mode_enum, padding_enum, align_corners
-            )
+            return record_grid_sample(input, grid, mode_enum, padding_enum, align_corners)
         try:
             with _compat.below_autograd():
-                return bare_grid_sample(  # type: ignore[no-any-return]
-                    input, grid, mode_enum, padding_enum, align_corners
-                )
+                return bare_grid_sample(input, grid, mode_enum, padding_enum, align_corners)
         except RuntimeError as error:
             _ops.raise_out_of_memory(error)
             raise
@@ -187,7 +180,7 @@ def _fall_back(
         elif grid.size(0) == 1:
             grid = grid.expand(input.size(0), *grid.shape[1:])
     return torch_grid_sampler(
-        input, grid, _MODES[mode], _PADDING_MODES[padding_mode], align_corners
+        input, grid, _ops.MODES[mode], _ops.PADDING_MODES[padding_mode], align_corners
     )
 
 

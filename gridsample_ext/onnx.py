@@ -24,8 +24,8 @@ from gridsample_ext import _ops
 from gridsample_ext._compat import constant_under_compile, default_onnx_opset, look_up
 from gridsample_ext._composed import compute_type
 
-_PADDING_MODES = ("zeros", "border", "reflection")
-_MODES_FROM_16 = ("bilinear", "nearest", "bicubic")
+_PADDING_MODES = tuple(_ops.PADDING_MODES)
+_MODES_FROM_16 = tuple(_ops.MODES)
 _MODES_FROM_20 = ("linear", "nearest", "cubic")
 
 # Numbers of TensorProto.DataType.

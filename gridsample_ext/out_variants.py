@@ -14,7 +14,7 @@ from torch._ops import OpOverload
 from gridsample_ext import _ops
 
 
-def _out_variant(op: OpOverload[..., Any]) -> tuple[str, Callable[..., None]]:
+def _out_variant(op: OpOverload[..., Any]) -> tuple[str, Callable[..., Any]]:
     """The schema and the kernel of an op that writes to tensors that it is given."""
     count = len(op._schema.returns)
     names = ["out"] if count == 1 else [f"out{i}" for i in range(count)]

@@ -31,9 +31,8 @@ from torch.overrides import has_torch_function_variadic
 
 from gridsample_ext import _compat, _ops, distributed, functional
 
-_MODES = {number: name for name, number in functional._MODES.items()}
-_PADDING_MODES = {number: name for name, number in functional._PADDING_MODES.items()}
-_BICUBIC = functional._MODES["bicubic"]
+_MODES = {number: name for name, number in _ops.MODES.items()}
+_PADDING_MODES = {number: name for name, number in _ops.PADDING_MODES.items()}
 _CACHE_KEY_TAG = "gridsample_ext.patch"
 
 # Re-entrant, because an object's finalizer may undo a patch while this thread holds it.
@@ -191,7 +190,7 @@ def _torch_takes(dims: int, input: Tensor, grid: Tensor, interpolation_mode: int
         and grid.dtype == input.dtype
         and input.dim() == grid.dim() == dims + 2
         and input.size(0) == grid.size(0)
-        and (interpolation_mode != _BICUBIC or dims == 2 or _compat.torch_has_tricubic())
+        and (interpolation_mode != _ops.BICUBIC or dims == 2 or _compat.torch_has_tricubic())
     )
 
 
