@@ -222,10 +222,15 @@ COMPILED = {
 @pytest.mark.parametrize("transform", COMPILED)
 @pytest.mark.parametrize(
     ("dtype", "grid_dtype"),
-    [(torch.float64, torch.float64), (torch.float16, torch.float32)],
-    ids=("float64", "half_and_float32"),
+    [
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float64),
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+    ],
+    ids=lambda dtype: str(dtype).removeprefix("torch."),
 )
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, samples.Case(3, "nearest", "reflection", True)], ids=str)
 def test_compiled_transforms(case, dtype, grid_dtype, transform, device):
     """They keep our op, whatever F.grid_sample cannot do, NaN coordinates included."""
     inputs = samples.sample(case, TINY, dtype=dtype, grid_dtype=grid_dtype, device=device)
