@@ -5,6 +5,7 @@
 // with the image. Plain loops, of any types and strides; modes are template parameters for their
 // numbers of taps. An image is a volume of one plane, whose tap has the weight 1 and no derivative.
 
+#include "../math/moved_taps.h"
 #include "../math/taps.h"
 #include "scalars.h"
 
@@ -164,17 +165,12 @@ T contract(const PlainTaps<T, kMode>& taps, const View& image, int64_t first, T 
   return sum;
 }
 
-/// What a sample does to its taps inside the image when its grid values move along a direction; see
-/// TapVectors (second_order_taps.h), which has the same numbers.
+/// The taps of a sample inside the image, when its grid values move along a direction.
 template <typename T, int kTaps>
 struct MovedTaps {
-  struct Tap {
+  struct Tap : MovedTap<T> {
     int64_t offset;          // in one channel of input
     int64_t tangent_offset;  // of tangent_input
-    T weight;
-    T along;
-    T derivative[kMaxDims];
-    T curvature[kMaxDims];
   };
   int count = 0;
   Tap tap[kTaps * kTaps * kTaps];
@@ -193,38 +189,14 @@ void move_taps(const PlainParams& params, const PlainTaps<T, kMode>& taps, int64
   }
   moved.count = 0;
   for_taps_inside(taps, [&](int kx, int ky, int kz) {
-    struct AxisTap {
-      T weight, first, second;
-    };
-    const auto of_axis = [&](int a, int k) -> AxisTap {
+    const auto of_axis = [&](int a, int k) -> AxisTap<T> {
       return {taps.weight[a][k], taps.derivative[a][k], taps.second[a][k]};
     };
-    const AxisTap x = of_axis(0, kx), y = of_axis(1, ky), z = of_axis(2, kz);
-    const T row = y.weight * z.weight;
-    const T row_y = y.first * z.weight;
-    const T row_z = y.weight * z.first;
-    const T row_yz = y.first * z.first;
-    const T along_row = c[1] * row_y + c[2] * row_z;
-    const T along_x = c[0] * x.first;
-    T along_row_y = c[2] * row_yz;
-    T along_row_z = c[1] * row_yz;
-    T along_row_x = x.first * along_row;
-    if constexpr (kCurved) {
-      along_row_y += c[1] * (y.second * z.weight);
-      along_row_z += c[2] * (y.weight * z.second);
-      along_row_x += c[0] * (x.second * row);
-    }
+    const TapRow<T> row = tap_row<kCurved>(c, of_axis(1, ky), of_axis(2, kz));
     auto& tap = moved.tap[moved.count++];
+    static_cast<MovedTap<T>&>(tap) = moved_tap<kCurved>(c, of_axis(0, kx), row);
     tap.offset = tap_offset(taps, params.input, kx, ky, kz);
     tap.tangent_offset = tap_offset(taps, params.tangent_input, kx, ky, kz);
-    tap.weight = x.weight * row;
-    tap.along = along_x * row + x.weight * along_row;
-    tap.derivative[0] = x.first * row;
-    tap.derivative[1] = x.weight * row_y;
-    tap.derivative[2] = x.weight * row_z;
-    tap.curvature[0] = along_row_x;
-    tap.curvature[1] = along_x * row_y + x.weight * along_row_y;
-    tap.curvature[2] = along_x * row_z + x.weight * along_row_z;
   });
 }
 

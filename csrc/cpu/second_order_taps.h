@@ -4,6 +4,7 @@
 // the grid, and of the derivatives of that. They do not separate into a factor per axis, so there
 // is one per tap, for a vector of samples at a time.
 
+#include "../math/moved_taps.h"
 #include "tap_list.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
@@ -54,8 +55,7 @@ void fill_direction(const Tile& tile, const Geometry& geometry, const View& grid
   }
 }
 
-/// What second-order kernels weight the taps with, for a vector of samples. c_a is
-/// Direction::along, D the derivatives by pixel coordinates.
+/// What second-order kernels weight the taps with (MovedTap), for a vector of samples.
 template <typename Tile>
 struct TapVectors {
   using compute_t = typename Tile::compute_t;
@@ -66,24 +66,19 @@ struct TapVectors {
 
   alignas(64) offset_t offset[kCount][kLanes];  // negative outside
   alignas(64) offset_t moved[kCount][kLanes];   // the same, and where the sample does not move
-  alignas(64) PerTap weight;                    // W = prod_a w_a
-  alignas(64) PerTap along;                     // sum_a c_a D_a W
-  alignas(64) PerTap derivative[Tile::kDims];   // D_a W
-  alignas(64) PerTap curvature[Tile::kDims];    // D_a sum_b c_b D_b W
+  alignas(64) PerTap weight;
+  alignas(64) PerTap along;
+  alignas(64) PerTap derivative[Tile::kDims];
+  alignas(64) PerTap curvature[Tile::kDims];
 };
 
-/// Weights, first and second derivatives of one tap on one axis, of a vector of samples.
-template <typename T, int kLanes>
-struct AxisLanes {
-  Vector<T, kLanes> weight, first, second;
-};
-
+/// One tap of one axis, of a vector of samples.
 template <int kLanes, typename Tile>
-GRIDSAMPLE_INLINE AxisLanes<typename Tile::compute_t, kLanes> axis_lanes(
+GRIDSAMPLE_INLINE AxisTap<Vector<typename Tile::compute_t, kLanes>> axis_lanes(
     const Tile& tile, const Direction<Tile>& direction, int a, int k, int i) {
   using T = typename Tile::compute_t;
   const auto at = [](const T* from) { return load_vector<T, kLanes>(from); };
-  AxisLanes<T, kLanes> lanes;
+  AxisTap<Vector<T, kLanes>> lanes;
   lanes.weight = at(&tile.axis[a].weight[k][i]);
   if constexpr (Direction<Tile>::kCurved) {
     lanes.first = at(&tile.change[a].derivative[k][i]);
@@ -96,9 +91,6 @@ GRIDSAMPLE_INLINE AxisLanes<typename Tile::compute_t, kLanes> axis_lanes(
 }
 
 /// For the samples from i on. kWeight, kAlong, kDerivative, kCurvature: which of the weights.
-///
-/// The weight of a row of taps along x, w_y w_z, is differentiated once for its taps; without z,
-/// w_z is 1.
 template <bool kWeight, bool kAlong, bool kDerivative, bool kCurvature, typename Tile>
 void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
                       TapVectors<Tile>& taps) {
@@ -118,23 +110,13 @@ void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
   for (int a = 0; a < kDims; ++a) c[a] = load_vector<T, kLanes>(&direction.along[a][i]);
   GRIDSAMPLE_KEEP_LOOP
   for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-    AxisLanes<T, kLanes> z{broadcast<T, kLanes>(T(1)), Lanes{}, Lanes{}};
+    AxisTap<Lanes> z{broadcast<T, kLanes>(T(1)), Lanes{}, Lanes{}};
     if constexpr (kDims == 3) z = axis_lanes<kLanes>(tile, direction, 2, kz, i);
     GRIDSAMPLE_KEEP_LOOP
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
       const auto y = axis_lanes<kLanes>(tile, direction, 1, ky, i);
       const Offsets y_offset = offset_at(tile.axis[1].offset[ky]);
-      const Lanes row = y.weight * z.weight;
-      const Lanes row_y = y.first * z.weight;
-      const Lanes row_z = y.weight * z.first;
-      const Lanes row_yz = y.first * z.first;
-      const Lanes along_row = c[1] * row_y + c[2] * row_z;
-      Lanes along_row_y = c[2] * row_yz;
-      Lanes along_row_z = c[1] * row_yz;
-      if constexpr (kCurved) {
-        along_row_y += c[1] * (y.second * z.weight);
-        along_row_z += c[2] * (y.weight * z.second);
-      }
+      const TapRow<Lanes> row = tap_row<kCurved>(c, y, z);
       GRIDSAMPLE_KEEP_LOOP
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
         const auto x = axis_lanes<kLanes>(tile, direction, 0, kx, i);
@@ -159,22 +141,12 @@ void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
         const auto store_moved = [&](T(&to)[kLanes], const Lanes& lanes) {
           store(to, none ? Lanes{} : lanes);
         };
-        const Lanes along_x = c[0] * x.first;
-        if constexpr (kWeight) store(taps.weight[t], x.weight * row);
-        if constexpr (kAlong) store_moved(taps.along[t], along_x * row + x.weight * along_row);
-        if constexpr (kDerivative) {
-          store(taps.derivative[0][t], x.first * row);
-          store(taps.derivative[1][t], x.weight * row_y);
-          if constexpr (kDims == 3) store(taps.derivative[2][t], x.weight * row_z);
-        }
-        if constexpr (kCurvature) {
-          Lanes curvature = x.first * along_row;
-          if constexpr (kCurved) curvature += c[0] * (x.second * row);
-          store_moved(taps.curvature[0][t], curvature);
-          store_moved(taps.curvature[1][t], along_x * row_y + x.weight * along_row_y);
-          if constexpr (kDims == 3) {
-            store_moved(taps.curvature[2][t], along_x * row_z + x.weight * along_row_z);
-          }
+        const MovedTap<Lanes> tap = moved_tap<kCurved>(c, x, row);
+        if constexpr (kWeight) store(taps.weight[t], tap.weight);
+        if constexpr (kAlong) store_moved(taps.along[t], tap.along);
+        for (int a = 0; a < kDims; ++a) {
+          if constexpr (kDerivative) store(taps.derivative[a][t], tap.derivative[a]);
+          if constexpr (kCurvature) store_moved(taps.curvature[a][t], tap.curvature[a]);
         }
       }
     }
