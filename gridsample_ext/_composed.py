@@ -6,7 +6,7 @@ multiple of their time and memory.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -212,8 +212,12 @@ def triple_backward(
     interpolation_mode: int,
     padding_mode: int,
     align_corners: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+    *,
+    output_mask: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The gradients by grad_output, input and grid of ``<and_along, double_backward(along, ...)>``.
+
+    Those that ``output_mask`` does not ask for are None.
 
     Both directions are (U, V), of input and of grid; None stands for zero. With W the weight of a
     tap, W_i its derivative along V_i and W_12 that along both, they are the gradients of
@@ -260,10 +264,12 @@ def triple_backward(
         pixels = [None if of is None else torch.where(inside, of[index], 0) for of in images]
         jets = [jet(a, tap, 0) for a, tap in enumerate(taps)]
         whole = _product(jets)
-        by_output = by_output + weighted(whole, pixels, inside)
-        added = torch.where(inside, g * whole.both[..., None], 0)
-        by_image = by_image.index_put(index, added, accumulate=True)
-        for d, tap in enumerate(taps):
+        if output_mask[0]:
+            by_output = by_output + weighted(whole, pixels, inside)
+        if output_mask[1]:
+            added = torch.where(inside, g * whole.both[..., None], 0)
+            by_image = by_image.index_put(index, added, accumulate=True)
+        for d, tap in enumerate(taps if output_mask[2] else ()):
             derived = _product([*jets[:d], jet(d, tap, 1), *jets[d + 1 :]])
             by_axis[d] = by_axis[d] + (g * weighted(derived, pixels, inside)).sum(-1)
     by_grid = torch.stack(
@@ -276,7 +282,7 @@ def triple_backward(
     if grid.shape[0] != samples.N:
         by_grid = by_grid.sum(0, keepdim=True)
     return (
-        by_output.movedim(-1, 1).to(grad_output.dtype),
-        by_image.movedim(-1, 1).to(input.dtype),
-        by_grid.to(grid.dtype),
+        by_output.movedim(-1, 1).to(grad_output.dtype) if output_mask[0] else None,
+        by_image.movedim(-1, 1).to(input.dtype) if output_mask[1] else None,
+        by_grid.to(grid.dtype) if output_mask[2] else None,
     )

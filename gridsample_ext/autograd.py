@@ -80,14 +80,9 @@ class GridSample(torch.autograd.Function):
         # place of it, if gridsample_ext.patch() has begun or ended meanwhile.
         ctx.save_for_backward(grid, values)
         ctx.options = interpolation_mode, padding_mode, align_corners, needs
-        try:
-            with _compat.below_autograd():
-                return bare_grid_sample(
-                    input, grid, interpolation_mode, padding_mode, align_corners
-                )
-        except RuntimeError as error:
-            _ops.raise_out_of_memory(error)
-            raise
+        return below_autograd(  # type: ignore[no-any-return]
+            bare_grid_sample, input, grid, interpolation_mode, padding_mode, align_corners
+        )
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> _Gradients:
@@ -97,12 +92,7 @@ class GridSample(torch.autograd.Function):
         if torch.is_grad_enabled() or _compat.in_dual_level() or _compat.in_func_transform():
             grad_input, grad_grid = _ops.grid_sample_backward(*arguments)
         else:
-            try:
-                with _compat.below_autograd():
-                    grad_input, grad_grid = _bare_backward(*arguments)
-            except RuntimeError as error:
-                _ops.raise_out_of_memory(error)
-                raise
+            grad_input, grad_grid = below_autograd(_bare_backward, *arguments)
         return grad_input, grad_grid, None, None, None
 
 
@@ -282,6 +272,7 @@ class _Jvp(torch.autograd.Function):
                 input,
                 grid,
                 *ctx.options,
+                output_mask=(True, False, False),
             )[0]
         return _sum(moved, curved)
 
@@ -317,13 +308,15 @@ class _DoubleBackward(torch.autograd.Function):
                     ctx.deterministic,
                 )
             if any(needs[2:5]):
-                composed = _composed.triple_backward(
-                    (U, V), (gradients[0], gradients[1]), grad_output, input, grid, *ctx.options
+                results[2:] = _composed.triple_backward(
+                    (U, V),
+                    (gradients[0], gradients[1]),
+                    grad_output,
+                    input,
+                    grid,
+                    *ctx.options,
+                    output_mask=needs[2:5],
                 )
-                results[2:] = [
-                    result if needed else None
-                    for result, needed in zip(composed, needs[2:5], strict=True)
-                ]
         return *results, None, None, None, None, None
 
     @staticmethod
@@ -350,14 +343,15 @@ class _DoubleBackward(torch.autograd.Function):
             terms.append(_ops.grid_sample_double_backward(U, V, grad_t, input, grid, *ends))
         if _any(input_t, grid_t):
             curved = _composed.triple_backward(
-                (U, V), (input_t, grid_t), grad_output, input, grid, *ctx.options
-            )[1:]
-            terms.append(
-                tuple(
-                    part if wanted else None
-                    for part, wanted in zip(curved, ctx.output_mask, strict=True)
-                )
+                (U, V),
+                (input_t, grid_t),
+                grad_output,
+                input,
+                grid,
+                *ctx.options,
+                output_mask=(False, *ctx.output_mask),
             )
+            terms.append(curved[1:])
         if not terms:
             return None, None
         return tuple(_sum(*parts) for parts in zip(*terms, strict=True))

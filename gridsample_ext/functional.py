@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from gridsample_ext import _compat, _ops, distributed, onnx
-from gridsample_ext.autograd import bare_grid_sample, record_grid_sample
+from gridsample_ext.autograd import bare_grid_sample, below_autograd, record_grid_sample
 
 _DEVICES = ("cpu", "meta")  # with kernels in any case, or none needed; CUDA is asked for its own
 
@@ -142,12 +142,9 @@ def grid_sample(
         # What the op would do as well, in more time.
         if torch.is_grad_enabled() and (input.requires_grad or grid.requires_grad):
             return record_grid_sample(input, grid, mode_enum, padding_enum, align_corners)
-        try:
-            with _compat.below_autograd():
-                return bare_grid_sample(input, grid, mode_enum, padding_enum, align_corners)
-        except RuntimeError as error:
-            _ops.raise_out_of_memory(error)
-            raise
+        return below_autograd(  # type: ignore[no-any-return]
+            bare_grid_sample, input, grid, mode_enum, padding_enum, align_corners
+        )
     return _ops.grid_sample(  # type: ignore[no-any-return]
         input, grid, mode_enum, padding_enum, align_corners
     )
