@@ -99,7 +99,7 @@ sanitize-cuda: build
 	  $(addprefix tests/,$(SANITIZE_CUDA_TESTS)) $(PYTEST_ARGUMENTS)
 
 # What depends on the width of AVX-512's vectors, shown on a CPU that has only AVX2, in a build of its
-# own (ten minutes): csrc/cpu/isa_avx512.h.
+# own (ten minutes): csrc/cpu/simd/avx512.h.
 AVX512_TESTS ?= $(SANITIZE_TESTS) test_isa.py test_dtypes.py test_large.py test_random_shapes.py test_forward_mode.py
 EMULATED_AVX512 = $(CURDIR)/build/avx512
 test-avx512: $(ENVIRONMENT)

@@ -12,6 +12,7 @@ Environment variables
 """
 
 import os
+import platform
 import runpy
 import shutil
 import sys
@@ -76,15 +77,47 @@ def compile_arguments() -> list[str]:
     return arguments + (["-Werror"] if os.environ.get("GRIDSAMPLE_EXT_WERROR") == "1" else [])
 
 
+# What is compiled for each instruction set, and for which compute types: csrc/cpu/kernels/NAME.h.
+# AVX2's kernels serve for what is rare with AVX-512 (csrc/cpu/host/isa.cpp).
+KERNELS = ("forward", "backward", "second_order", "plain")
+INSTRUCTION_SETS = {
+    "baseline": [(kernel, type) for kernel in KERNELS for type in ("float", "double")],
+    "avx2": [(kernel, type) for kernel in KERNELS for type in ("float", "double")],
+    "avx512": [(kernel, "float") for kernel in ("forward", "backward")],
+}
+
+
+def kernel_sources() -> list[str]:
+    """A file for each kernel, instruction set and compute type; all foreign headers come first."""
+    folder = Path("build/kernels")
+    folder.mkdir(parents=True, exist_ok=True)
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    sources = []
+    for isa in INSTRUCTION_SETS if x86 else ("baseline",):
+        for kernel, compute_type in INSTRUCTION_SETS[isa]:
+            path = folder / f"{kernel}_{isa}_{compute_type}.cpp"
+            text = (
+                f"#define GRIDSAMPLE_COMPUTE_TYPE {compute_type}\n"
+                '#include "cpu/simd/foreign.h"\n'
+                f'#include "cpu/simd/{isa}.h"\n'
+                f'#include "cpu/kernels/{kernel}.h"\n'
+                '#include "cpu/simd/end.h"\n'
+            )
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
+            sources.append(str(path))
+    return sources
+
+
 def extension() -> CppExtension:
     import pybind11  # the package, not the copy among PyTorch's headers
 
     major, minor = TORCH_FLOOR
     return CppExtension(
         name="gridsample_ext._C",
-        sources=sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
-        depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
-        include_dirs=[pybind11.get_include()],
+        sources=sorted(map(str, Path("csrc").rglob("*.cpp"))) + kernel_sources(),
+        depends=sorted(map(str, Path("csrc").rglob("*.h"))),
+        include_dirs=[str(Path("csrc").resolve()), pybind11.get_include()],
         define_macros=[
             ("TORCH_TARGET_VERSION", f"0x{major:02x}{minor:02x}000000000000ULL"),
             ("GRIDSAMPLE_TORCH_VERSION", torch.__version__),

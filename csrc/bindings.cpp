@@ -5,8 +5,8 @@
 
 #include <string>
 
-#include "cpu/isa.h"
-#include "cpu/stack.h"
+#include "cpu/host/isa.h"
+#include "cpu/threads/stack.h"
 
 #define GRIDSAMPLE_STRINGIZE_IMPL(x) #x
 #define GRIDSAMPLE_STRINGIZE(x) GRIDSAMPLE_STRINGIZE_IMPL(x)

@@ -27,7 +27,8 @@ from pathlib import Path
 import torch
 from torch.utils.cpp_extension import include_paths
 
-HERE = Path(__file__).resolve().parent
+CUDA = Path(__file__).resolve().parent
+INCLUDE = CUDA.parent  # what #include "..." is relative to
 LIBRARY = "gridsample_ext_cuda.so"
 TORCH_TARGET_VERSION = "0x020a000000000000ULL"  # PyTorch 2.10
 ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0+PTX")
@@ -104,6 +105,7 @@ def build(out: Path, temporary: Path) -> Path:
         "-O3",
         f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}",
         "-DUSE_CUDA",
+        f"-I{INCLUDE}",
         *(f"-isystem {path}" for path in include_paths()),
         # Coordinates must not depend on the device: see csrc/math/coordinates.h.
         "-fmad=false",
@@ -123,7 +125,7 @@ def build(out: Path, temporary: Path) -> Path:
         "-Xlinker --no-as-needed -ltorch -ltorch_cpu -lc10"
     )
     target = out / LIBRARY
-    run_ninja(temporary, sorted(HERE.glob("*.cu")), target, compile_command, link_command)
+    run_ninja(temporary, sorted(CUDA.rglob("*.cu")), target, compile_command, link_command)
     return target
 
 
@@ -161,4 +163,4 @@ def find_ninja() -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Compile the CUDA kernels.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the library")
-    print(build(parser.parse_args().out, HERE.parents[1] / "build" / "cuda"))
+    print(build(parser.parse_args().out, CUDA.parents[1] / "build" / "cuda"))

@@ -13,8 +13,8 @@
 #include <limits>
 #include <type_traits>
 
-#include "../params.h"
-#include "macros.h"
+#include "params.h"
+#include "math/macros.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 

@@ -1,17 +1,25 @@
 #pragma once
 
-// Everything under math/ and cpu/ that is compiled more than once, per instruction set, lives in a
-// namespace of its own (GRIDSAMPLE_ISA). Without it the linker would keep one copy of each inline
+// Everything under math/ and cpu/ that is compiled more than once, per instruction set and compute
+// type, lives in a namespace of its own. Without it the linker would keep one copy of each inline
 // function for all instruction sets, and a baseline machine could run an AVX-512 one.
 
 #ifndef GRIDSAMPLE_ISA
 #define GRIDSAMPLE_ISA portable
 #endif
+#ifndef GRIDSAMPLE_COMPUTE_TYPE
+#define GRIDSAMPLE_COMPUTE_TYPE any
+#endif
+
+#define GRIDSAMPLE_JOIN_(a, b) a##b
+#define GRIDSAMPLE_JOIN(a, b) GRIDSAMPLE_JOIN_(a, b)
 
 #define GRIDSAMPLE_NAMESPACE_BEGIN \
   namespace gridsample_ext {       \
-  namespace GRIDSAMPLE_ISA {
+  namespace GRIDSAMPLE_ISA {       \
+  namespace GRIDSAMPLE_JOIN(of_, GRIDSAMPLE_COMPUTE_TYPE) {
 #define GRIDSAMPLE_NAMESPACE_END \
+  }                              \
   }                              \
   }
 

@@ -6,7 +6,7 @@
 // c_a is slope_a times the direction, D_a the derivative by the coordinate of axis a. The weight of
 // a row of taps along x, w_y w_z, is differentiated once for its taps. Of an image w_z is 1.
 
-#include "macros.h"
+#include "math/macros.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 

@@ -16,8 +16,8 @@
 // because it is common to the taps, and because a slope of 0 must give exactly 0 whatever the
 // pixels are; 0 * infinity would not.
 
-#include "coordinates.h"
-#include "weights.h"
+#include "math/coordinates.h"
+#include "math/weights.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 

@@ -2,7 +2,7 @@
 
 // Interpolation weights of the taps at floor(x), with t = x - floor(x) in [0, 1).
 
-#include "macros.h"
+#include "math/macros.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 

@@ -1,7 +1,7 @@
 """Compiles csrc/cuda/ for the host; run as a script, prints the library's path.
 
 GRIDSAMPLE_EXT_SANITIZE=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer, and fewer
-kernels (csrc/cuda/dispatch.cuh);
+kernels (csrc/cuda/device/dispatch.cuh);
 GRIDSAMPLE_EXT_WERROR=1, CXX and MAX_JOBS are as in setup.py.
 """
 
@@ -32,13 +32,14 @@ def build() -> Path:
         fewer_kernels,
         "-Werror" if os.environ.get("GRIDSAMPLE_EXT_WERROR") == "1" else "",
         f"-I{HERE / 'include'}",
+        f"-I{cuda['INCLUDE']}",
         *(f"-isystem {path}" for path in include_paths()),
         "-DGRIDSAMPLE_CUDA_EMULATION",
         f"-DTORCH_TARGET_VERSION={cuda['TORCH_TARGET_VERSION']}",
     ]
     # All but the registration for CUDA tensors.
     kernels = [
-        path for path in sorted((ROOT / "csrc/cuda").glob("*.cu")) if path.stem != "register"
+        path for path in sorted((ROOT / "csrc/cuda").rglob("*.cu")) if path.stem != "register"
     ]
     target = folder / LIBRARY
     cuda["run_ninja"](

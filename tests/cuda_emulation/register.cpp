@@ -2,8 +2,8 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "../../csrc/cuda/grid_sample.h"
-#include "../../csrc/schemas.h"
+#include "cuda/host/grid_sample.h"
+#include "schemas.h"
 
 STABLE_TORCH_LIBRARY(gridsample_ext_emulated, m) {
   for (const char* schema : gridsample_ext::kSchemas) m.def(schema);

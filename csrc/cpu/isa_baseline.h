@@ -1,5 +1,0 @@
-#pragma once
-
-#define GRIDSAMPLE_ISA baseline
-#define GRIDSAMPLE_VECTOR_BYTES 16
-#define GRIDSAMPLE_WIDE_OFFSETS

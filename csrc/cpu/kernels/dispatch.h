@@ -1,0 +1,62 @@
+#pragma once
+
+// From run-time enums to template parameters: the one switch.
+
+#include "cpu/kernels/table.h"
+#include "cpu/taps/tap_tile.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+template <bool kDerivatives, Mode kMode, typename F>
+GRIDSAMPLE_INLINE void dispatch_dims(int dims, const F& function) {
+  constexpr int kTaps = kTapsPerAxis<kMode>;
+  if (dims == 2) {
+    function.template operator()<kMode, TapTile<2, kTaps, kDerivatives>>();
+  } else {
+    function.template operator()<kMode, TapTile<3, kTaps, kDerivatives>>();
+  }
+}
+
+/// Calls function.template operator()<kMode, Tile>() for a tile of the geometry's mode and
+/// dimensions.
+template <bool kDerivatives, typename F>
+GRIDSAMPLE_INLINE void dispatch_tile(const Geometry& geometry, const F& function) {
+  switch (geometry.mode) {
+    case Mode::kBilinear:
+      return dispatch_dims<kDerivatives, Mode::kBilinear>(geometry.dims, function);
+    case Mode::kNearest:
+      return dispatch_dims<kDerivatives, Mode::kNearest>(geometry.dims, function);
+    case Mode::kBicubic:
+      return dispatch_dims<kDerivatives, Mode::kBicubic>(geometry.dims, function);
+  }
+}
+
+/// The same for the modes that have derivatives by the grid; nothing for nearest, whose are 0.
+template <typename F>
+GRIDSAMPLE_INLINE void dispatch_smooth_tile(const Geometry& geometry, const F& function) {
+  switch (geometry.mode) {
+    case Mode::kBilinear:
+      return dispatch_dims<true, Mode::kBilinear>(geometry.dims, function);
+    case Mode::kNearest:
+      return;
+    case Mode::kBicubic:
+      return dispatch_dims<true, Mode::kBicubic>(geometry.dims, function);
+  }
+}
+
+/// Calls function.template operator()<scalar>() for the types of images that are read as they are:
+/// float64 in float64, the others in float32.
+template <typename F>
+GRIDSAMPLE_INLINE void dispatch_image_dtype(DType image, const F& function) {
+  if constexpr (std::is_same_v<compute_t, double>) {
+    function.template operator()<ScalarOf<double>>();
+  } else if (image == DType::kHalf) {
+    function.template operator()<Scalar<DType::kHalf>>();
+  } else if (image == DType::kBFloat16) {
+    function.template operator()<Scalar<DType::kBFloat16>>();
+  } else {
+    function.template operator()<ScalarOf<float>>();
+  }
+}
+
+GRIDSAMPLE_NAMESPACE_END

@@ -1,0 +1,457 @@
+#pragma once
+
+// Plain loops over images of any type, strides and size: one sample after the other, the pixels
+// under its taps converted as they are read. For calls of few samples on a large image that the
+// other kernels could not read as it is, since this work does not grow with the image, and for
+// images whose planes are too large for the other kernels' offsets. Modes are template parameters
+// for their numbers of taps. An image is a volume of one plane, whose tap has the weight 1 and no
+// derivative.
+
+#include "math/moved_taps.h"
+#include "math/taps.h"
+#include "cpu/kernels/table.h"
+#include "cpu/simd/scalars.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+inline compute_t load_value(const View& view, int64_t offset) {
+  compute_t value{};
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    const auto* data = static_cast<const typename scalar::storage_t*>(view.data);
+    value = scalar::template load<compute_t>(data[offset]);
+  });
+  return value;
+}
+
+inline void store_value(const View& view, int64_t offset, compute_t value) {
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    static_cast<typename scalar::storage_t*>(view.data)[offset] = scalar::store(value);
+  });
+}
+
+/// Where a sample, by its number in its batch, lies in a tensor of samples.
+inline int64_t sample_offset(const Geometry& geometry, const View& view, int64_t batch,
+                             int64_t sample) {
+  int64_t offset = batch * view.batch_stride;
+  for (int a = 0; a < geometry.dims; ++a) {
+    offset += sample % geometry.output_size[a] * view.stride[a];
+    sample /= geometry.output_size[a];
+  }
+  return offset;
+}
+
+/// The axes of the image, which have nothing to do with the sample.
+struct PlainAxes {
+  explicit PlainAxes(const Geometry& geometry) {
+    for (int a = 0; a < geometry.dims; ++a) {
+      axis[a] = make_axis<compute_t>(geometry.input_size[a], geometry.align_corners);
+    }
+  }
+  Axis<compute_t> axis[kMaxDims];
+};
+
+template <Mode mode>
+struct PlainTaps {
+  static constexpr Mode kMode = mode;
+  static constexpr int kTaps = kTapsPerAxis<kMode>;
+
+  int64_t index[kMaxDims][kTaps];  // of a pixel on the axis, or kOutside
+  compute_t weight[kMaxDims][kTaps];
+  compute_t derivative[kMaxDims][kTaps];
+  compute_t second[kMaxDims][kTaps];
+  compute_t slope[kMaxDims];
+  bool is_volume;
+  bool inside;  // some tap is; else all slopes are 0
+
+  GRIDSAMPLE_INLINE int planes() const { return is_volume ? kTaps : 1; }
+  GRIDSAMPLE_INLINE bool moves() const { return slope[0] != 0 || slope[1] != 0 || slope[2] != 0; }
+};
+
+template <Mode kMode>
+AxisTaps<compute_t, kTapsPerAxis<kMode>> padded_taps(Padding padding, compute_t grid_value,
+                                                     const Axis<compute_t>& axis) {
+  switch (padding) {
+    case Padding::kZeros:
+      return axis_taps<kMode, Padding::kZeros, Reach::kFar>(grid_value, axis);
+    case Padding::kBorder:
+      return axis_taps<kMode, Padding::kBorder, Reach::kFar>(grid_value, axis);
+    default:
+      return axis_taps<kMode, Padding::kReflection, Reach::kFar>(grid_value, axis);
+  }
+}
+
+template <Mode kMode>
+void find_taps(const Geometry& geometry, const PlainAxes& axes, const View& grid, int64_t batch,
+               int64_t sample, PlainTaps<kMode>& taps) {
+  constexpr int kTaps = PlainTaps<kMode>::kTaps;
+  const int64_t point = sample_offset(geometry, grid, batch, sample);
+  taps.is_volume = geometry.dims == 3;
+  taps.inside = true;
+  for (int a = 0; a < kMaxDims; ++a) {
+    if (a >= geometry.dims) {
+      taps.index[a][0] = 0;
+      taps.weight[a][0] = compute_t(1);
+      taps.derivative[a][0] = taps.second[a][0] = taps.slope[a] = compute_t(0);
+      continue;
+    }
+    const compute_t value = load_value(grid, point + a * grid.channel_stride);
+    const auto along = padded_taps<kMode>(geometry.padding, value, axes.axis[a]);
+    tap_offsets<kMode>(along, geometry.input_size[a], int64_t(1), taps.index[a]);
+    second_derivatives<kMode>(value, axes.axis[a], taps.second[a]);
+    taps.slope[a] = along.slope;
+    bool inside = false;
+    for (int k = 0; k < kTaps; ++k) {
+      taps.weight[a][k] = along.weight[k];
+      taps.derivative[a][k] = along.derivative[k];
+      inside = inside || taps.index[a][k] >= 0;
+    }
+    taps.inside = taps.inside && inside;
+  }
+  // Without a pixel there is no gradient, also where an infinity is multiplied by it.
+  if (!taps.inside) std::fill_n(taps.slope, kMaxDims, compute_t(0));
+}
+
+/// Calls each(x, y, z) for the taps inside the image, x within y within z.
+template <typename Taps, typename F>
+GRIDSAMPLE_INLINE void for_taps_inside(const Taps& taps, const F& each) {
+  for (int z = 0; z < taps.planes(); ++z) {
+    if (taps.index[2][z] < 0) continue;
+    for (int y = 0; y < Taps::kTaps; ++y) {
+      if (taps.index[1][y] < 0) continue;
+      for (int x = 0; x < Taps::kTaps; ++x) {
+        if (taps.index[0][x] >= 0) each(x, y, z);
+      }
+    }
+  }
+}
+
+template <typename Taps>
+GRIDSAMPLE_INLINE int64_t tap_offset(const Taps& taps, const View& image, int x, int y, int z) {
+  return taps.index[0][x] * image.stride[0] + taps.index[1][y] * image.stride[1] +
+         taps.index[2][z] * image.stride[2];
+}
+
+/// The sum over the taps of weight * pixel, one channel of one image, which begins at `first`; with
+/// kDerivatives its derivatives by the coordinates as well. Nested as in tap_sums.h, for the same
+/// bits.
+template <bool kDerivatives, Mode kMode>
+compute_t contract(const PlainTaps<kMode>& taps, const View& image, int64_t first,
+                   compute_t (&d)[kMaxDims]) {
+  compute_t sum = compute_t(0);
+  std::fill_n(d, kMaxDims, compute_t(0));
+  for (int z = 0; z < taps.planes(); ++z) {
+    if (taps.index[2][z] < 0) continue;
+    compute_t plane = compute_t(0), plane_dx = compute_t(0), plane_dy = compute_t(0);
+    for (int y = 0; y < taps.kTaps; ++y) {
+      if (taps.index[1][y] < 0) continue;
+      compute_t row = compute_t(0), row_dx = compute_t(0);
+      for (int x = 0; x < taps.kTaps; ++x) {
+        if (taps.index[0][x] < 0) continue;
+        const compute_t pixel = load_value(image, first + tap_offset(taps, image, x, y, z));
+        row = multiply_add(taps.weight[0][x], pixel, row);
+        if constexpr (kDerivatives) row_dx = multiply_add(taps.derivative[0][x], pixel, row_dx);
+      }
+      plane = multiply_add(taps.weight[1][y], row, plane);
+      if constexpr (kDerivatives) {
+        plane_dx = multiply_add(taps.weight[1][y], row_dx, plane_dx);
+        plane_dy = multiply_add(taps.derivative[1][y], row, plane_dy);
+      }
+    }
+    sum = taps.is_volume ? multiply_add(taps.weight[2][z], plane, sum) : plane;
+    if constexpr (kDerivatives) {
+      d[0] = taps.is_volume ? multiply_add(taps.weight[2][z], plane_dx, d[0]) : plane_dx;
+      d[1] = taps.is_volume ? multiply_add(taps.weight[2][z], plane_dy, d[1]) : plane_dy;
+      d[2] = multiply_add(taps.derivative[2][z], plane, d[2]);
+    }
+  }
+  return sum;
+}
+
+/// The taps of a sample inside the image, when its grid values move along a direction.
+template <int kTaps>
+struct MovedTaps {
+  struct Tap : MovedTap<compute_t> {
+    int64_t offset;          // in one channel of input
+    int64_t tangent_offset;  // of tangent_input
+  };
+  int count = 0;
+  Tap tap[kTaps * kTaps * kTaps];
+};
+
+/// Unlike nested sums, products per tap leave an infinite direction with the taps that are there.
+template <Mode kMode>
+void move_taps(const PlainParams& params, const PlainTaps<kMode>& taps, int64_t batch,
+               int64_t sample, MovedTaps<PlainTaps<kMode>::kTaps>& moved) {
+  constexpr bool kCurved = kMode == Mode::kBicubic;
+  const View& direction = params.tangent_grid;
+  compute_t c[kMaxDims] = {};
+  const int64_t at = sample_offset(params.geometry, direction, batch, sample);
+  for (int a = 0; a < params.geometry.dims; ++a) {
+    c[a] = move_along(taps.slope[a], load_value(direction, at + a * direction.channel_stride));
+  }
+  moved.count = 0;
+  for_taps_inside(taps, [&](int kx, int ky, int kz) {
+    const auto of_axis = [&](int a, int k) -> AxisTap<compute_t> {
+      return {taps.weight[a][k], taps.derivative[a][k], taps.second[a][k]};
+    };
+    const TapRow<compute_t> row = tap_row<kCurved>(c, of_axis(1, ky), of_axis(2, kz));
+    auto& tap = moved.tap[moved.count++];
+    static_cast<MovedTap<compute_t>&>(tap) = moved_tap<kCurved>(c, of_axis(0, kx), row);
+    tap.offset = tap_offset(taps, params.input, kx, ky, kz);
+    tap.tangent_offset = tap_offset(taps, params.tangent_input, kx, ky, kz);
+  });
+}
+
+/// The output, or with tangent_grid its derivative along both directions.
+template <Mode kMode>
+void plain_output_items(const PlainParams& params, int64_t begin, int64_t end) {
+  const Geometry& geometry = params.geometry;
+  const View& input = params.input;
+  const View& tangent = params.tangent_input;
+  const PlainAxes axes(geometry);
+  PlainTaps<kMode> taps;
+  [[maybe_unused]] MovedTaps<PlainTaps<kMode>::kTaps> moved;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t batch = item / geometry.samples;
+    const int64_t sample = item % geometry.samples;
+    find_taps(geometry, axes, params.grid, batch, sample, taps);
+    const bool moves = params.tangent_grid.data != nullptr;
+    if constexpr (kMode != Mode::kNearest) {
+      if (moves) move_taps(params, taps, batch, sample, moved);
+    }
+    const int64_t out = sample_offset(geometry, params.output, batch, sample);
+    for (int64_t c = 0; c < geometry.channels; ++c) {
+      const int64_t first = batch * input.batch_stride + c * input.channel_stride;
+      compute_t sum = compute_t(0);
+      if constexpr (kMode == Mode::kNearest) {
+        if (taps.inside) sum = load_value(input, first + tap_offset(taps, input, 0, 0, 0));
+      } else if (moves) {
+        const int64_t tangent_first = batch * tangent.batch_stride + c * tangent.channel_stride;
+        for (int t = 0; t < moved.count; ++t) {
+          const auto& tap = moved.tap[t];
+          if (tangent.data != nullptr) {
+            const compute_t change = load_value(tangent, tangent_first + tap.tangent_offset);
+            sum = multiply_add(tap.weight, change, sum);
+          }
+          if (taps.moves()) {
+            sum = multiply_add(tap.along, load_value(input, first + tap.offset), sum);
+          }
+        }
+      } else {
+        compute_t unused[kMaxDims];
+        sum = contract<false>(taps, input, first, unused);
+      }
+      store_value(params.output, out + c * params.output.channel_stride, sum);
+    }
+  }
+}
+
+/// sums[a] += grad_output * d output / d coordinate, or with `moved` the derivative of that along
+/// both directions, over all channels of one image.
+template <Mode kMode>
+void add_derivatives(const PlainParams& params, const PlainTaps<kMode>& taps,
+                     const MovedTaps<PlainTaps<kMode>::kTaps>* moved, int64_t batch, int64_t sample,
+                     compute_t (&sums)[kMaxDims]) {
+  const View& input = params.input;
+  const View& tangent = params.tangent_input;
+  const int64_t source = sample_offset(params.geometry, params.grad_output, batch, sample);
+  for (int64_t c = 0; c < params.geometry.channels; ++c) {
+    const int64_t first = batch * input.batch_stride + c * input.channel_stride;
+    const int64_t tangent_first = batch * tangent.batch_stride + c * tangent.channel_stride;
+    compute_t d[kMaxDims] = {};
+    if (moved == nullptr) {
+      contract<true>(taps, input, first, d);
+    } else {
+      for (int t = 0; t < moved->count; ++t) {
+        const auto& tap = moved->tap[t];
+        const auto add = [&](const compute_t(&weight)[kMaxDims], compute_t pixel) {
+          for (int a = 0; a < kMaxDims; ++a) d[a] = multiply_add(weight[a], pixel, d[a]);
+        };
+        if (tangent.data != nullptr) {
+          add(tap.derivative, load_value(tangent, tangent_first + tap.tangent_offset));
+        }
+        add(tap.curvature, load_value(input, first + tap.offset));
+      }
+    }
+    const compute_t grad =
+        load_value(params.grad_output, source + c * params.grad_output.channel_stride);
+    for (int a = 0; a < kMaxDims; ++a) sums[a] = multiply_add(grad, d[a], sums[a]);
+  }
+}
+
+/// The gradient by grid of the output, or with tangent_grid of <tangent_input, grad_input> +
+/// <tangent_grid, grad_grid>.
+template <Mode kMode>
+void plain_grad_grid_items(const PlainParams& params, int64_t begin, int64_t end) {
+  const Geometry& geometry = params.geometry;
+  const View& target = params.grad_grid;
+  const PlainAxes axes(geometry);
+  PlainTaps<kMode> taps;
+  MovedTaps<PlainTaps<kMode>::kTaps> moved;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t grid_batch = item / geometry.samples;
+    const int64_t sample = item % geometry.samples;
+    find_taps(geometry, axes, params.grid, grid_batch, sample, taps);
+    const bool curved = params.tangent_grid.data != nullptr;
+    if (curved) move_taps(params, taps, grid_batch, sample, moved);
+    compute_t sums[kMaxDims] = {};
+    const Range images = batches_of(geometry, params.grid_batch, grid_batch);
+    for (int64_t batch = images.begin; taps.moves() && batch < images.end; ++batch) {
+      add_derivatives(params, taps, curved ? &moved : nullptr, batch, sample, sums);
+    }
+    const int64_t at = sample_offset(geometry, target, grid_batch, sample);
+    for (int a = 0; a < geometry.dims; ++a) {
+      // Never -0, as in grad_grid.h.
+      store_value(target, at + a * target.channel_stride,
+                  move_along(taps.slope[a], sums[a]) + compute_t(0));
+    }
+  }
+}
+
+/// Calls each(pixel, weight) for what a sample adds to grad_input: weight * grad_output at each of
+/// its taps inside, W or with tangent_grid the derivative of that along it. Pixels are offsets in
+/// the first channel of the first image.
+template <Mode kMode>
+class Contributions {
+ public:
+  explicit Contributions(const PlainParams& params) : params_(params), axes_(params.geometry) {}
+
+  template <typename F>
+  void for_each(int64_t batch, int64_t sample, const F& each) {
+    const View& target = params_.input;
+    const int64_t first = batch * target.batch_stride;
+    find_taps(params_.geometry, axes_, params_.grid, batch, sample, taps_);
+    if (params_.tangent_grid.data == nullptr) {
+      for_taps_inside(taps_, [&](int x, int y, int z) {
+        each(first + tap_offset(taps_, target, x, y, z),
+             taps_.weight[2][z] * taps_.weight[1][y] * taps_.weight[0][x]);
+      });
+    } else if constexpr (kMode != Mode::kNearest) {
+      if (!taps_.moves()) return;
+      move_taps(params_, taps_, batch, sample, moved_);
+      for (int t = 0; t < moved_.count; ++t) {
+        each(first + moved_.tap[t].offset, moved_.tap[t].along);
+      }
+    }
+  }
+
+ private:
+  const PlainParams& params_;
+  const PlainAxes axes_;
+  PlainTaps<kMode> taps_;
+  MovedTaps<kTapsPerAxis<kMode>> moved_;
+};
+
+template <Mode kMode>
+void plain_list_items(const PlainParams& params, int64_t begin, int64_t end) {
+  constexpr int64_t kTaps = kTapsPerAxis<kMode>;
+  const Geometry& geometry = params.geometry;
+  const int64_t taps_of_sample = kTaps * kTaps * (geometry.dims == 3 ? kTaps : 1);
+  Contributions<kMode> contributions(params);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t batch = item / geometry.samples;
+    const int64_t sample = item % geometry.samples;
+    const int64_t source = sample_offset(geometry, params.grad_output, batch, sample);
+    int64_t number = item * taps_of_sample;
+    const int64_t numbers_end = number + taps_of_sample;
+    const auto list = [&](int64_t pixel, compute_t weight) {
+      params.taps[number] = {pixel, source, number, static_cast<double>(weight)};
+      ++number;
+    };
+    contributions.for_each(batch, sample, list);
+    while (number < numbers_end) list(kOutside, compute_t(0));
+  }
+}
+
+/// Adds what all samples add to the item's part of grad_input, in the order of the samples.
+template <Mode kMode>
+void plain_scatter_items(const PlainParams& params, int64_t begin, int64_t end) {
+  const Geometry& geometry = params.geometry;
+  const View& source = params.grad_output;
+  const View& target = params.input;
+  const int outermost = geometry.dims - 1;
+  const int64_t stride = target.stride[outermost];
+  auto* data = static_cast<compute_t*>(target.data);
+  Contributions<kMode> contributions(params);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t input_batch = item / params.slabs;
+    const Range slab =
+        block_range(geometry.input_size[outermost], params.slabs, item % params.slabs);
+    const Range batches = batches_of(geometry, params.input_batch, input_batch);
+    for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
+      const int64_t image = batch * target.batch_stride;
+      const Range pixels{image + slab.begin * stride, image + slab.end * stride};
+      for (int64_t sample = 0; sample < geometry.samples; ++sample) {
+        const int64_t from = sample_offset(geometry, source, batch, sample);
+        contributions.for_each(batch, sample, [&](int64_t pixel, compute_t weight) {
+          if (pixel < pixels.begin || pixel >= pixels.end) return;
+          for (int64_t c = 0; c < geometry.channels; ++c) {
+            compute_t& sum = data[pixel + c * target.channel_stride];
+            sum = multiply_add(load_value(source, from + c * source.channel_stride), weight, sum);
+          }
+        });
+      }
+    }
+  }
+}
+
+void plain_add_taps(const PlainParams& params, int64_t begin, int64_t end) {
+  const PlainTap* taps = params.taps;
+  const View& source = params.grad_output;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t pixel = taps[item].pixel;
+    if (pixel < 0 || (item > 0 && taps[item - 1].pixel == pixel)) continue;
+    int64_t last = item + 1;
+    while (last < params.tap_count && taps[last].pixel == pixel) ++last;
+    for (int64_t c = 0; c < params.geometry.channels; ++c) {
+      compute_t sum = compute_t(0);
+      for (int64_t t = item; t < last; ++t) {
+        const compute_t grad = load_value(source, taps[t].source + c * source.channel_stride);
+        sum = multiply_add(grad, static_cast<compute_t>(taps[t].weight), sum);
+      }
+      store_value(params.input, pixel + c * params.input.channel_stride, sum);
+    }
+  }
+}
+
+/// Calls function.template operator()<kMode>().
+template <typename F>
+void dispatch_mode(Mode mode, const F& function) {
+  switch (mode) {
+    case Mode::kBilinear:
+      return function.template operator()<Mode::kBilinear>();
+    case Mode::kNearest:
+      return function.template operator()<Mode::kNearest>();
+    case Mode::kBicubic:
+      return function.template operator()<Mode::kBicubic>();
+  }
+}
+
+void plain_output(const PlainParams& params, int64_t begin, int64_t end) {
+  dispatch_mode(params.geometry.mode,
+                [&]<Mode kMode>() { plain_output_items<kMode>(params, begin, end); });
+}
+
+void plain_grad_grid(const PlainParams& params, int64_t begin, int64_t end) {
+  dispatch_mode(params.geometry.mode, [&]<Mode kMode>() {
+    if constexpr (kMode != Mode::kNearest) {  // whose grad_grid is zeros, and never asked for
+      plain_grad_grid_items<kMode>(params, begin, end);
+    }
+  });
+}
+
+void plain_list_taps(const PlainParams& params, int64_t begin, int64_t end) {
+  dispatch_mode(params.geometry.mode,
+                [&]<Mode kMode>() { plain_list_items<kMode>(params, begin, end); });
+}
+
+void plain_scatter(const PlainParams& params, int64_t begin, int64_t end) {
+  dispatch_mode(params.geometry.mode,
+                [&]<Mode kMode>() { plain_scatter_items<kMode>(params, begin, end); });
+}
+
+extern const PlainKernels plain_kernels;
+const PlainKernels plain_kernels{plain_output, plain_grad_grid, plain_list_taps, plain_add_taps,
+                                 plain_scatter};
+
+GRIDSAMPLE_NAMESPACE_END

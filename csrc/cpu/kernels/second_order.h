@@ -1,0 +1,482 @@
+#pragma once
+
+// The derivative of the output along a direction (jvp), and the gradients of both gradients. Images
+// are rows; see SecondOrderParams.
+
+#include "cpu/kernels/dispatch.h"
+#include "cpu/pixels/pack.h"
+#include "cpu/pixels/rows.h"
+#include "cpu/taps/second_order_taps.h"
+#include "cpu/kernels/slabs.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// Lanes go over channels where a row has this many, else over samples.
+constexpr int64_t kLeastRowChannels = 4;
+
+/// Channels that are worked on together, and of which rows are staged.
+constexpr int64_t kStagedChannels = 64;
+
+template <typename T>
+const T* image_of(const View& view, int64_t batch) {
+  return static_cast<const T*>(view.data) + batch * view.batch_stride;
+}
+
+/// Rows of grad_output (or, to be written, of the output) of the samples of a part, some channels
+/// of them.
+template <typename T>
+using StagedRows = T[kPartSize * kStagedChannels];
+/// The same, channel by channel, where lanes go over samples.
+template <typename T>
+using StagedPlanes = T[kLeastRowChannels][kPartSize];
+
+/// The pixels of one tap of a vector of samples, and 0 where it is outside.
+template <typename Tile>
+GRIDSAMPLE_INLINE auto pixels_at(const compute_t* image, const offset_t* offset) {
+  using T = compute_t;
+  constexpr int kLanes = TapVectors<Tile>::kLanes;
+  alignas(64) T pixel[kLanes];
+  for (int l = 0; l < kLanes; ++l) pixel[l] = offset[l] < 0 ? T(0) : image[offset[l]];
+  return load_vector<T, kLanes>(pixel);
+}
+
+/// Calls each(t) for the taps.
+template <typename Tile, typename F>
+GRIDSAMPLE_INLINE void for_taps(const F& each) {
+  GRIDSAMPLE_KEEP_LOOP
+  for (int t = 0; t < kTapsPerSample<Tile>; ++t) each(t);
+}
+
+/// out = sum over taps of weight * tangent + along * pixel, for sample number s of a vector of them
+/// and the channels `row` points to.
+template <bool kTangentInput, int kLanes, int kPart, typename Tile>
+GRIDSAMPLE_INLINE Vector<compute_t, kLanes> jvp_row(const TapVectors<Tile>& taps, int s,
+                                                    const compute_t* image,
+                                                    const compute_t* tangent) {
+  using T = compute_t;
+  using scalar = ScalarOf<T>;
+  Vector<T, kLanes> sum{};
+  const auto add = [&](T weight, const T* row) {
+    sum = multiply_add_vector<T, kLanes>(broadcast<T, kLanes>(weight),
+                                         load_row_lanes<scalar, T, kLanes, kPart>(row), sum);
+  };
+  for_taps<Tile>([&](int t) {
+    if constexpr (kTangentInput) {
+      const auto offset = taps.offset[t][s];
+      if (offset < 0) return;
+      add(taps.weight[t][s], tangent + offset);
+    }
+    if (taps.moved[t][s] >= 0) add(taps.along[t][s], image + taps.moved[t][s]);
+  });
+  return sum;
+}
+
+/// One part. Lanes go over channels (kRows), or over samples.
+template <bool kRows, bool kTangentInput, typename Tile>
+void jvp_part(const SecondOrderParams& params, const Tile& tile, const Direction<Tile>& direction,
+              int64_t batch, int64_t first) {
+  using T = compute_t;
+  using scalar = ScalarOf<T>;
+  constexpr int kLanes = TapVectors<Tile>::kLanes;
+  const Geometry& geometry = params.geometry;
+  const T* image = image_of<T>(params.input, batch);
+  const T* tangent = kTangentInput ? image_of<T>(params.tangent_input, batch) : image;
+  TileOffsets located;
+  locate_samples(geometry, params.output, first, tile.count, located);
+  TapVectors<Tile> taps;
+  const RowPrefetch prefetch(geometry, std::min(kStagedChannels, geometry.channels), sizeof(T),
+                             Pass::kForward);
+  alignas(64) std::conditional_t<kRows, StagedRows<T>, StagedPlanes<T>> out;
+  for (int64_t c = 0; c < geometry.channels; c += kStagedChannels) {
+    const int count = static_cast<int>(std::min(kStagedChannels, geometry.channels - c));
+    for (int group = 0; group < tile.count; group += kLanes) {
+      fill_tap_vectors<kTangentInput, true, false, false>(tile, direction, group, taps);
+      if constexpr (kRows) {
+        const int end = std::min(group + kLanes, tile.count);
+        for (int i = group; i < end; ++i) {
+          if constexpr (kTangentInput) {
+            prefetch(tile, i, image + c, tangent + c);
+          } else {
+            prefetch(tile, i, image + c);
+          }
+          for_channel_vectors<T>(0, count, [&]<int kWidth, int kUnits, int kPart>(int64_t from) {
+            GRIDSAMPLE_KEEP_LOOP
+            for (int u = 0; u < kUnits; ++u) {
+              const int64_t at = from + u * kWidth;
+              const auto sum = jvp_row<kTangentInput, kWidth, kPart>(
+                  taps, i - group, image + c + at, tangent + c + at);
+              if constexpr (kPart > 0) {
+                store_first_lanes<scalar, T, kPart>(out + i * count + at, sum);
+              } else {
+                store_vector<T, kWidth>(out + i * count + at, sum);
+              }
+            }
+          });
+        }
+      } else {
+        for (int channel = 0; channel < count; ++channel) {
+          Vector<T, kLanes> sum{};
+          for_taps<Tile>([&](int t) {
+            if constexpr (kTangentInput) {
+              add_product<kLanes>(taps.weight[t],
+                                  pixels_at<Tile>(tangent + channel, taps.offset[t]), sum);
+            }
+            add_product<kLanes>(taps.along[t], pixels_at<Tile>(image + channel, taps.moved[t]),
+                                sum);
+          });
+          store_vector<T, kLanes>(out[channel] + group, sum);
+        }
+      }
+    }
+    if constexpr (kRows) {
+      store_rows(params.output, batch, c, count, located, 0, tile.count, out, count);
+    } else {
+      const View& view = params.output;
+      for (int channel = 0; channel < count; ++channel) {
+        store_samples(view, batch * view.batch_stride + channel * view.channel_stride, located,
+                      out[channel]);
+      }
+    }
+  }
+}
+
+/// sums[a] += grad_output * (sum over taps of derivative[a] * tangent + curvature[a] * pixel): the
+/// products of a vector of channels, to be added up over them.
+template <bool kTangentInput, int kLanes, int kPart, typename Tile>
+GRIDSAMPLE_INLINE void curve_row(const TapVectors<Tile>& taps, int s, const compute_t* image,
+                                 const compute_t* tangent, const compute_t* grad_output,
+                                 Vector<compute_t, kLanes> (&sums)[Tile::kDims]) {
+  using T = compute_t;
+  using scalar = ScalarOf<T>;
+  Vector<T, kLanes> curved[Tile::kDims] = {};
+  const auto add = [&](const typename TapVectors<Tile>::PerTap(&weight)[Tile::kDims], int t,
+                       const T* row) {
+    const auto pixel = load_row_lanes<scalar, T, kLanes, kPart>(row);
+    GRIDSAMPLE_UNROLL
+    for (int a = 0; a < Tile::kDims; ++a) {
+      curved[a] =
+          multiply_add_vector<T, kLanes>(broadcast<T, kLanes>(weight[a][t][s]), pixel, curved[a]);
+    }
+  };
+  for_taps<Tile>([&](int t) {
+    const auto offset = taps.moved[t][s];  // still: of no account
+    if (offset < 0) return;
+    if constexpr (kTangentInput) add(taps.derivative, t, tangent + offset);
+    add(taps.curvature, t, image + offset);
+  });
+  const auto grad = load_row_lanes<scalar, T, kLanes, kPart>(grad_output);
+  GRIDSAMPLE_UNROLL
+  for (int a = 0; a < Tile::kDims; ++a) {
+    sums[a] = multiply_add_vector<T, kLanes>(grad, curved[a], sums[a]);
+  }
+}
+
+template <int kFirst, typename V, size_t... I>
+GRIDSAMPLE_INLINE auto lanes_from(V v, std::index_sequence<I...>) {
+  return __builtin_shufflevector(v, v, static_cast<int>(kFirst + I)...);
+}
+
+/// The sum of all lanes, halves first.
+template <typename T, int kLanes>
+GRIDSAMPLE_INLINE T sum_of_lanes(const Vector<T, kLanes>& v) {
+  if constexpr (kLanes == 2) {
+    return v[0] + v[1];
+  } else {
+    constexpr std::make_index_sequence<kLanes / 2> kHalf{};
+    return sum_of_lanes<T, kLanes / 2>(lanes_from<0>(v, kHalf) + lanes_from<kLanes / 2>(v, kHalf));
+  }
+}
+
+/// sums[a] of sample i, over `count` channels.
+template <bool kTangentInput, typename Tile>
+GRIDSAMPLE_INLINE void curve_sample(const TapVectors<Tile>& taps, int s, const compute_t* image,
+                                    const compute_t* tangent, const compute_t* grad_output,
+                                    int count, compute_t (&sums)[Tile::kDims]) {
+  using T = compute_t;
+  constexpr int kFull = kFullLanes<T>;
+  Vector<T, kFull> wide[Tile::kDims] = {};
+  bool any_wide = false;
+  for (T& sum : sums) sum = T(0);
+  for_channel_vectors<T>(0, count, [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
+    if constexpr (kLanes == kFull && kPart == 0) {
+      any_wide = true;
+      GRIDSAMPLE_KEEP_LOOP
+      for (int u = 0; u < kUnits; ++u) {
+        const int64_t at = c + u * kLanes;
+        curve_row<kTangentInput, kLanes, kPart>(taps, s, image + at, tangent + at, grad_output + at,
+                                                wide);
+      }
+    } else {
+      Vector<T, kLanes> narrow[Tile::kDims] = {};
+      curve_row<kTangentInput, kLanes, kPart>(taps, s, image + c, tangent + c, grad_output + c,
+                                              narrow);
+      for (int a = 0; a < Tile::kDims; ++a) sums[a] += sum_of_lanes<T, kLanes>(narrow[a]);
+    }
+  });
+  if (any_wide) {
+    for (int a = 0; a < Tile::kDims; ++a) sums[a] += sum_of_lanes<T, kFull>(wide[a]);
+  }
+}
+
+/// The gradient by grid of one part, without slopes: its `images` images are added up.
+template <bool kRows, bool kTangentInput, typename Tile>
+void double_backward_grid_part(const SecondOrderParams& params, const Tile& tile,
+                               const Direction<Tile>& direction, Range images, int64_t first,
+                               compute_t (&sums)[Tile::kDims][Tile::kSize]) {
+  using T = compute_t;
+  constexpr int kLanes = TapVectors<Tile>::kLanes;
+  const Geometry& geometry = params.geometry;
+  const View& source = params.grad_output;
+  TileOffsets located;
+  locate_samples(geometry, source, first, tile.count, located);
+  TapVectors<Tile> taps;
+  alignas(64) std::conditional_t<kRows, StagedRows<T>, StagedPlanes<T>> grad_output;
+  for (auto& axis : sums) fill_rest(axis, 0, T(0));
+  for (int64_t batch = images.begin; batch < images.end; ++batch) {
+    const T* image = image_of<T>(params.input, batch);
+    const T* tangent = kTangentInput ? image_of<T>(params.tangent_input, batch) : image;
+    for (int64_t c = 0; c < geometry.channels; c += kStagedChannels) {
+      const int count = static_cast<int>(std::min(kStagedChannels, geometry.channels - c));
+      if constexpr (kRows) {
+        load_rows(source, batch, c, count, located, grad_output, count);
+      } else {
+        for (int channel = 0; channel < count; ++channel) {
+          load_samples(source, batch * source.batch_stride + channel * source.channel_stride,
+                       located, grad_output[channel]);
+        }
+      }
+      for (int group = 0; group < tile.count; group += kLanes) {
+        fill_tap_vectors<false, false, kTangentInput, true>(tile, direction, group, taps);
+        if constexpr (kRows) {
+          const int end = std::min(group + kLanes, tile.count);
+          for (int i = group; i < end; ++i) {
+            T sum[Tile::kDims];
+            curve_sample<kTangentInput>(taps, i - group, image + c, tangent + c,
+                                        grad_output + i * count, count, sum);
+            for (int a = 0; a < Tile::kDims; ++a) sums[a][i] += sum[a];
+          }
+        } else {
+          for (int channel = 0; channel < count; ++channel) {
+            Vector<T, kLanes> curved[Tile::kDims] = {};
+            for_taps<Tile>([&](int t) {
+              const auto pixel = pixels_at<Tile>(image + channel, taps.moved[t]);
+              Vector<T, kLanes> change{};
+              if constexpr (kTangentInput) {
+                change = pixels_at<Tile>(tangent + channel, taps.moved[t]);
+              }
+              GRIDSAMPLE_UNROLL
+              for (int a = 0; a < Tile::kDims; ++a) {
+                if constexpr (kTangentInput) {
+                  add_product<kLanes>(taps.derivative[a][t], change, curved[a]);
+                }
+                add_product<kLanes>(taps.curvature[a][t], pixel, curved[a]);
+              }
+            });
+            for (int a = 0; a < Tile::kDims; ++a) {
+              auto sum = load_vector<T, kLanes>(&sums[a][group]);
+              add_product<kLanes>(&grad_output[channel][group], curved[a], sum);
+              store_vector<T, kLanes>(&sums[a][group], sum);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+/// rows += along * grad_output at the taps of a part, `count` channels of them from `grad_image`
+/// on.
+template <typename Tile>
+GRIDSAMPLE_INLINE void scatter_along(const TapVectors<Tile>& taps, int group, int end,
+                                     const RowPrefetch& prefetch, const Tile& tile,
+                                     const compute_t* grad_output, int count,
+                                     compute_t* grad_image) {
+  using T = compute_t;
+  using scalar = ScalarOf<T>;
+  for (int i = group; i < end; ++i) {
+    const int s = i - group;
+    prefetch(tile, i, grad_image);
+    for_channel_vectors<T>(0, count, [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
+      Vector<T, kLanes> grad[kUnits];
+      GRIDSAMPLE_UNROLL
+      for (int u = 0; u < kUnits; ++u) {
+        grad[u] =
+            load_row_lanes<scalar, T, kLanes, kPart>(grad_output + i * count + c + u * kLanes);
+      }
+      for_taps<Tile>([&](int t) {
+        if (taps.moved[t][s] < 0) return;
+        T* row = grad_image + taps.moved[t][s] + c;
+        const auto weight = broadcast<T, kLanes>(taps.along[t][s]);
+        GRIDSAMPLE_UNROLL
+        for (int u = 0; u < kUnits; ++u) {
+          const auto sum = multiply_add_vector<T, kLanes>(
+              weight, grad[u], load_row_lanes<scalar, T, kLanes, kPart>(row + u * kLanes));
+          if constexpr (kPart > 0) {
+            store_first_lanes<scalar, T, kPart>(row, sum);
+          } else {
+            store_vector<T, kLanes>(row + u * kLanes, sum);
+          }
+        }
+      });
+    });
+  }
+}
+
+template <bool kRows, bool kTangentInput, Mode kMode, typename Tile>
+void jvp_items(const SecondOrderParams& params, int64_t begin, int64_t end) {
+  const Geometry& geometry = params.geometry;
+  const int64_t parts = part_count(geometry);
+  Tile tile;
+  Direction<Tile> direction;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t batch = item / parts;
+    const int64_t first = item % parts * kPartSize;
+    const auto count = static_cast<int>(std::min<int64_t>(kPartSize, geometry.samples - first));
+    fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.input);
+    fill_direction<kMode>(tile, geometry, params.grid, params.tangent_grid, batch, first,
+                          direction);
+    jvp_part<kRows, kTangentInput>(params, tile, direction, batch, first);
+  }
+}
+
+template <bool kRows, bool kTangentInput, Mode kMode, typename Tile>
+void double_backward_grid_items(const SecondOrderParams& params, int64_t begin, int64_t end) {
+  using T = compute_t;
+  const Geometry& geometry = params.geometry;
+  const int64_t parts = part_count(geometry);
+  Tile tile;
+  Direction<Tile> direction;
+  TileOffsets located;
+  alignas(64) T sums[Tile::kDims][Tile::kSize];
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t grid_batch = item / parts;
+    const int64_t first = item % parts * kPartSize;
+    const auto count = static_cast<int>(std::min<int64_t>(kPartSize, geometry.samples - first));
+    const Range images = batches_of(geometry, params.grid_batch, grid_batch);
+    fill_taps<kMode>(tile, geometry, params.grid, grid_batch, first, count, params.input);
+    fill_direction<kMode>(tile, geometry, params.grid, params.tangent_grid, grid_batch, first,
+                          direction);
+    double_backward_grid_part<kRows, kTangentInput>(params, tile, direction, images, first, sums);
+    for (int a = 0; a < Tile::kDims; ++a) {
+      for (int i = 0; i < Tile::kSize; ++i)
+        sums[a][i] = move_along(tile.change[a].slope[i], sums[a][i]);
+    }
+    locate_samples(geometry, params.grad_grid, first, count, located);
+    store_coordinates(params.grad_grid, grid_batch * params.grad_grid.batch_stride, located, sums);
+  }
+}
+
+template <Mode kMode, typename Tile>
+void double_backward_input_items(const SecondOrderParams& params, int64_t begin, int64_t end) {
+  using T = compute_t;
+  constexpr int kLanes = TapVectors<Tile>::kLanes;
+  const Geometry& geometry = params.geometry;
+  const GradInputParams& to_input = params.to_input;
+  Tile tile;
+  Direction<Tile> direction;
+  TileOffsets located;
+  TapVectors<Tile> taps;
+  alignas(64) StagedRows<T> grad_output;
+  for (int64_t item = begin; item < end; ++item) {
+    const GradInputItem owned = grad_input_item(to_input, item);
+    auto* image = static_cast<T*>(to_input.grad_input.data) +
+                  owned.input_batch * to_input.grad_input.batch_stride;
+    const RowPrefetch prefetch(geometry,
+                               std::min(kStagedChannels, owned.channels.end - owned.channels.begin),
+                               sizeof(T), Pass::kBackward);
+    Zeros zeros(to_input.grad_input, geometry, owned.input_batch, owned.channels,
+                to_input.slab_axis, owned.slab);
+    const Range batches = batches_of(geometry, to_input.input_batch, owned.input_batch);
+    for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
+      for (int64_t first = 0; first < geometry.samples; first += kPartSize) {
+        const SlabReach reach = reach_into(to_input, owned.slab, batch, first / kTileSize);
+        if (!reach.any) continue;
+        const auto count = static_cast<int>(std::min<int64_t>(kPartSize, geometry.samples - first));
+        fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, to_input.grad_input);
+        zero_ahead(to_input, batch, first / kTileSize, plain(tile), zeros);
+        fill_direction<kMode>(tile, geometry, params.grid, params.tangent_grid, batch, first,
+                              direction);
+        if (reach.crosses) restrict_to_slab(to_input, owned.slab, plain(tile));
+        locate_samples(geometry, params.grad_output, first, count, located);
+        for (int64_t c = owned.channels.begin; c < owned.channels.end; c += kStagedChannels) {
+          const int channels = static_cast<int>(std::min(kStagedChannels, owned.channels.end - c));
+          load_rows(params.grad_output, batch, c, channels, located, grad_output, channels);
+          for (int group = 0; group < count; group += kLanes) {
+            fill_tap_vectors<false, true, false, false>(tile, direction, group, taps);
+            scatter_along(taps, group, std::min(group + kLanes, count), prefetch, tile, grad_output,
+                          channels, image + c);
+          }
+        }
+      }
+    }
+    zeros.finish();
+  }
+}
+
+/// Calls function.template operator()<kMode, Tile>() for a part of the modes that have second
+/// derivatives.
+template <typename F>
+GRIDSAMPLE_INLINE void dispatch_part_tile(const Geometry& geometry, const F& function) {
+  dispatch_smooth_tile(geometry, [&]<Mode kMode, typename Tile>() {
+    function.template operator()<kMode, typename Tile::Part>();
+  });
+}
+
+/// The same with kRows and kTangentInput.
+template <typename F>
+GRIDSAMPLE_INLINE void dispatch_tangents(const SecondOrderParams& params, const F& function) {
+  const bool rows = params.geometry.channels >= kLeastRowChannels;
+  const bool tangent_input = params.tangent_input.data != nullptr;
+  dispatch_part_tile(params.geometry, [&]<Mode kMode, typename Tile>() {
+    if (rows && tangent_input) {
+      function.template operator()<true, true, kMode, Tile>();
+    } else if (rows) {
+      function.template operator()<true, false, kMode, Tile>();
+    } else if (tangent_input) {
+      function.template operator()<false, true, kMode, Tile>();
+    } else {
+      function.template operator()<false, false, kMode, Tile>();
+    }
+  });
+}
+
+void jvp(const SecondOrderParams& params, int64_t begin, int64_t end) {
+  dispatch_tangents(params, [&]<bool kRows, bool kTangentInput, Mode kMode, typename Tile>() {
+    jvp_items<kRows, kTangentInput, kMode, Tile>(params, begin, end);
+  });
+}
+
+void double_backward_grid(const SecondOrderParams& params, int64_t begin, int64_t end) {
+  dispatch_tangents(params, [&]<bool kRows, bool kTangentInput, Mode kMode, typename Tile>() {
+    double_backward_grid_items<kRows, kTangentInput, kMode, Tile>(params, begin, end);
+  });
+}
+
+void double_backward_input(const SecondOrderParams& params, int64_t begin, int64_t end) {
+  dispatch_part_tile(params.geometry, [&]<Mode kMode, typename Tile>() {
+    double_backward_input_items<kMode, Tile>(params, begin, end);
+  });
+}
+
+void to_rows(const RowsParams& params, int64_t begin, int64_t end) {
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t batch = item / params.parts;
+    pack_image(params.image, params.geometry, batch, 0, static_cast<int>(params.geometry.channels),
+               static_cast<compute_t*>(params.rows.data) + batch * params.rows.batch_stride,
+               item % params.parts, params.parts);
+  }
+}
+
+void from_rows(const RowsParams& params, int64_t begin, int64_t end) {
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t batch = item / params.parts;
+    unpack_image(params.image, params.geometry, batch, static_cast<int>(params.geometry.channels),
+                 image_of<compute_t>(params.rows, batch), item % params.parts, params.parts);
+  }
+}
+
+extern const SecondOrderKernels second_order_kernels;
+const SecondOrderKernels second_order_kernels{to_rows, from_rows, jvp, double_backward_input,
+                                              double_backward_grid};
+
+GRIDSAMPLE_NAMESPACE_END

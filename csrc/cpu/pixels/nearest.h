@@ -1,0 +1,159 @@
+#pragma once
+
+// Nearest: the one pixel of each sample, without weights.
+
+#include "cpu/taps/tap_tile.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// One axis of the pixels looked for: those at `count` positions from `begin` on.
+template <typename T>
+struct PixelAxis {
+  Axis<T> axis;
+  offset_t begin;
+  offset_t count;
+  offset_t stride;
+};
+
+/// Where the pixel of one sample is in its plane, or kOutside.
+template <Padding kPadding, Reach kReach, typename T, int kDims>
+GRIDSAMPLE_INLINE offset_t pixel_offset(const T (&value)[kDims],
+                                        const PixelAxis<T> (&axes)[kDims]) {
+  offset_t sum = 0;
+  offset_t signs = 0;
+  GRIDSAMPLE_UNROLL
+  for (int a = 0; a < kDims; ++a) {
+    const auto taps = axis_taps<Mode::kNearest, kPadding, kReach>(value[a], axes[a].axis);
+    const auto index = static_cast<offset_t>(taps.position[0]);
+    const offset_t offset = offset_inside(offset_t(index * axes[a].stride),
+                                          offset_t(index - axes[a].begin), axes[a].count);
+    sum += offset;
+    signs |= offset;
+  }
+  return sum | (signs >> (8 * sizeof(offset_t) - 1));
+}
+
+/// offset[i] of a whole tile; returns a negative number if any is outside.
+template <Padding kPadding, Reach kReach, typename T, int kDims>
+offset_t pixel_offsets(const T (&values)[kDims][kTileSize], const PixelAxis<T> (&axes)[kDims],
+                       offset_t* offset) {
+  offset_t any = 0;
+#pragma omp simd reduction(| : any)
+  for (int i = 0; i < kTileSize; ++i) {
+    T value[kDims];
+    GRIDSAMPLE_UNROLL
+    for (int a = 0; a < kDims; ++a) value[a] = values[a][i];
+    offset[i] = pixel_offset<kPadding, kReach>(value, axes);
+    any |= offset[i];
+  }
+  return any;
+}
+
+/// Finds the pixels of tiles, of those at the positions `slab` of an axis.
+template <typename Tile>
+class PixelFinder {
+ public:
+  PixelFinder(const Geometry& geometry, const View& image, int slab_axis, Range slab)
+      : geometry_(geometry) {
+    for (int a = 0; a < Tile::kDims; ++a) {
+      const int64_t size = geometry.input_size[a];
+      const Range wanted = a == slab_axis ? slab : Range{0, size};
+      axes_[a] = {
+          make_axis<compute_t>(size, geometry.align_corners), static_cast<offset_t>(wanted.begin),
+          static_cast<offset_t>(wanted.end - wanted.begin), static_cast<offset_t>(image.stride[a])};
+    }
+  }
+
+  /// offset[i] of a tile, kOutside for the samples without a pixel; whether all have one.
+  bool find(const View& grid, int64_t batch, int64_t t, offset_t* offset) const {
+    const int64_t first = t * kTileSize;
+    alignas(64) compute_t values[Tile::kDims][kTileSize];
+    load_grid<Tile>(geometry_, grid, batch, first, tile_samples(geometry_, first), values);
+    return find(values, offset) >= 0;
+  }
+
+ private:
+  offset_t find(const compute_t (&values)[Tile::kDims][kTileSize], offset_t* offset) const {
+    const auto find_reach = [&] {
+      Reach farthest = Reach::kOnce;
+      for (int a = 0; a < Tile::kDims; ++a) {
+        farthest =
+            std::max(farthest, reach_of<Mode::kNearest, kTileSize>(values[a], axes_[a].axis));
+      }
+      return farthest;
+    };
+    return dispatch_padding(geometry_.padding, find_reach, [&]<Padding kPadding, Reach kReach>() {
+      return pixel_offsets<kPadding, kReach>(values, axes_, offset);
+    });
+  }
+
+  const Geometry& geometry_;
+  PixelAxis<compute_t> axes_[Tile::kDims];
+};
+
+/// The pixels of a run of tiles: those of all samples, one after the other, or else a list of the
+/// samples that have one.
+template <typename Tile>
+class PixelRun {
+ public:
+  static constexpr int kAhead = 32;  // offset(s + kAhead) may be asked for, beyond the last, too
+
+  void clear() {
+    samples_ = 0;
+    any_ = false;
+    all_ = true;
+  }
+  /// The next tile, number t.
+  void append(const PixelFinder<Tile>& finder, const View& grid, int64_t batch, int64_t t,
+              int count) {
+    all_ = finder.find(grid, batch, t, offset_ + samples_) && all_;
+    any_ = true;
+    samples_ += count;
+  }
+  /// The next tile, of whose samples none has a pixel.
+  void skip(int count) {
+    std::fill_n(offset_ + samples_, count, offset_t(kOutside));
+    all_ = false;
+    samples_ += count;
+  }
+  /// After the last tile.
+  void finish() {
+    count_ = any_ ? samples_ : 0;
+    if (any_ && !all_) list();
+    std::fill_n(offset_ + count_, kAhead, offset_t(0));
+  }
+
+  /// Of samples that have a pixel.
+  GRIDSAMPLE_INLINE int count() const { return count_; }
+  GRIDSAMPLE_INLINE offset_t offset(int s) const { return offset_[s]; }
+  /// Whether sample(s) tells which they are, counted from the run's first; else it is s.
+  GRIDSAMPLE_INLINE bool is_listed() const { return !all_; }
+  GRIDSAMPLE_INLINE offset_t sample(int s) const { return sample_[s]; }
+
+ private:
+  static constexpr int kLanes = kFullLanes<offset_t>;
+  static constexpr int kMostSamples = kNearestRun * kTileSize;
+
+  void list() {
+    std::fill_n(offset_ + samples_, kLanes, offset_t(kOutside));
+    Vector<offset_t, kLanes> sample;
+    for (int l = 0; l < kLanes; ++l) sample[l] = l;
+    count_ = 0;
+    for (int i = 0; i < samples_; i += kLanes, sample += kLanes) {
+      const auto offset = load_vector<offset_t, kLanes>(offset_ + i);
+      const auto keep = (Vector<offset_t, kLanes>)(offset >= 0);
+      count_ += compress_lanes<kLanes, offset_t, 2>(keep, {offset, sample},
+                                                    {offset_ + count_, sample_ + count_});
+    }
+  }
+
+  int samples_;
+  int count_;
+  bool any_;
+  bool all_;
+  // With room for a whole vector behind the last, and for kAhead.
+  alignas(64) offset_t offset_[kMostSamples + std::max(kLanes, kAhead)];
+  alignas(64) offset_t sample_[kMostSamples + kLanes];
+};
+
+GRIDSAMPLE_NAMESPACE_END

@@ -1,0 +1,204 @@
+#pragma once
+
+// Reading the pixels under the taps of a tile, lanes over samples: one channel plane.
+
+#include "cpu/simd/gathers.h"
+#include "cpu/taps/tap_rows.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// kCount tuples of kTuple elements, base[offset[i]] and the next, side by side in one vector. They
+/// are fetched by plain loads of whole tuples, on most CPUs faster than vector gathers.
+template <typename storage_t, int kTuple, int kCount>
+GRIDSAMPLE_INLINE Vector<storage_t, kTuple * kCount> load_tuples(const storage_t* base,
+                                                                 const offset_t* offset) {
+  using Result = Vector<storage_t, kTuple * kCount>;
+  constexpr int kTupleBytes = kTuple * static_cast<int>(sizeof(storage_t));
+  if constexpr (kCount == 1) {
+    return load_vector<storage_t, kTuple>(base + offset[0]);
+  } else if constexpr (kTupleBytes * kCount > 16) {
+    const auto low = load_tuples<storage_t, kTuple, kCount / 2>(base, offset);
+    const auto high = load_tuples<storage_t, kTuple, kCount / 2>(base, offset + kCount / 2);
+    return join(low, high);
+  } else {
+    // A tuple as one number, so that two or four loads make a vector of 16 bytes or less.
+    using element_t = std::conditional_t<kTupleBytes == 8, double,
+                                         std::conditional_t<kTupleBytes == 4, float, uint16_t>>;
+    static_assert(sizeof(element_t) == kTupleBytes);
+    const auto load = [&](int i) {
+      element_t tuple;
+      std::memcpy(&tuple, base + offset[i], sizeof(tuple));
+      return tuple;
+    };
+    if constexpr (kCount == 2) {
+      return (Result)Vector<element_t, 2>{load(0), load(1)};
+    } else if constexpr (kCount == 4) {
+      return (Result)Vector<element_t, 4>{load(0), load(1), load(2), load(3)};
+    } else {
+      static_assert(kCount == 8);
+      return (Result)Vector<element_t, 8>{load(0), load(1), load(2), load(3),
+                                          load(4), load(5), load(6), load(7)};
+    }
+  }
+}
+
+/// kBlocks blocks of kCount tuples, side by side in one vector; a block of offsets is kBlock long.
+template <typename storage_t, int kTuple, int kCount, int kBlocks, int kBlock>
+GRIDSAMPLE_INLINE auto load_blocks(const storage_t* base, const offset_t* offset) {
+  if constexpr (kBlocks == 1) {
+    return load_tuples<storage_t, kTuple, kCount>(base, offset);
+  } else {
+    const auto low = load_blocks<storage_t, kTuple, kCount, kBlocks / 2, kBlock>(base, offset);
+    const auto high = load_blocks<storage_t, kTuple, kCount, kBlocks / 2, kBlock>(
+        base, offset + kBlocks / 2 * kBlock);
+    return join(low, high);
+  }
+}
+
+/// kLanes tuples: v[k] gets element k of each. Tuples of neighbours are loaded to the same block of
+/// all vectors, one of 16 bytes if a tuple fits: within it shuffles are cheap.
+template <typename storage_t, int kTuple, int kLanes>
+GRIDSAMPLE_INLINE void load_apart(const storage_t* base, const offset_t* offset,
+                                  Vector<storage_t, kLanes> (&v)[kTuple]) {
+  constexpr int kBlock =
+      std::max(kTuple, std::min(kLanes, 16 / static_cast<int>(sizeof(storage_t))));
+  constexpr int kCount = kBlock / kTuple;
+  GRIDSAMPLE_UNROLL
+  for (int r = 0; r < kTuple; ++r) {
+    v[r] =
+        load_blocks<storage_t, kTuple, kCount, kLanes / kBlock, kBlock>(base, offset + r * kCount);
+  }
+  deinterleave<storage_t, kLanes, kBlock>(v);
+}
+
+/// Asks for some of the pixels of a tile, which stand for their neighbours. Where samples are
+/// scattered they have none, and loads that do not depend on each other wait together anyway.
+template <typename storage_t, typename Tile>
+GRIDSAMPLE_INLINE void prefetch_plane(const storage_t* plane, const TapRows<Tile>& rows) {
+  constexpr int kStep = 4;
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    const auto* row = rows.row(kz, Tile::kTaps - 1);
+    for (int i = 0; i < Tile::kSize; i += kStep) GRIDSAMPLE_PREFETCH(plane + row[i]);
+  }
+}
+
+/// The pixels of one channel plane under a tile's taps, a vector of samples at a time.
+///
+/// Where the taps of a row lie side by side, a sample's row is one load, and if all samples of the
+/// vector are regular, that is all; else (at the image's edge) each tap takes its pixel from the
+/// places of its row, or 0 outside. Where they do not (TapRows::side_by_side), or a row of taps is
+/// longer than a vector, they are read one by one.
+template <typename scalar, typename Tile>
+class PlanePixels {
+ public:
+  using storage_t = typename scalar::storage_t;
+  static constexpr int kTaps = Tile::kTaps;
+  static constexpr int kTapsZ = Tile::kTapsZ;
+  static constexpr int kLanes = kFullLanes<compute_t>;
+  using Lanes = Vector<compute_t, kLanes>;
+  // A row of taps may be longer than a vector of the baseline, which is then read tap by tap.
+  static constexpr bool kTuples = kTaps <= kLanes;
+
+  /// The pixels for samples [i, i + kLanes).
+  PlanePixels(const storage_t* plane, const Tile& tile, const TapRows<Tile>& rows, int i)
+      : plane_(plane),
+        rows_(rows),
+        i_(i),
+        regular_(kTuples && rows.template are_regular<kLanes>(i)) {
+    if (regular_) return;
+    if constexpr (kTuples) {
+      if (rows.side_by_side()) {
+        choose(plane, tile, rows, i, fetched_);
+        return;
+      }
+    }
+    fetch(plane, tile, i, fetched_);
+  }
+
+  /// Those of the row of taps at kz, ky.
+  GRIDSAMPLE_INLINE void operator()(int kz, int ky, Lanes (&pixel)[kTaps]) const {
+    if constexpr (kTuples) {
+      if (regular_) return load_row(plane_, rows_.row(kz, ky) + i_, pixel);
+    }
+    for (int kx = 0; kx < kTaps; ++kx) {
+      pixel[kx] = load_vector<compute_t, kLanes>(fetched_[(kz * kTaps + ky) * kTaps + kx]);
+    }
+  }
+
+ private:
+  using Fetched = compute_t[kTapsZ * kTaps * kTaps][kLanes];
+  using Mask = Vector<std::conditional_t<sizeof(compute_t) == 4, int32_t, int64_t>, kLanes>;
+
+  static GRIDSAMPLE_INLINE void load_row(const storage_t* plane, const offset_t* offset,
+                                         Lanes (&pixel)[kTaps]) {
+    if constexpr (kTaps == 2 && kGathersPairs<storage_t>) {
+      if (fast_gathers) return gather_pairs(plane, offset, pixel);
+    }
+    Vector<storage_t, kLanes> rows[kTaps];
+    load_apart<storage_t, kTaps, kLanes>(plane, offset, rows);
+    GRIDSAMPLE_UNROLL
+    for (int k = 0; k < kTaps; ++k) {
+      pixel[k] = convert_lanes<scalar, compute_t, kLanes>(rows[k]);
+    }
+  }
+
+  /// The places of every row are loaded, and each tap's pixel is chosen from them.
+  __attribute__((noinline)) static void choose(const storage_t* plane, const Tile& tile,
+                                               const TapRows<Tile>& rows, int i, Fetched& fetched) {
+    using Offsets = Vector<offset_t, kLanes>;
+    const auto at = [&](const offset_t* from) { return load_vector<offset_t, kLanes>(from + i); };
+    const auto mask = [](const auto& condition) {
+      return __builtin_convertvector(condition, Mask);
+    };
+    const Offsets start = at(rows.start());
+    Mask is_at[kTaps][kTaps];
+    for (int kx = 0; kx < kTaps; ++kx) {
+      for (int place = 0; place < kTaps; ++place) {
+        is_at[kx][place] = mask(at(tile.axis[0].offset[kx]) == start + place);
+      }
+    }
+    for (int kz = 0; kz < kTapsZ; ++kz) {
+      for (int ky = 0; ky < kTaps; ++ky) {
+        Offsets signs = at(tile.axis[1].offset[ky]);
+        if constexpr (Tile::kDims == 3) signs |= at(tile.axis[2].offset[kz]);
+        const Mask row_is_inside = mask(signs >= 0);
+        Lanes pixel[kTaps];
+        load_row(plane, rows.row(kz, ky) + i, pixel);
+        for (int kx = 0; kx < kTaps; ++kx) {
+          Mask chosen{};
+          for (int place = 0; place < kTaps; ++place) {
+            chosen |= (Mask)pixel[place] & is_at[kx][place];
+          }
+          store_vector<compute_t, kLanes>(fetched[(kz * kTaps + ky) * kTaps + kx],
+                                          chosen & row_is_inside);
+        }
+      }
+    }
+  }
+
+  __attribute__((noinline)) static void fetch(const storage_t* plane, const Tile& tile, int first,
+                                              Fetched& fetched) {
+    for (int l = 0; l < kLanes; ++l) {
+      const int i = first + l;
+      const bool inside = tile.outside[i] >= 0;
+      for (int kz = 0; kz < kTapsZ; ++kz) {
+        for (int ky = 0; ky < kTaps; ++ky) {
+          for (int kx = 0; kx < kTaps; ++kx) {
+            const auto where = plane_offset(tile, kz, ky, kx, i);
+            fetched[(kz * kTaps + ky) * kTaps + kx][l] =
+                inside || !where.outside ? scalar::template load<compute_t>(plane[where.offset])
+                                         : compute_t(0);
+          }
+        }
+      }
+    }
+  }
+
+  const storage_t* plane_;
+  const TapRows<Tile>& rows_;
+  int i_;
+  bool regular_;
+  alignas(64) Fetched fetched_;
+};
+
+GRIDSAMPLE_NAMESPACE_END

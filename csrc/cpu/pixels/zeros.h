@@ -1,0 +1,83 @@
+#pragma once
+
+// Zeroing grad_input a little ahead of its sums.
+
+#include "cpu/taps/tap_tile.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// The part of a dense grad_input that a work item owns: some channels of one image, at the
+/// positions `slab` of an axis. It is zeroed as the taps move on along that axis, by its owner, and
+/// so is in the owner's cache when sums are added to it; all at once it would be written to memory
+/// and fetched again.
+class Zeros {
+ public:
+  Zeros(const View& view, const Geometry& geometry, int64_t batch, Range channels, int axis,
+        Range slab)
+      : Zeros(static_cast<compute_t*>(view.data) + batch * view.batch_stride +
+                  channels.begin * view.channel_stride,
+              geometry, channels.end - channels.begin,
+              has_rows(geometry, view) ? geometry.channels : 1, view.channel_stride, axis, slab) {}
+
+  /// Channels `channels` from `image` on, pixels `pixel_stride` apart (rows), or 1 (planes).
+  Zeros(compute_t* image, const Geometry& geometry, int64_t channels, int64_t pixel_stride,
+        int64_t channel_stride, int axis, Range slab)
+      : image_(image),
+        channels_(channels),
+        pixel_stride_(pixel_stride),
+        channel_stride_(channel_stride),
+        axis_(axis),
+        size_(geometry.input_size[axis]),
+        next_(slab.begin),
+        end_(slab.end) {
+    for (int a = 0; a < axis; ++a) inner_ *= geometry.input_size[a];
+    for (int a = axis + 1; a < geometry.dims; ++a) outer_ *= geometry.input_size[a];
+  }
+
+  /// Before anything is added at the taps of a tile, which are offsets into `view`.
+  template <typename Tile>
+  void reach(const Tile& tile, const View& view) {
+    if (next_ == end_) return;
+    const int64_t last = tap_range(tile.axis[axis_]).last;
+    if (last >= 0) reach(last / std::max<int64_t>(view.stride[axis_], 1));
+  }
+  /// The same where `last` is the last position that is reached.
+  void reach(int64_t last) { zero_until(last + 1); }
+  /// What no tap has reached.
+  void finish() { zero_until(end_); }
+
+ private:
+  void zero_until(int64_t position) {
+    position = std::min(position, end_);
+    if (position <= next_) return;
+    const int64_t run = (position - next_) * inner_;
+    for (int64_t o = 0; o < outer_; ++o) {
+      const int64_t pixel = (o * size_ + next_) * inner_;
+      if (pixel_stride_ == 1) {
+        for (int64_t c = 0; c < channels_; ++c) {
+          std::fill_n(image_ + c * channel_stride_ + pixel, run, compute_t(0));
+        }
+      } else if (pixel_stride_ == channels_) {
+        std::fill_n(image_ + pixel * channels_, run * channels_, compute_t(0));
+      } else {
+        for (int64_t p = pixel; p < pixel + run; ++p) {
+          std::fill_n(image_ + p * pixel_stride_, channels_, compute_t(0));
+        }
+      }
+    }
+    next_ = position;
+  }
+
+  compute_t* image_;
+  int64_t channels_;
+  int64_t pixel_stride_;
+  int64_t channel_stride_;
+  int axis_;
+  int64_t size_;
+  int64_t next_;  // the first position not yet zeroed
+  int64_t end_;
+  int64_t inner_ = 1;  // pixels per position
+  int64_t outer_ = 1;
+};
+
+GRIDSAMPLE_NAMESPACE_END

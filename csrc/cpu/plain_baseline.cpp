@@ -1,5 +1,0 @@
-#include "isa_begin.h"
-
-#include "isa_baseline.h"
-
-#include "plain.h"

@@ -1,0 +1,4 @@
+#pragma once
+
+#define GRIDSAMPLE_ISA baseline
+#define GRIDSAMPLE_VECTOR_BYTES 16

@@ -1,0 +1,222 @@
+#pragma once
+
+// The tensors indexed by sample (grid, output and their gradients), read and written a tile at a
+// time through buffers of the compute type.
+
+#include "cpu/simd/shuffles.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// Where the samples of one tile lie in a View: evenly spaced, or one offset each.
+struct TileOffsets {
+  int64_t first = 0;
+  int64_t step = 0;
+  int count = 0;
+  bool even = true;
+  int64_t offset[kTileSize];
+
+  GRIDSAMPLE_INLINE int64_t at(int i) const { return even ? first + i * step : offset[i]; }
+};
+
+/// Samples [first, first + count) of the output, row-major, in a view of them.
+inline void locate_samples(const Geometry& geometry, const View& view, int64_t first, int count,
+                           TileOffsets& tile) {
+  const int64_t* size = geometry.output_size;
+  tile.count = count;
+  // Evenly spaced when stepping past the end of each axis is one step of the next.
+  tile.step = size[0] > 1 ? view.stride[0] : 0;
+  int64_t run = size[0];
+  tile.even = true;
+  for (int axis = 1; axis < geometry.dims; ++axis) {
+    if (size[axis] == 1) continue;
+    if (run == 1) tile.step = view.stride[axis];
+    tile.even = tile.even && view.stride[axis] == run * tile.step;
+    run *= size[axis];
+  }
+  if (tile.even) {
+    tile.first = first * tile.step;
+    return;
+  }
+  int64_t position[kMaxDims];
+  int64_t rest = first;
+  for (int axis = 0; axis < kMaxDims; ++axis) {
+    position[axis] = rest % size[axis];
+    rest /= size[axis];
+  }
+  for (int i = 0; i < count; ++i) {
+    int64_t offset = 0;
+    for (int axis = 0; axis < kMaxDims; ++axis) offset += position[axis] * view.stride[axis];
+    tile.offset[i] = offset;
+    for (int axis = 0; axis < kMaxDims; ++axis) {
+      if (++position[axis] < size[axis]) break;
+      position[axis] = 0;
+    }
+  }
+}
+
+/// Samples first + number[i], whole numbers.
+template <typename compute_t>
+void locate_samples(const Geometry& geometry, const View& view, int64_t first,
+                    const compute_t* number, int count, TileOffsets& tile) {
+  locate_samples(geometry, view, first, 1, tile);
+  const bool even = tile.even;
+  tile.even = false;
+  tile.count = count;
+  for (int i = 0; i < count; ++i) {
+    const auto ahead = static_cast<int64_t>(number[i]);
+    int64_t offset = tile.first + ahead * tile.step;
+    if (!even) {
+      int64_t rest = first + ahead;
+      offset = 0;
+      for (int axis = 0; axis < geometry.dims; ++axis) {
+        offset += rest % geometry.output_size[axis] * view.stride[axis];
+        rest /= geometry.output_size[axis];
+      }
+    }
+    tile.offset[i] = offset;
+  }
+}
+
+/// Fills the lanes from `count` on.
+template <typename compute_t, int kSize>
+void fill_rest(compute_t (&buffer)[kSize], int count, compute_t value) {
+  for (int i = count; i < kSize; ++i) buffer[i] = value;
+}
+
+/// Asks for `count` numbers of the next tile, where those of this one begin at `data`. They are
+/// used after long work on this one, too long for the hardware to look ahead.
+template <typename storage_t>
+GRIDSAMPLE_INLINE void prefetch_next_tile(const storage_t* data, int count, int per_sample) {
+  constexpr int kLine = 64 / sizeof(storage_t);
+  const auto* next = data + kTileSize * per_sample;
+  for (int i = 0; i < count * per_sample; i += kLine) GRIDSAMPLE_PREFETCH(next + i);
+}
+
+/// The same of numbers that are written: a store to a line that is not at hand holds up all that
+/// follow it.
+template <typename storage_t>
+GRIDSAMPLE_INLINE void prefetch_next_result(storage_t* data, int count, int per_sample) {
+  constexpr int kLine = 64 / sizeof(storage_t);
+  auto* next = data + kTileSize * per_sample;
+  for (int i = 0; i < count * per_sample; i += kLine) GRIDSAMPLE_PREFETCH_TO_WRITE(next + i);
+}
+
+/// Reads one channel of a tile, or of a part of one. Lanes past the tile's end get 0.
+template <typename compute_t, int kSize>
+void load_samples(const View& view, int64_t base, const TileOffsets& tile,
+                  compute_t (&buffer)[kSize]) {
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    const auto* data = static_cast<const typename scalar::storage_t*>(view.data) + base;
+    if (tile.even && tile.step == 1) {
+      data += tile.first;
+      prefetch_next_tile(data, kSize, 1);
+      constexpr int kLanes = kFullLanes<compute_t>;
+      int i = 0;
+      for (; i + kLanes <= tile.count; i += kLanes) {
+        store_vector<compute_t, kLanes>(buffer + i,
+                                        load_lanes<scalar, compute_t, kLanes>(data + i));
+      }
+      for (; i < tile.count; ++i) buffer[i] = scalar::template load<compute_t>(data[i]);
+    } else {
+      for (int i = 0; i < tile.count; ++i) {
+        buffer[i] = scalar::template load<compute_t>(data[tile.at(i)]);
+      }
+    }
+  });
+  fill_rest(buffer, tile.count, compute_t(0));
+}
+
+/// Writes one channel of a tile.
+template <typename compute_t>
+void store_samples(const View& view, int64_t base, const TileOffsets& tile,
+                   const compute_t* buffer) {
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    auto* data = static_cast<typename scalar::storage_t*>(view.data) + base;
+    if (tile.even && tile.step == 1) {
+      data += tile.first;
+      constexpr int kLanes = kFullLanes<compute_t>;
+      int i = 0;
+      for (; i + kLanes <= tile.count; i += kLanes) {
+        store_lanes<scalar, compute_t, kLanes>(data + i,
+                                               load_vector<compute_t, kLanes>(buffer + i));
+      }
+      for (; i < tile.count; ++i) data[i] = scalar::store(buffer[i]);
+    } else {
+      for (int i = 0; i < tile.count; ++i) data[tile.at(i)] = scalar::store(buffer[i]);
+    }
+  });
+}
+
+/// Grids as they usually are: the coordinates of a sample side by side, one sample after the other.
+template <int kDims>
+bool is_interleaved(const View& view, const TileOffsets& tile) {
+  return tile.even && tile.step == kDims && view.channel_stride == 1;
+}
+
+/// Reads all coordinates of a tile. Lanes past the tile's end repeat the last sample.
+template <typename compute_t, int kDims, int kSize>
+void load_coordinates(const View& view, int64_t base, const TileOffsets& tile,
+                      compute_t (&axes)[kDims][kSize]) {
+  if (is_interleaved<kDims>(view, tile)) {
+    dispatch_dtype(view.dtype, [&]<typename scalar>() {
+      const auto* data =
+          static_cast<const typename scalar::storage_t*>(view.data) + base + tile.first;
+      prefetch_next_tile(data, kSize, kDims);
+      constexpr int kLanes = kFullLanes<compute_t>;
+      int i = 0;
+      for (; i + kLanes <= tile.count; i += kLanes) {
+        Vector<compute_t, kLanes> v[kDims];
+        GRIDSAMPLE_UNROLL
+        for (int a = 0; a < kDims; ++a) {
+          v[a] = load_lanes<scalar, compute_t, kLanes>(data + i * kDims + a * kLanes);
+        }
+        take_apart<compute_t, kLanes>(v);
+        GRIDSAMPLE_UNROLL
+        for (int a = 0; a < kDims; ++a) store_vector<compute_t, kLanes>(axes[a] + i, v[a]);
+      }
+      for (; i < tile.count; ++i) {
+        for (int a = 0; a < kDims; ++a) {
+          axes[a][i] = scalar::template load<compute_t>(data[i * kDims + a]);
+        }
+      }
+    });
+  } else {
+    for (int a = 0; a < kDims; ++a) {
+      load_samples(view, base + a * view.channel_stride, tile, axes[a]);
+    }
+  }
+  for (int a = 0; a < kDims; ++a) fill_rest(axes[a], tile.count, axes[a][tile.count - 1]);
+}
+
+/// Writes all coordinates of a tile.
+template <typename compute_t, int kDims, int kSize>
+void store_coordinates(const View& view, int64_t base, const TileOffsets& tile,
+                       const compute_t (&axes)[kDims][kSize]) {
+  if (is_interleaved<kDims>(view, tile)) {
+    dispatch_dtype(view.dtype, [&]<typename scalar>() {
+      auto* data = static_cast<typename scalar::storage_t*>(view.data) + base + tile.first;
+      prefetch_next_result(data, kSize, kDims);
+      constexpr int kLanes = kFullLanes<compute_t>;
+      int i = 0;
+      for (; i + kLanes <= tile.count; i += kLanes) {
+        Vector<compute_t, kLanes> v[kDims];
+        GRIDSAMPLE_UNROLL
+        for (int a = 0; a < kDims; ++a) v[a] = load_vector<compute_t, kLanes>(axes[a] + i);
+        put_together<compute_t, kLanes>(v);
+        GRIDSAMPLE_UNROLL
+        for (int a = 0; a < kDims; ++a) {
+          store_lanes<scalar, compute_t, kLanes>(data + i * kDims + a * kLanes, v[a]);
+        }
+      }
+      for (; i < tile.count; ++i) {
+        for (int a = 0; a < kDims; ++a) data[i * kDims + a] = scalar::store(axes[a][i]);
+      }
+    });
+  } else {
+    for (int a = 0; a < kDims; ++a) {
+      store_samples(view, base + a * view.channel_stride, tile, axes[a]);
+    }
+  }
+}
+
+GRIDSAMPLE_NAMESPACE_END

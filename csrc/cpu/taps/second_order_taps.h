@@ -1,0 +1,151 @@
+#pragma once
+
+// Weights of taps for second-order kernels: those of the output's derivative along a direction of
+// the grid, and of the derivatives of that. They do not separate into a factor per axis, so there
+// is one per tap, for a vector of samples at a time.
+
+#include "math/moved_taps.h"
+#include "cpu/taps/tap_list.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// A direction in which the grid of a tile moves.
+template <typename Tile>
+struct Direction {
+  static constexpr bool kCurved = Tile::kTaps == 4;
+
+  alignas(64) compute_t along[Tile::kDims][Tile::kSize];  // slope * tangent, 0 where slope is 0
+  // w'' of the taps, which for two taps are 0.
+  alignas(64) compute_t second[Tile::kDims][kCurved ? Tile::kTaps : 1][Tile::kSize];
+  // kOutside for samples that no direction moves, else 0: they have no derivative, whatever their
+  // pixels.
+  alignas(64) offset_t still[Tile::kSize];
+};
+
+template <Mode kMode, typename Tile>
+void fill_direction(const Tile& tile, const Geometry& geometry, const View& grid,
+                    const View& tangent_grid, int64_t batch, int64_t first,
+                    Direction<Tile>& direction) {
+  alignas(64) compute_t values[Tile::kDims][Tile::kSize];
+  load_grid<Tile>(geometry, tangent_grid, batch, first, tile.count, values);
+  fill_rest(direction.still, 0, offset_t(kOutside));
+  for (int a = 0; a < Tile::kDims; ++a) {
+    const compute_t* slope = tile.change[a].slope;
+    compute_t* along = direction.along[a];
+    offset_t* still = direction.still;
+    for (int i = 0; i < Tile::kSize; ++i) {
+      along[i] = move_along(slope[i], values[a][i]);
+      still[i] = slope[i] == 0 ? still[i] : 0;
+    }
+  }
+  if constexpr (Direction<Tile>::kCurved) {
+    load_grid<Tile>(geometry, grid, batch, first, tile.count, values);
+    for (int a = 0; a < Tile::kDims; ++a) {
+      const auto axis = make_axis<compute_t>(geometry.input_size[a], geometry.align_corners);
+      for (int i = 0; i < Tile::kSize; ++i) {
+        compute_t second[Tile::kTaps];
+        second_derivatives<kMode>(values[a][i], axis, second);
+        GRIDSAMPLE_UNROLL
+        for (int k = 0; k < Tile::kTaps; ++k) direction.second[a][k][i] = second[k];
+      }
+    }
+  }
+}
+
+/// What second-order kernels weight the taps with (MovedTap), for a vector of samples.
+template <typename Tile>
+struct TapVectors {
+  static constexpr int kLanes = kFullLanes<compute_t>;
+  static constexpr int kCount = kTapsPerSample<Tile>;
+  using PerTap = compute_t[kCount][kLanes];
+
+  alignas(64) offset_t offset[kCount][kLanes];  // negative outside
+  alignas(64) offset_t moved[kCount][kLanes];   // the same, and where the sample does not move
+  alignas(64) PerTap weight;
+  alignas(64) PerTap along;
+  alignas(64) PerTap derivative[Tile::kDims];
+  alignas(64) PerTap curvature[Tile::kDims];
+};
+
+/// One tap of one axis, of a vector of samples.
+template <int kLanes, typename Tile>
+GRIDSAMPLE_INLINE AxisTap<Vector<compute_t, kLanes>> axis_lanes(const Tile& tile,
+                                                                const Direction<Tile>& direction,
+                                                                int a, int k, int i) {
+  using T = compute_t;
+  const auto at = [](const T* from) { return load_vector<T, kLanes>(from); };
+  AxisTap<Vector<T, kLanes>> lanes;
+  lanes.weight = at(&tile.axis[a].weight[k][i]);
+  if constexpr (Direction<Tile>::kCurved) {
+    lanes.first = at(&tile.change[a].derivative[k][i]);
+    lanes.second = at(&direction.second[a][k][i]);
+  } else {
+    lanes.first = broadcast<T, kLanes>(k == 0 ? T(-1) : T(1));
+    lanes.second = Vector<T, kLanes>{};
+  }
+  return lanes;
+}
+
+/// For the samples from i on. kWeight, kAlong, kDerivative, kCurvature: which of the weights.
+template <bool kWeight, bool kAlong, bool kDerivative, bool kCurvature, typename Tile>
+void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
+                      TapVectors<Tile>& taps) {
+  using T = compute_t;
+  constexpr int kLanes = TapVectors<Tile>::kLanes;
+  constexpr int kDims = Tile::kDims;
+  constexpr bool kCurved = Direction<Tile>::kCurved;
+  using Lanes = Vector<T, kLanes>;
+  using Offsets = Vector<offset_t, kLanes>;
+  using Mask = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>, kLanes>;
+  const auto offset_at = [i](const offset_t* of_part) {
+    return load_vector<offset_t, kLanes>(of_part + i);
+  };
+  const Offsets still = offset_at(direction.still);
+  Lanes c[3] = {};
+  for (int a = 0; a < kDims; ++a) c[a] = load_vector<T, kLanes>(&direction.along[a][i]);
+  GRIDSAMPLE_KEEP_LOOP
+  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    AxisTap<Lanes> z{broadcast<T, kLanes>(T(1)), Lanes{}, Lanes{}};
+    if constexpr (kDims == 3) z = axis_lanes<kLanes>(tile, direction, 2, kz, i);
+    GRIDSAMPLE_KEEP_LOOP
+    for (int ky = 0; ky < Tile::kTaps; ++ky) {
+      const auto y = axis_lanes<kLanes>(tile, direction, 1, ky, i);
+      const Offsets y_offset = offset_at(tile.axis[1].offset[ky]);
+      const TapRow<Lanes> row = tap_row<kCurved>(c, y, z);
+      GRIDSAMPLE_KEEP_LOOP
+      for (int kx = 0; kx < Tile::kTaps; ++kx) {
+        const auto x = axis_lanes<kLanes>(tile, direction, 0, kx, i);
+        const int t = tap_number<Tile>(kz, ky, kx);
+        const Offsets x_offset = offset_at(tile.axis[0].offset[kx]);
+        Offsets sum = x_offset + y_offset;
+        Offsets signs = x_offset | y_offset;
+        if constexpr (kDims == 3) {
+          const Offsets z_offset = offset_at(tile.axis[2].offset[kz]);
+          sum += z_offset;
+          signs |= z_offset;
+        }
+        const Offsets offset = sum | (signs < 0);
+        const Offsets moved = offset | still;
+        store_vector<offset_t, kLanes>(taps.offset[t], offset);
+        store_vector<offset_t, kLanes>(taps.moved[t], moved);
+        const auto none = __builtin_convertvector(moved < 0, Mask);
+        const auto store = [](T(&to)[kLanes], const Lanes& lanes) {
+          store_vector<T, kLanes>(to, lanes);
+        };
+        // A direction may be infinite, and a tap that is not there reads as 0.
+        const auto store_moved = [&](T(&to)[kLanes], const Lanes& lanes) {
+          store(to, none ? Lanes{} : lanes);
+        };
+        const MovedTap<Lanes> tap = moved_tap<kCurved>(c, x, row);
+        if constexpr (kWeight) store(taps.weight[t], tap.weight);
+        if constexpr (kAlong) store_moved(taps.along[t], tap.along);
+        for (int a = 0; a < kDims; ++a) {
+          if constexpr (kDerivative) store(taps.derivative[a][t], tap.derivative[a]);
+          if constexpr (kCurvature) store_moved(taps.curvature[a][t], tap.curvature[a]);
+        }
+      }
+    }
+  }
+}
+
+GRIDSAMPLE_NAMESPACE_END

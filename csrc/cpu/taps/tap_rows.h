@@ -1,0 +1,138 @@
+#pragma once
+
+// Where the rows of taps along x begin, and whether each can be read and written as one.
+
+#include "cpu/taps/tap_tile.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// Rows of taps along x: where each begins in a plane, for the samples of a tile. Common to all
+/// channels.
+///
+/// Where neighbours along x are `step` apart and the image at least as wide as a row of taps, the
+/// pixels of a row are among those of kTaps places side by side, all in the image (but for far-out
+/// cubic taps, see below). A regular sample has one tap at each, in order; of an irregular one some
+/// taps are outside, or at the same place, or in another order.
+template <typename Tile>
+class TapRows {
+ public:
+  static constexpr int kTaps = Tile::kTaps;
+  static constexpr int kTapsZ = Tile::kTapsZ;
+
+  /// For planes, where neighbours have to be side by side.
+  TapRows(const Tile& tile, const Geometry& geometry, const View& image)
+      : TapRows(tile, geometry.input_size[0], 1, image.stride[0] == 1) {}
+
+  /// For `size` pixels along x. neighbours: they are `step` apart.
+  TapRows(const Tile& tile, int64_t size, int step, bool neighbours)
+      : side_by_side_(neighbours && size >= kTaps) {
+    constexpr int kLanes = kFullLanes<offset_t>;
+    using Lanes = Vector<offset_t, kLanes>;
+    using Unsigned = Vector<std::make_unsigned_t<offset_t>, kLanes>;
+    const auto at = [](const offset_t* from) { return load_vector<offset_t, kLanes>(from); };
+    const auto inside = [](const Lanes& offset) { return offset & ~(offset < 0); };
+    const Lanes always = broadcast<offset_t, kLanes>(side_by_side_ ? 0 : kOutside);
+    const auto last =
+        (Unsigned)broadcast<offset_t, kLanes>(static_cast<offset_t>(size - kTaps) * step);
+    Lanes any{};
+    Lanes apart{};
+    GRIDSAMPLE_KEEP_LOOP
+    for (int i = 0; i < Tile::kSize; i += kLanes) {
+      Lanes x = at(&tile.axis[0].offset[0][i]);
+      Lanes irregular = always | (at(&tile.outside[i]) < 0);
+      auto least = (Unsigned)x;  // kOutside is the greatest
+      GRIDSAMPLE_UNROLL
+      for (int k = 1; k < kTaps; ++k) {
+        const Lanes other = at(&tile.axis[0].offset[k][i]);
+        irregular |= (other - x) ^ (k * step);
+        least = (Unsigned)other < least ? (Unsigned)other : least;
+      }
+      store_vector<offset_t, kLanes>(irregular_ + i, irregular);
+      any |= irregular;
+      x = side_by_side_ ? (Lanes)(least < last ? least : last) : inside(x);
+      if constexpr (kTaps > 2) {
+        GRIDSAMPLE_UNROLL
+        for (int k = 0; k < kTaps; ++k) {
+          apart |= (Lanes)(at(&tile.axis[0].offset[k][i]) > x + (kTaps - 1) * step);
+        }
+      }
+      GRIDSAMPLE_UNROLL
+      for (int kz = 0; kz < kTapsZ; ++kz) {
+        Lanes plane = x;
+        if constexpr (Tile::kDims == 3) plane += inside(at(&tile.axis[2].offset[kz][i]));
+        GRIDSAMPLE_UNROLL
+        for (int ky = 0; ky < kTaps; ++ky) {
+          store_vector<offset_t, kLanes>(offset_[kz * kTaps + ky] + i,
+                                         plane + inside(at(&tile.axis[1].offset[ky][i])));
+        }
+      }
+      if (side_by_side_) store_vector<offset_t, kLanes>(start_ + i, x);
+    }
+    const auto is_zero = [](const Lanes& v) {
+      alignas(64) offset_t lanes[kLanes];
+      store_vector<offset_t, kLanes>(lanes, v);
+      offset_t all = 0;
+      for (int l = 0; l < kLanes; ++l) all |= lanes[l];
+      return all == 0;
+    };
+    all_regular_ = is_zero(any);
+    // Far out whole numbers are not neighbours in the compute type, and reflected apart.
+    if constexpr (kTaps > 2) side_by_side_ = side_by_side_ && is_zero(apart);
+  }
+
+  /// Whether the pixels of every row are among those of kTaps places side by side.
+  GRIDSAMPLE_INLINE bool side_by_side() const { return side_by_side_; }
+  /// Whether all taps of sample i are inside, and one at each of the places, in order.
+  GRIDSAMPLE_INLINE bool is_regular(int i) const { return irregular_[i] == 0; }
+  /// The same for all samples.
+  GRIDSAMPLE_INLINE bool all_regular() const { return all_regular_; }
+  /// The same for samples [i, i + kLanes).
+  template <int kLanes>
+  GRIDSAMPLE_INLINE bool are_regular(int i) const {
+    if (all_regular_) return true;
+    offset_t any = 0;
+    for (int l = 0; l < kLanes; ++l) any |= irregular_[i + l];
+    return any == 0;
+  }
+  /// For planes: whether rows of samples kStep apart often begin less than a row apart, so that one
+  /// has some of the other's pixels. Every second vector of samples is looked at.
+  template <int kStep>
+  GRIDSAMPLE_INLINE bool often_overlap() const {
+    constexpr int kLanes = kFullLanes<offset_t>;
+    using Lanes = Vector<offset_t, kLanes>;
+    const auto at = [&](int row, int i) { return load_vector<offset_t, kLanes>(offset_[row] + i); };
+    Lanes count{};
+    int looked_at = 0;
+    for (int i = 0; i + kLanes + kStep <= Tile::kSize; i += 2 * kLanes, looked_at += kLanes) {
+      Lanes overlaps{};
+      const auto compare = [&](const Lanes& step) {
+        overlaps |= (Lanes)((step != 0) & (step < kTaps) & (step > -kTaps));
+      };
+      GRIDSAMPLE_UNROLL
+      for (int ky = 0; ky < kTaps; ++ky) {
+        compare(at(ky, i + kStep) - at(0, i));
+        if (ky > 0) compare(at(0, i + kStep) - at(ky, i));
+      }
+      count -= overlaps;
+    }
+    alignas(64) offset_t lanes[kLanes];
+    store_vector<offset_t, kLanes>(lanes, count);
+    offset_t sum = 0;
+    for (int l = 0; l < kLanes; ++l) sum += lanes[l];
+    return sum > looked_at / 8;
+  }
+  /// Where the rows at kz, ky begin, one for each sample; somewhere in the plane if the row is
+  /// outside.
+  GRIDSAMPLE_INLINE const offset_t* row(int kz, int ky) const { return offset_[kz * kTaps + ky]; }
+  /// The same along x alone, where taps are side_by_side().
+  GRIDSAMPLE_INLINE const offset_t* start() const { return start_; }
+
+ private:
+  bool side_by_side_;
+  alignas(64) offset_t offset_[kTapsZ * kTaps][Tile::kSize];
+  alignas(64) offset_t start_[Tile::kSize];
+  alignas(64) offset_t irregular_[Tile::kSize];
+  bool all_regular_;
+};
+
+GRIDSAMPLE_NAMESPACE_END

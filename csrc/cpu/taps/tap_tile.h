@@ -1,0 +1,390 @@
+#pragma once
+
+// The taps of a tile of samples, structure of arrays, computed once and shared by all channels.
+
+#include "math/taps.h"
+#include "cpu/taps/samples.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// One axis of a tile.
+template <int taps, int size>
+struct AxisTapTile {
+  static constexpr int kTaps = taps;
+  static constexpr int kSize = size;
+
+  alignas(64) offset_t offset[kTaps][kSize];  // in elements, or kOutside
+  alignas(64) compute_t weight[kTaps][kSize];
+};
+
+/// How the weights of one axis change with the grid.
+template <int taps, int size>
+struct AxisDerivatives {
+  // Those of two taps are -1 and 1 everywhere.
+  static constexpr bool kStored = taps > 2;
+
+  alignas(64) compute_t derivative[kStored ? taps : 1][size];
+  alignas(64) compute_t slope[size];
+};
+
+/// A tile, or (size = kPartSize) a part of one. One with derivatives is also one without: functions
+/// that need none are given plain(tile), so that they are compiled once for both.
+template <int dims, int taps, bool derivatives, int size = kTileSize>
+struct TapTile {
+  static constexpr int kDims = dims;
+  static constexpr int kTaps = taps;
+  static constexpr int kTapsZ = dims == 3 ? taps : 1;
+  static constexpr bool kDerivatives = false;
+  static constexpr int kSize = size;
+  using Plain = TapTile;
+  using Part = TapTile<dims, taps, false, kPartSize>;
+
+  AxisTapTile<taps, kSize> axis[kDims];
+  alignas(64) offset_t outside[kSize];  // negative where a tap is outside
+  int count;                            // samples; the lanes beyond repeat the last one
+  bool inside;                          // no tap is outside
+};
+template <int dims, int taps, int size>
+struct TapTile<dims, taps, true, size> : TapTile<dims, taps, false, size> {
+  static constexpr bool kDerivatives = true;
+  using Plain = TapTile<dims, taps, false, size>;
+  using Part = TapTile<dims, taps, true, kPartSize>;
+
+  AxisDerivatives<taps, size> change[dims];
+};
+
+template <typename Tile>
+using PlainTile = typename Tile::Plain;
+template <typename Tile>
+GRIDSAMPLE_INLINE PlainTile<Tile>& plain(Tile& tile) {
+  return tile;
+}
+template <typename Tile>
+GRIDSAMPLE_INLINE const PlainTile<Tile>& plain(const Tile& tile) {
+  return tile;
+}
+
+/// The usual compute type, which is worth more code.
+constexpr bool kUsual = std::is_same_v<compute_t, float>;
+
+/// One lane of one axis. A function of its own, because the compiler vectorises locals of an
+/// inlined function but not structs declared in the body of a simd loop.
+template <Mode kMode, Padding kPadding, Reach kReach, typename AxisTile, typename Change>
+GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, Change* change, int i, compute_t grid_value,
+                                 const Axis<compute_t>& axis, offset_t size, offset_t stride) {
+  const auto taps = axis_taps<kMode, kPadding, kReach>(grid_value, axis);
+  offset_t offset[AxisTile::kTaps];
+  tap_offsets<kMode>(taps, size, stride, offset);
+  GRIDSAMPLE_UNROLL
+  for (int k = 0; k < AxisTile::kTaps; ++k) {
+    tile.offset[k][i] = offset[k];
+    tile.weight[k][i] = taps.weight[k];
+    if constexpr (!std::is_void_v<Change>) {
+      if constexpr (Change::kStored) change->derivative[k][i] = taps.derivative[k];
+    }
+  }
+  if constexpr (!std::is_void_v<Change>) change->slope[i] = taps.slope;
+}
+
+/// Of derivatives only if there is where to put them: Change is void if not.
+template <Mode kMode, Padding kPadding, Reach kReach, typename AxisTile, typename Change>
+void fill_axis(AxisTile& tile, Change* change, const compute_t* grid_values,
+               const Axis<compute_t>& axis, int64_t size, int64_t stride) {
+  const auto axis_size = static_cast<offset_t>(size);
+  const auto axis_stride = static_cast<offset_t>(stride);
+#pragma omp simd
+  for (int i = 0; i < AxisTile::kSize; ++i) {
+    fill_lane<kMode, kPadding, kReach>(tile, change, i, grid_values[i], axis, axis_size,
+                                       axis_stride);
+  }
+}
+
+/// How far the taps of `kSize` grid values reach that are reflected.
+template <Mode kMode, int kSize, typename compute_t>
+Reach reach_of(const compute_t* grid_values, const Axis<compute_t>& axis) {
+  // Cubic taps are up to two pixels from the coordinate, which is rounded.
+  constexpr compute_t kMargin = kMode == Mode::kBicubic ? 3 : 0;
+  const compute_t low = fold(axis);
+  // Never so large that taking off the margin would round.
+  const compute_t once = std::min(axis.extent * 2, kNearLimit<compute_t>) - kMargin;
+  int beyond_once = 0;
+  int far = 0;
+#pragma omp simd reduction(| : beyond_once, far)
+  for (int i = 0; i < kSize; ++i) {
+    const compute_t distance = std::fabs(finite(unnormalize(grid_values[i], axis).value) - low);
+    beyond_once |= distance >= once;
+    far |= distance + kMargin >= kNearLimit<compute_t>;
+  }
+  return far ? Reach::kFar : beyond_once ? Reach::kNear : Reach::kOnce;
+}
+
+/// Calls function.template operator()<kPadding, kReach>(). find_reach() is asked where coordinates
+/// are reflected; elsewhere kReach means nothing.
+template <typename FindReach, typename F>
+GRIDSAMPLE_INLINE auto dispatch_padding(Padding padding, const FindReach& find_reach,
+                                        const F& function) {
+  switch (padding) {
+    case Padding::kZeros:
+      return function.template operator()<Padding::kZeros, Reach::kNear>();
+    case Padding::kBorder:
+      return function.template operator()<Padding::kBorder, Reach::kNear>();
+    case Padding::kReflection:
+      break;
+  }
+  switch (find_reach()) {
+    case Reach::kOnce:
+      return function.template operator()<Padding::kReflection, Reach::kOnce>();
+    case Reach::kNear:
+      return function.template operator()<Padding::kReflection, Reach::kNear>();
+    default:
+      return function.template operator()<Padding::kReflection, Reach::kFar>();
+  }
+}
+
+template <Mode kMode, typename AxisTile, typename Change>
+void fill_axis(AxisTile& tile, Change* change, const compute_t* grid_values, Padding padding,
+               const Axis<compute_t>& axis, int64_t size, int64_t stride) {
+  dispatch_padding(
+      padding, [&] { return reach_of<kMode, AxisTile::kSize>(grid_values, axis); },
+      [&]<Padding kPadding, Reach kReach>() {
+        fill_axis<kMode, kPadding, kReach>(tile, change, grid_values, axis, size, stride);
+      });
+}
+
+template <typename Tile>
+void update_inside(Tile& tile) {
+  offset_t any = 0;
+#pragma omp simd reduction(| : any)
+  for (int i = 0; i < Tile::kSize; ++i) {
+    offset_t signs = 0;
+    GRIDSAMPLE_UNROLL
+    for (int a = 0; a < Tile::kDims; ++a) {
+      GRIDSAMPLE_UNROLL
+      for (int k = 0; k < Tile::kTaps; ++k) signs |= tile.axis[a].offset[k][i];
+    }
+    tile.outside[i] = signs;
+    any |= signs;
+  }
+  tile.inside = any >= 0;
+}
+
+/// Negative for the samples whose taps are all outside on some axis.
+template <typename Tile>
+void find_dead(const Tile& tile, offset_t (&dead)[Tile::kSize]) {
+  fill_rest(dead, 0, offset_t(0));
+  for (const auto& axis : tile.axis) {
+#pragma omp simd
+    for (int i = 0; i < Tile::kSize; ++i) {
+      offset_t all = axis.offset[0][i];
+      GRIDSAMPLE_UNROLL
+      for (int k = 1; k < Tile::kTaps; ++k) all &= axis.offset[k][i];
+      dead[i] |= all;
+    }
+  }
+}
+
+/// A sample without a pixel has a gradient of exactly 0, also where an infinity is multiplied by
+/// it.
+template <typename Tile>
+void stop_dead_slopes(Tile& tile) {
+  offset_t dead[Tile::kSize];
+  find_dead(plain(tile), dead);
+  for (auto& axis : tile.change) {
+#pragma omp simd
+    for (int i = 0; i < Tile::kSize; ++i) axis.slope[i] = dead[i] < 0 ? 0 : axis.slope[i];
+  }
+}
+
+/// Reads the grid for samples [first, first + count).
+template <typename Tile>
+void load_grid(const Geometry& geometry, const View& grid, int64_t batch, int64_t first, int count,
+               compute_t (&values)[Tile::kDims][Tile::kSize]) {
+  TileOffsets located;
+  locate_samples(geometry, grid, first, count, located);
+  load_coordinates(grid, batch * grid.batch_stride, located, values);
+}
+
+/// Taps along axis a; `change` as fill_axis has it.
+template <Mode kMode, typename AxisTile, typename Change>
+void fill_axis_taps(AxisTile& tile, Change* change, const Geometry& geometry, int a,
+                    const compute_t* values, const View& image) {
+  const int64_t size = geometry.input_size[a];
+  fill_axis<kMode>(tile, change, values, geometry.padding,
+                   make_axis<compute_t>(size, geometry.align_corners), size, image.stride[a]);
+}
+constexpr void* kNoChange = nullptr;
+
+/// Taps of `count` samples at given grid values, as offsets into one plane of `image`. The lanes
+/// beyond repeat the last sample.
+template <Mode kMode, typename Tile, int kStride>
+void fill_taps(Tile& tile, const Geometry& geometry,
+               const compute_t (&values)[Tile::kDims][kStride], int count, const View& image) {
+  static_assert(kStride >= Tile::kSize);
+  for (int a = 0; a < Tile::kDims; ++a) {
+    if constexpr (Tile::kDerivatives) {
+      fill_axis_taps<kMode>(tile.axis[a], &tile.change[a], geometry, a, values[a], image);
+    } else {
+      fill_axis_taps<kMode>(tile.axis[a], kNoChange, geometry, a, values[a], image);
+    }
+  }
+  tile.count = count;
+  update_inside(plain(tile));
+  if constexpr (Tile::kDerivatives) {
+    if (!tile.inside) stop_dead_slopes(tile);
+  }
+}
+
+/// Taps of samples [first, first + count) of one grid.
+template <Mode kMode, typename Tile>
+void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t batch, int64_t first,
+               int count, const View& image) {
+  // All axes are read before the first is used: a vector load right behind the scalar stores of
+  // what it loads would wait for them.
+  alignas(64) compute_t values[Tile::kDims][Tile::kSize];
+  load_grid<Tile>(geometry, grid, batch, first, count, values);
+  fill_taps<kMode>(tile, geometry, values, count, image);
+}
+
+/// The offsets between which the taps of a tile lie on one axis.
+template <typename AxisTile>
+TapRange tap_range(const AxisTile& axis) {
+  using unsigned_t = std::make_unsigned_t<offset_t>;
+  unsigned_t low = std::numeric_limits<unsigned_t>::max();  // kOutside, too
+  offset_t high = kOutside;
+  for (const auto& offset : axis.offset) {
+#pragma omp simd reduction(min : low) reduction(max : high)
+    for (int i = 0; i < AxisTile::kSize; ++i) {
+      const auto as_unsigned = static_cast<unsigned_t>(offset[i]);
+      low = as_unsigned < low ? as_unsigned : low;
+      high = offset[i] > high ? offset[i] : high;
+    }
+  }
+  return {high < 0 ? std::numeric_limits<int64_t>::max() : static_cast<int64_t>(low), high};
+}
+
+/// The positions between which the taps for some grid values lie on one axis; a wider range at
+/// worst. Where padding leaves the coordinates in order, those of the least and the greatest.
+template <Mode kMode, Padding kPadding, typename T, int kSize>
+TapRange range_of_values(const T (&values)[kSize], int64_t size, bool align_corners) {
+  constexpr int kLanes = kFullLanes<T>;
+  using Lanes = Vector<T, kLanes>;
+  Lanes least = broadcast<T, kLanes>(std::numeric_limits<T>::infinity());
+  Lanes greatest = -least;
+  for (int i = 0; i < kSize; i += kLanes) {
+    Lanes value = load_vector<T, kLanes>(values + i);
+    value = value == value ? value : broadcast<T, kLanes>(T(-1));  // see unnormalize
+    least = value < least ? value : least;
+    greatest = value > greatest ? value : greatest;
+  }
+  T low = least[0];
+  T high = greatest[0];
+  for (int l = 1; l < kLanes; ++l) {
+    low = std::min<T>(low, least[l]);
+    high = std::max<T>(high, greatest[l]);
+  }
+  const auto axis = make_axis<T>(size, align_corners);
+  constexpr int kLast = kTapsPerAxis<kMode> - 1;
+  const auto first =
+      static_cast<int64_t>(axis_taps<kMode, kPadding, Reach::kNear>(low, axis).position[0]);
+  const auto taps = axis_taps<kMode, kPadding, Reach::kNear>(high, axis);
+  // As tap_offsets has it: past the integers of T the position of a second tap is rounded.
+  const int64_t last = kMode == Mode::kBilinear ? static_cast<int64_t>(taps.position[0]) + 1
+                                                : static_cast<int64_t>(taps.position[kLast]);
+  return {std::max<int64_t>(first, 0), std::min<int64_t>(last, size - 1)};
+}
+
+/// The same with any padding, for the values of a tile on axis a of `image`.
+template <Mode kMode, typename Tile>
+TapRange range_of_values(Tile& tile, const Geometry& geometry, int a,
+                         const compute_t (&values)[Tile::kSize], const View& image) {
+  const int64_t size = geometry.input_size[a];
+  switch (geometry.padding) {
+    case Padding::kZeros:
+      return range_of_values<kMode, Padding::kZeros>(values, size, geometry.align_corners);
+    case Padding::kBorder:
+      return range_of_values<kMode, Padding::kBorder>(values, size, geometry.align_corners);
+    case Padding::kReflection:
+      break;
+  }
+  fill_axis_taps<kMode>(tile.axis[a], kNoChange, geometry, a, values, image);
+  const TapRange offsets = tap_range(tile.axis[a]);
+  const int64_t stride = std::max<int64_t>(image.stride[a], 1);
+  return {offsets.first / stride, offsets.last < 0 ? -1 : offsets.last / stride};
+}
+
+/// Declares all taps outside that do not fall into [begin, end) on one axis.
+template <typename Tile>
+void restrict_taps(Tile& tile, int a, int64_t begin, int64_t end, int64_t stride) {
+  const auto low = static_cast<offset_t>(begin * stride);
+  const auto high = static_cast<offset_t>(end * stride);
+  for (int k = 0; k < Tile::kTaps; ++k) {
+    auto* offset = tile.axis[a].offset[k];
+#pragma omp simd
+    for (int i = 0; i < Tile::kSize; ++i) {
+      offset[i] = offset[i] >= low && offset[i] < high ? offset[i] : offset_t(kOutside);
+    }
+  }
+  update_inside(tile);
+}
+
+/// The samples with a tap inside on every axis.
+struct ActiveSamples {
+  int count = 0;
+  int16_t index[kTileSize];
+};
+
+/// In order, or from kStrands parts of the tile in turn: neighbours often hit the same pixels, and
+/// an addition to a pixel waits for the one before.
+template <int kStrands, typename Tile>
+void list_active(const Tile& tile, ActiveSamples& active) {
+  constexpr int kLength = Tile::kSize / kStrands;
+  if (tile.inside && tile.count == Tile::kSize) {
+    active.count = Tile::kSize;
+#pragma omp simd
+    for (int s = 0; s < Tile::kSize; ++s) {
+      active.index[s] = static_cast<int16_t>(s % kStrands * kLength + s / kStrands);
+    }
+    return;
+  }
+  offset_t dead[Tile::kSize];
+  find_dead(tile, dead);
+  active.count = 0;
+  for (int j = 0; j < kLength; ++j) {
+    for (int i = j; i < tile.count; i += kLength) {
+      active.index[active.count] = static_cast<int16_t>(i);
+      active.count += dead[i] >= 0;
+    }
+  }
+}
+
+/// The weight that the taps of one row along x have in common.
+template <typename Tile>
+GRIDSAMPLE_INLINE compute_t row_weight(const Tile& tile, int kz, int ky, int i) {
+  if constexpr (Tile::kDims == 3) {
+    return tile.axis[2].weight[kz][i] * tile.axis[1].weight[ky][i];
+  } else {
+    return tile.axis[1].weight[ky][i];
+  }
+}
+
+/// Where one tap of one sample is in its plane. Branch-free, so that loops over samples vectorise.
+struct PlaneOffset {
+  offset_t offset;   // in the image when `outside` is 0, else anything
+  offset_t outside;  // all ones when outside on any axis, else 0
+
+  /// An offset that is always in the plane.
+  GRIDSAMPLE_INLINE offset_t safe() const { return offset & ~outside; }
+};
+
+template <typename Tile>
+GRIDSAMPLE_INLINE PlaneOffset plane_offset(const Tile& tile, int kz, int ky, int kx, int i) {
+  offset_t sum = tile.axis[0].offset[kx][i] + tile.axis[1].offset[ky][i];
+  offset_t signs = tile.axis[0].offset[kx][i] | tile.axis[1].offset[ky][i];
+  if constexpr (Tile::kDims == 3) {
+    sum += tile.axis[2].offset[kz][i];
+    signs |= tile.axis[2].offset[kz][i];
+  }
+  return {sum, signs >> (8 * sizeof(offset_t) - 1)};
+}
+
+GRIDSAMPLE_NAMESPACE_END

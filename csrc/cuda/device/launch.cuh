@@ -1,0 +1,54 @@
+#pragma once
+
+// Launching kernels: on which device and stream, how many blocks, and what went wrong.
+
+#include <algorithm>
+#include <sstream>
+#include <stdexcept>
+
+#include "params.h"
+#include "cuda/device/platform.cuh"
+
+namespace gridsample_ext::cuda {
+
+constexpr int kThreads = 256;
+
+/// An error that is reported here is not left for the next call to find.
+inline void check_cuda(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  static_cast<void>(cudaGetLastError());
+  std::ostringstream text;
+  text << "gridsample_ext: " << what << ": " << cudaGetErrorString(error);
+  throw std::runtime_error(text.str());
+}
+
+/// Where a call's kernels run: the current stream of the tensors' device.
+struct Queue {
+  cudaStream_t stream;
+  int multiprocessors;
+
+  /// Four blocks per multiprocessor, of eight warps each, fill half of it.
+  int64_t wanted_blocks() const { return 4 * int64_t(multiprocessors); }
+};
+
+/// How a kernel is spread: blocks beyond what a grid may have are walked over by those there are.
+struct Spread {
+  int64_t tiles;       // blockIdx.x strides over them
+  int64_t chunks = 1;  // blockIdx.y over these
+  dim3 threads = dim3(kThreads);
+  size_t shared_bytes = 0;
+};
+
+template <typename Params>
+void launch(void (*kernel)(Params), const Spread& spread, Params params, const Queue& queue) {
+  constexpr int64_t kMostTiles = 0x7fffffff;
+  constexpr int64_t kMostChunks = 65535;
+  const dim3 blocks(static_cast<unsigned>(std::min(spread.tiles, kMostTiles)),
+                    static_cast<unsigned>(std::min(spread.chunks, kMostChunks)));
+  void* arguments[] = {&params};
+  check_cuda(cudaLaunchKernel(kernel, blocks, spread.threads, arguments, spread.shared_bytes,
+                              queue.stream),
+             "a kernel could not be launched");
+}
+
+}  // namespace gridsample_ext::cuda

@@ -1,0 +1,144 @@
+// The CUDA implementation of the ops, host side: check, allocate, describe, launch. Nothing here
+// waits for the device, and all memory comes from PyTorch.
+
+#include "cuda/host/grid_sample.h"
+
+#include "checks.h"
+#include "tensors.h"
+#include "cuda/host/describe.cuh"
+#include "cuda/host/gradients.h"
+#include "cuda/kernels/kernels.cuh"
+#include "cuda/host/queue.cuh"
+
+namespace gridsample_ext::cuda {
+
+namespace {
+
+void sample_into(const Tensor& output, const Tensor& input, const Tensor& grid,
+                 const Geometry& geometry, const Queue& queue) {
+  dispatch_compute(geometry, [&]<typename compute_t>() {
+    ForwardParams<compute_t> params = {};
+    params.input = image_view(input, geometry);
+    params.output = mutable_image_view(output, geometry);
+    params.channels = geometry.channels;
+    params.sampling.grid = grid_view(grid, geometry);
+    describe_axes(params.sampling, geometry);
+    const auto element_size = static_cast<int64_t>(input.element_size());
+    const int64_t vector = 16 / element_size;
+    const bool rows = has_vector_rows(params.input, geometry.input_size, geometry.channels, vector,
+                                      element_size) &&
+                      params.output.channel_stride == 1;
+    if (rows) {
+      params.sampling.walk = walk_over(geometry, geometry.batch, {&params.sampling.grid});
+      params.output.stride[0] = geometry.channels;
+      forward_rows(params, geometry, is_narrow(geometry, params.input, params.sampling.walk),
+                   queue);
+    } else {
+      params.sampling.walk =
+          walk_over(geometry, geometry.batch, {&params.sampling.grid, &params.output});
+      forward_planes(params, geometry, is_narrow(geometry, params.input, params.sampling.walk),
+                     queue);
+    }
+  });
+}
+
+/// tangent_input is of input's type and layout, or undefined: zero.
+void differentiate_into(const Tensor& output, const Tensor& input, const Tensor& tangent_input,
+                        const Tensor& grid, const Tensor& tangent_grid, const Geometry& geometry,
+                        const Queue& queue) {
+  dispatch_compute(geometry, [&]<typename compute_t>() {
+    JvpParams<compute_t> params = {};
+    params.input = image_view(input, geometry);
+    if (tangent_input.defined()) params.tangent_input = image_view(tangent_input, geometry);
+    params.tangent_grid = grid_view(tangent_grid, geometry);
+    params.output = mutable_image_view(output, geometry);
+    params.channels = geometry.channels;
+    params.sampling.grid = grid_view(grid, geometry);
+    describe_axes(params.sampling, geometry);
+    params.sampling.walk = walk_over(geometry, geometry.batch,
+                                     {&params.sampling.grid, &params.tangent_grid, &params.output});
+    jvp(params, geometry, is_narrow(geometry, params.input, params.sampling.walk), queue);
+  });
+}
+
+}  // namespace
+
+Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
+                   int64_t padding_mode, bool align_corners) {
+  const Geometry geometry =
+      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+  const CurrentQueue queue(input);
+  Tensor images[] = {input};
+  in_one_type(images, geometry);
+  const Tensor output = empty_image(input, output_sizes(geometry), images[0].scalar_type());
+  if (output.numel() > 0) sample_into(output, images[0], grid, geometry, queue);
+  return rounded(output, input);
+}
+
+std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const Tensor& input,
+                                                const Tensor& grid, int64_t interpolation_mode,
+                                                int64_t padding_mode, bool align_corners,
+                                                const std::vector<bool>& output_mask,
+                                                bool deterministic) {
+  const Geometry geometry =
+      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+  check_grad_output(grad_output, input, grid, geometry);
+  check_output_mask(output_mask);
+  const CurrentQueue queue(input);
+  return gradients(grad_output, input, grid, {}, geometry, output_mask[0], output_mask[1],
+                   deterministic, queue);
+}
+
+Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
+                       const std::optional<Tensor>& tangent_input,
+                       const std::optional<Tensor>& tangent_grid, int64_t interpolation_mode,
+                       int64_t padding_mode, bool align_corners) {
+  const Geometry geometry =
+      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+  check_companions("tangent_input", tangent_input, "tangent_grid", tangent_grid, input, grid);
+  const CurrentQueue queue(input);
+  const bool moves = tangent_grid.has_value() && geometry.mode != Mode::kNearest;
+  Tensor images[] = {input, tangent_input.value_or(Tensor())};
+  in_one_type(images, geometry);
+  const Tensor output = empty_image(input, output_sizes(geometry), images[0].scalar_type());
+  if (output.numel() == 0) return rounded(output, input);
+  if (moves) {
+    if (images[1].defined()) in_one_layout(images[0], images[1], geometry);
+    differentiate_into(output, images[0], images[1], grid, *tangent_grid, geometry, queue);
+  } else if (images[1].defined()) {
+    sample_into(output, images[1], grid, geometry, queue);  // linear in the input
+  } else {
+    set_zero(output, queue);
+  }
+  return rounded(output, input);
+}
+
+std::tuple<Tensor, Tensor> grid_sample_double_backward(
+    const std::optional<Tensor>& grad_grad_input, const std::optional<Tensor>& grad_grad_grid,
+    const Tensor& grad_output, const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
+    int64_t padding_mode, bool align_corners, const std::vector<bool>& output_mask,
+    bool deterministic) {
+  const Geometry geometry =
+      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+  check_grad_output(grad_output, input, grid, geometry);
+  check_companions("grad_grad_input", grad_grad_input, "grad_grad_grid", grad_grad_grid, input,
+                   grid);
+  check_output_mask(output_mask);
+  const CurrentQueue queue(input);
+  if (grad_grad_grid.has_value()) {
+    const Direction direction{grad_grad_input.value_or(Tensor()), *grad_grad_grid};
+    return gradients(grad_output, input, grid, direction, geometry, output_mask[0], output_mask[1],
+                     deterministic, queue);
+  }
+  // grad_grid is linear in the input, and grad_input does not depend on it.
+  Tensor grad_input;
+  if (output_mask[0]) {
+    grad_input = empty_image(input, sizes_vector(input), input.scalar_type());
+    set_zero(grad_input, queue);
+  }
+  const Tensor grad_grid = std::get<1>(gradients(grad_output, *grad_grad_input, grid, {}, geometry,
+                                                 false, output_mask[1], false, queue));
+  return {grad_input, grad_grid};
+}
+
+}  // namespace gridsample_ext::cuda

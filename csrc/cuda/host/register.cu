@@ -1,0 +1,50 @@
+// Loading this library gives the ops their CUDA kernels; and whether a device can run them.
+
+#include <torch/csrc/stable/library.h>
+
+#include <string>
+
+#include "cuda/host/grid_sample.h"
+#include "cuda/device/platform.cuh"
+
+STABLE_TORCH_LIBRARY_IMPL(gridsample_ext, CUDA, m) {
+  m.impl("grid_sample", TORCH_BOX(&gridsample_ext::cuda::grid_sample));
+  m.impl("grid_sample_backward", TORCH_BOX(&gridsample_ext::cuda::grid_sample_backward));
+  m.impl("grid_sample_jvp", TORCH_BOX(&gridsample_ext::cuda::grid_sample_jvp));
+  m.impl("grid_sample_double_backward",
+         TORCH_BOX(&gridsample_ext::cuda::grid_sample_double_backward));
+}
+
+namespace gridsample_ext::cuda {
+namespace {
+
+__global__ void probe_kernel(int) {}
+
+std::string problem() {
+  int driver = 0;
+  int runtime = 0;
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  // Minor versions of one major version are compatible with each other.
+  if (driver / 1000 < runtime / 1000) {
+    return "the kernels were built with CUDA " + std::to_string(runtime / 1000) +
+           ", but the driver is for CUDA " + std::to_string(driver / 1000) +
+           "; rebuild with an older nvcc or update the driver";
+  }
+  cudaFuncAttributes attributes;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, probe_kernel);
+  if (error == cudaSuccess) return "";
+  static_cast<void>(cudaGetLastError());
+  return std::string("the kernels cannot run on this device: ") + cudaGetErrorString(error) +
+         "; rebuild with its compute capability in TORCH_CUDA_ARCH_LIST";
+}
+
+}  // namespace
+}  // namespace gridsample_ext::cuda
+
+/// Why the kernels cannot run on the current device, or null; valid until the thread asks again.
+extern "C" __attribute__((visibility("default"))) const char* gridsample_ext_cuda_problem() {
+  thread_local std::string text;
+  text = gridsample_ext::cuda::problem();
+  return text.empty() ? nullptr : text.c_str();
+}

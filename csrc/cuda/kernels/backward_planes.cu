@@ -1,0 +1,214 @@
+// Both gradients, lanes over samples: for images of any strides. A thread has the taps of one
+// sample and walks over channels; where samples are few, several threads share its channels, and
+// their parts of grad_grid are added up in a fixed order. Without grad_grid, blocks share channels
+// as well.
+
+#include "cuda/device/dispatch.cuh"
+#include "cuda/device/grid_gradient.cuh"
+#include "cuda/kernels/kernels.cuh"
+#include "cuda/device/launch.cuh"
+#include "cuda/device/scatter.cuh"
+
+namespace gridsample_ext::cuda {
+namespace {
+
+/// What one thread does for one sample: some of the channels of all its images.
+template <typename Config>
+struct PlanesBackward {
+  using pixel_t = typename Config::pixel_t;
+  using compute_t = typename Config::compute_t;
+  // With few taps their products are summed over the channels first, and contracted once.
+  static constexpr bool kFewTaps = kAllTaps<Config> <= 16;
+
+  const BackwardParams<compute_t>& params;
+  const Taps<Config>& taps;
+  const Sample& sample;
+  bool active;
+
+  /// Calls visit(grad, input, grad_input) for the thread's channels: a value and two planes.
+  template <typename Visit>
+  GRIDSAMPLE_DEVICE void for_each_channel(const Visit& visit) const {
+    using number_t = typename Config::number_t;
+    const auto channels = static_cast<number_t>(params.channels);
+    const number_t step = blockDim.y * gridDim.y;
+    const int64_t place = offset_of<Config>(sample, params.grad_output, params.sampling.walk);
+    number_t c = blockIdx.y * blockDim.y + threadIdx.y;
+    for (int64_t image = 0; image < params.images; ++image) {
+      const int64_t batch = sample.batch + image;
+      const auto* grad = plane_of<const pixel_t>(params.grad_output, batch, c) + place;
+      const auto* input = plane_of<const pixel_t>(params.input, batch, c);
+      auto* grad_input = plane_of<compute_t>(params.grad_input, batch, c);
+      for (; c < channels; c += step) {
+        visit(active ? load_pixel(grad) : compute_t(0), input, grad_input);
+        grad += step * params.grad_output.channel_stride;
+        input += step * params.input.channel_stride;
+        grad_input += step * params.grad_input.channel_stride;
+      }
+      c -= channels;
+    }
+  }
+
+  template <typename T>
+  static GRIDSAMPLE_DEVICE T* plane_of(const View& view, int64_t batch, int64_t c) {
+    return static_cast<T*>(view.data) + batch * view.batch_stride + c * view.channel_stride;
+  }
+
+  GRIDSAMPLE_DEVICE void run(compute_t (&gradient)[Config::kDims]) const {
+    if constexpr (kFewTaps) {
+      run_few_taps(gradient);
+    } else {
+      run_many_taps(gradient);
+    }
+  }
+
+  GRIDSAMPLE_DEVICE void run_few_taps(compute_t (&gradient)[Config::kDims]) const {
+    const bool wants_input = params.grad_input.data != nullptr;
+    const bool wants_grid = params.grad_grid.data != nullptr;
+    const FlatTaps<Config> flat(taps);
+    WarpPeers peers;
+    if (wants_input) {
+      peers = WarpPeers(taps, sample.batch * params.grad_input.batch_stride, active);
+    }
+    compute_t products[kAllTaps<Config>];
+    set_zero(products);
+    for_each_channel([&](compute_t grad, const pixel_t* input, compute_t* grad_input) {
+      if (wants_grid) {
+        GRIDSAMPLE_UNROLL_ALL
+        for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
+          if (flat.offset[tap] >= 0) {
+            products[tap] = multiply_add(grad, load_pixel(input + flat.offset[tap]), products[tap]);
+          }
+        }
+      }
+      if (!wants_input) return;
+      if (peers.combine()) {
+        GRIDSAMPLE_UNROLL_ALL
+        for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
+          const compute_t sum = peers.sum(flat.weight[tap] * grad);
+          if (peers.leads() && flat.offset[tap] >= 0) atomicAdd(grad_input + flat.offset[tap], sum);
+        }
+      } else {
+        GRIDSAMPLE_UNROLL_ALL
+        for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
+          if (flat.offset[tap] >= 0) {
+            atomicAdd(grad_input + flat.offset[tap], flat.weight[tap] * grad);
+          }
+        }
+      }
+    });
+    if (wants_grid) {
+      contract(
+          taps, [&](int z, int y, int x) { return products[number_of_tap<Config>(z, y, x)]; },
+          gradient);
+    }
+  }
+
+  GRIDSAMPLE_DEVICE void run_many_taps(compute_t (&gradient)[Config::kDims]) const {
+    const bool wants_input = params.grad_input.data != nullptr;
+    const bool wants_grid = params.grad_grid.data != nullptr;
+    for_each_channel([&](compute_t grad, const pixel_t* input, compute_t* grad_input) {
+      const auto visit_tap = [&](int z, int y, int x) {
+        const auto offset = offset_of_tap(taps, z, y, x);
+        if (offset < 0) return compute_t(0);
+        if (wants_input) atomicAdd(grad_input + offset, weight_of_tap(taps, z, y, x) * grad);
+        return wants_grid ? grad * load_pixel(input + offset) : compute_t(0);
+      };
+      contract(taps, visit_tap, gradient);
+    });
+  }
+};
+
+/// Blocks of a multiprocessor that registers leave room for, without spills.
+template <typename Config>
+constexpr int kBlocks = kAllTaps<Config> == 1                     ? 4
+                        : kAllTaps<Config> > 8                    ? 1
+                        : sizeof(typename Config::compute_t) == 8 ? 2
+                        : Config::kDims == 3                      ? (Config::kNarrow ? 3 : 2)
+                                                                  : 4;
+
+template <typename Config>
+__global__ void __launch_bounds__(kThreads, kBlocks<Config>)
+    backward_planes_kernel(const BackwardParams<typename Config::compute_t> params) {
+  using compute_t = typename Config::compute_t;
+  const Walk& walk = params.sampling.walk;
+  auto* parts = static_cast<compute_t*>(shared_memory());  // [slice][axis][sample]
+  using number_t = typename Config::number_t;
+  const auto total = static_cast<number_t>(walk.total);
+  const number_t place = threadIdx.x;
+  const number_t width = blockDim.x;
+  const int slices = static_cast<int>(blockDim.y);
+  const auto part = [&](int slice, int a) -> compute_t& {
+    return parts[(slice * Config::kDims + a) * width + place];
+  };
+  // Whole warps go round together, for what they do in common.
+  for (number_t first = blockIdx.x * width; first < total; first += gridDim.x * width) {
+    const bool active = first + place < total;
+    const Sample sample = locate<Config>(active ? first + place : total - 1, walk);
+    Taps<Config> taps;
+    compute_taps(taps, sample, params.sampling, params.input);
+    if (!active) {
+      GRIDSAMPLE_UNROLL_ALL
+      for (int k = 0; k < Config::kTaps; ++k) taps.offset[0][k] = portable::kOutside;
+    }
+    compute_t gradient[Config::kDims];
+    set_zero(gradient);
+    PlanesBackward<Config>{params, taps, sample, active}.run(gradient);
+    if (params.grad_grid.data == nullptr) continue;
+    if (slices > 1) {
+      const int slice = static_cast<int>(threadIdx.y);
+      GRIDSAMPLE_UNROLL_ALL
+      for (int a = 0; a < Config::kDims; ++a) part(slice, a) = gradient[a];
+      __syncthreads();
+      if (slice == 0) {
+        for (int other = 1; other < slices; ++other) {
+          GRIDSAMPLE_UNROLL_ALL
+          for (int a = 0; a < Config::kDims; ++a) gradient[a] += part(other, a);
+        }
+      }
+      __syncthreads();
+    }
+    if (active && threadIdx.y == 0) {
+      const View& grad_grid = params.grad_grid;
+      const int64_t to =
+          sample.batch * grad_grid.batch_stride + offset_of<Config>(sample, grad_grid, walk);
+      GRIDSAMPLE_UNROLL_ALL
+      for (int a = 0; a < Config::kDims; ++a) {
+        store_as(grad_grid.data, grad_grid.dtype, to + a * grad_grid.channel_stride,
+                 times_slope(gradient[a], taps.slope[a]));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+template <typename compute_t>
+void backward_planes(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                     const Queue& queue) {
+  const int64_t samples = params.sampling.walk.total;
+  const int64_t wanted = queue.wanted_blocks();
+  int slices = 1;
+  while (slices < kThreads / kWarpSize && 2 * slices <= params.images * params.channels &&
+         ceil_div(samples, kThreads / slices) < wanted) {
+    slices *= 2;
+  }
+  Spread spread;
+  spread.threads = dim3(kThreads / slices, slices);
+  spread.tiles = ceil_div(samples, kThreads / slices);
+  // grad_grid has one block for all channels of a sample, which adds up.
+  if (params.grad_grid.data == nullptr) {
+    const int64_t parts = ceil_div(params.channels, slices);
+    spread.chunks = std::min(parts, ceil_div(wanted, spread.tiles));
+  }
+  spread.shared_bytes = slices > 1 ? sizeof(compute_t) * geometry.dims * kThreads : 0;
+  dispatch_pixels_of<compute_t>(params.input.dtype, [&]<typename pixel_t>() {
+    dispatch_geometry<pixel_t>(geometry, narrow, [&]<typename Config>() {
+      launch(backward_planes_kernel<Config>, spread, params, queue);
+    });
+  });
+}
+
+template void backward_planes(BackwardParams<float>, const Geometry&, bool, const Queue&);
+template void backward_planes(BackwardParams<double>, const Geometry&, bool, const Queue&);
+
+}  // namespace gridsample_ext::cuda

@@ -1,0 +1,59 @@
+#pragma once
+
+// The kernels as the host code sees them: each function picks a kernel and launches it.
+
+#include "cuda/device/launch.cuh"
+#include "cuda/device/params.cuh"
+
+namespace gridsample_ext::cuda {
+
+/// narrow: see is_narrow in describe.cuh.
+template <typename compute_t>
+void forward_planes(ForwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                    const Queue& queue);
+
+/// Of images whose channels are innermost: strides and addresses of input and output have to be
+/// multiples of 16 bytes, and so has a row of channels.
+template <typename compute_t>
+void forward_rows(ForwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                  const Queue& queue);
+
+/// Adds to grad_input, which has to be zero before, and writes grad_grid.
+template <typename compute_t>
+void backward_planes(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                     const Queue& queue);
+
+/// How many channels a thread of backward_rows has: 16 bytes of sums.
+template <typename compute_t>
+constexpr int kBackwardVector = 16 / sizeof(compute_t);
+
+/// The same for images whose channels are innermost: strides, addresses and rows have to be
+/// multiples of kBackwardVector elements.
+template <typename compute_t>
+void backward_rows(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                   const Queue& queue);
+
+/// From planes to rows; elements of any type are copied. Channels are whole fours, and rows aligned
+/// to them, or to 16 bytes.
+void pack(const PackParams& params, DType dtype, const Queue& queue);
+
+/// From rows of sums, in the compute type of dtype, to planes of dtype.
+void unpack(const PackParams& params, DType dtype, const Queue& queue);
+
+/// Of bilinear and bicubic: the derivative of the output.
+template <typename compute_t>
+void jvp(JvpParams<compute_t> params, const Geometry& geometry, bool narrow, const Queue& queue);
+
+/// Of bilinear and bicubic, along grad_grad_grid: adds to grad_input, which has to be zero before,
+/// and writes grad_grid.
+template <typename compute_t>
+void double_backward(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
+                     const Queue& queue);
+
+/// grad_input, bit by bit the same whatever the order in which samples are taken; that of the
+/// double backward pass along grad_grad_grid, if there is one.
+template <typename compute_t>
+void grad_input_in_fixed_point(FixedPointParams<compute_t> params, const Geometry& geometry,
+                               const Queue& queue);
+
+}  // namespace gridsample_ext::cuda
