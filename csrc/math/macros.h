@@ -4,16 +4,9 @@
 // type, lives in a namespace of its own. Without it the linker would keep one copy of each inline
 // function for all instruction sets, and a baseline machine could run an AVX-512 one.
 
-#ifndef GRIDSAMPLE_ISA
-#define GRIDSAMPLE_ISA portable
-#endif
-#ifndef GRIDSAMPLE_COMPUTE_TYPE
-#define GRIDSAMPLE_COMPUTE_TYPE any
-#endif
-
+#if defined(GRIDSAMPLE_ISA)
 #define GRIDSAMPLE_JOIN_(a, b) a##b
 #define GRIDSAMPLE_JOIN(a, b) GRIDSAMPLE_JOIN_(a, b)
-
 #define GRIDSAMPLE_NAMESPACE_BEGIN \
   namespace gridsample_ext {       \
   namespace GRIDSAMPLE_ISA {       \
@@ -22,6 +15,14 @@
   }                              \
   }                              \
   }
+#else
+#define GRIDSAMPLE_NAMESPACE_BEGIN \
+  namespace gridsample_ext {       \
+  namespace portable {
+#define GRIDSAMPLE_NAMESPACE_END \
+  }                              \
+  }
+#endif
 
 #if defined(__CUDACC__)
 #define GRIDSAMPLE_INLINE __host__ __device__ __forceinline__
