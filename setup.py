@@ -115,7 +115,10 @@ def extension() -> CppExtension:
     major, minor = TORCH_FLOOR
     return CppExtension(
         name="gridsample_ext._C",
-        sources=sorted(map(str, Path("csrc").rglob("*.cpp"))) + kernel_sources(),
+        sources=sorted(
+            str(path) for path in Path("csrc").rglob("*.cpp") if "cuda" not in path.parts
+        )
+        + kernel_sources(),
         depends=sorted(map(str, Path("csrc").rglob("*.h"))),
         include_dirs=[str(Path("csrc").resolve()), pybind11.get_include()],
         define_macros=[

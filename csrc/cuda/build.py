@@ -125,8 +125,13 @@ def build(out: Path, temporary: Path) -> Path:
         "-Xlinker --no-as-needed -ltorch -ltorch_cpu -lc10"
     )
     target = out / LIBRARY
-    run_ninja(temporary, sorted(CUDA.rglob("*.cu")), target, compile_command, link_command)
+    run_ninja(temporary, sources(), target, compile_command, link_command)
     return target
+
+
+def sources() -> list[Path]:
+    """Kernels, and host code, which nvcc passes on to the C++ compiler."""
+    return sorted(path for path in CUDA.rglob("*.c*") if path.suffix in (".cu", ".cpp"))
 
 
 def torch_libraries() -> Path:
@@ -135,15 +140,15 @@ def torch_libraries() -> Path:
 
 
 def run_ninja(
-    folder: Path, sources: list[Path], target: Path, compile_command: str, link_command: str
+    folder: Path, files: list[Path], target: Path, compile_command: str, link_command: str
 ) -> None:
     """Compile what has changed to objects in a folder, and link."""
     lines = [
         f"rule compile\n  command = {compile_command}\n  depfile = $out.d\n  deps = gcc",
         "  description = $in",
         f"rule link\n  command = {link_command}\n  description = $out",
-        *(f"build {source.stem}.o: compile {source}" for source in sources),
-        f"build {target}: link {' '.join(f'{source.stem}.o' for source in sources)}",
+        *(f"build {file.stem}.o: compile {file}" for file in files),
+        f"build {target}: link {' '.join(f'{file.stem}.o' for file in files)}",
     ]
     (folder / "build.ninja").write_text("\n".join(lines) + "\n")
     jobs = os.environ.get("MAX_JOBS")

@@ -24,12 +24,17 @@
   }
 #endif
 
+// GRIDSAMPLE_SELDOM: functions that GPUs call, so that kernels hold no copies of them.
 #if defined(__CUDACC__)
 #define GRIDSAMPLE_INLINE __host__ __device__ __forceinline__
+#define GRIDSAMPLE_SELDOM __host__ __device__ __noinline__
 #elif defined(_MSC_VER)
 #define GRIDSAMPLE_INLINE __forceinline
 #else
 #define GRIDSAMPLE_INLINE inline __attribute__((always_inline))
+#endif
+#if !defined(GRIDSAMPLE_SELDOM)
+#define GRIDSAMPLE_SELDOM GRIDSAMPLE_INLINE
 #endif
 
 // Loops over taps have 1, 2 or 4 turns known at compile time and must vanish before vectorisation.

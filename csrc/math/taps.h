@@ -34,8 +34,10 @@ struct AxisTaps {
   T slope;
 };
 
-template <Mode kMode, Padding kPadding, Reach kReach, typename T>
-GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis) {
+/// pad(coordinate) is the padding's rule.
+template <Mode kMode, typename T, typename Pad>
+GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis,
+                                                             const Pad& pad) {
   AxisTaps<T, kTapsPerAxis<kMode>> taps;
   const Coordinate<T> raw = unnormalize(grid_value, axis);
   if constexpr (kMode == Mode::kBicubic) {
@@ -45,11 +47,11 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
     cubic_weights(value - floor, taps.weight, taps.derivative);
     GRIDSAMPLE_UNROLL
     for (int k = 0; k < 4; ++k) {
-      taps.position[k] = pad<kPadding, kReach>(Coordinate<T>{floor + T(k - 1), T(0)}, axis).value;
+      taps.position[k] = pad(Coordinate<T>{floor + T(k - 1), T(0)}).value;
     }
     taps.slope = raw.slope;
   } else {
-    const Coordinate<T> x = pad<kPadding, kReach>(raw, axis);
+    const Coordinate<T> x = pad(raw);
     if constexpr (kMode == Mode::kBilinear) {
       const T floor = round_down(x.value);
       linear_weights(x.value - floor, taps.weight, taps.derivative);
@@ -64,6 +66,12 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
     }
   }
   return taps;
+}
+
+template <Mode kMode, Padding kPadding, Reach kReach, typename T>
+GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis) {
+  return axis_taps<kMode>(grid_value, axis,
+                          [&](const Coordinate<T>& x) { return pad<kPadding, kReach>(x, axis); });
 }
 
 /// w'' of the taps of axis_taps.

@@ -16,7 +16,7 @@ struct SharedTaps {
   using index_t = typename Config::index_t;
   static constexpr int kPerAxis = Config::kDims * Config::kTaps;
   // Those of two taps are -1 and 1, and that of one is 0.
-  static constexpr bool kStoresDerivatives = kDerivatives && Config::kTaps == 4;
+  static constexpr bool kStoresDerivatives = kDerivatives && Config::kCurved;
   // Weights, derivatives; the slope and the gradient along each axis.
   static constexpr int kValues =
       kPerAxis * (kStoresDerivatives ? 2 : 1) + (kDerivatives ? 2 * Config::kDims : 0);
@@ -65,7 +65,7 @@ struct SharedTaps {
         if constexpr (kStoresDerivatives) {
           taps.derivative[a][k] = values_[(kPerAxis + entry) * tile_ + i];
         } else {
-          taps.derivative[a][k] = compute_t(Config::kTaps == 1 ? 0 : 2 * k - 1);
+          taps.derivative[a][k] = compute_t(Config::kSmooth ? 2 * k - 1 : 0);
         }
       }
     }

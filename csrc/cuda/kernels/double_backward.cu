@@ -4,8 +4,8 @@
 
 #include "cuda/device/channel_lanes.cuh"
 #include "cuda/device/dispatch.cuh"
-#include "cuda/kernels/kernels.cuh"
 #include "cuda/device/moving_taps.cuh"
+#include "cuda/kernels/kernels.cuh"
 
 namespace gridsample_ext::cuda {
 namespace {
@@ -16,11 +16,12 @@ struct MovingBackward {
   using pixel_t = typename Config::pixel_t;
   using compute_t = typename Config::compute_t;
   using index_t = typename Config::index_t;
-  using moving_t = Moving<compute_t>;
+  using dual_t = Dual<compute_t>;
   // With few taps their products are summed over the channels first, and contracted once.
-  static constexpr bool kFewTaps = kAllTaps<Config> <= 16;
+  static constexpr bool kFewTaps = Config::kAllTaps <= 16;
 
   const BackwardParams<compute_t>& params;
+  const Pixels<pixel_t>& pixels;
   MovingTaps<Config>& taps;
   const Sample& sample;
   const ChannelLanes& lanes;
@@ -39,7 +40,7 @@ struct MovingBackward {
       const int64_t batch = sample.batch + image;
       for (; c < params.channels; c += lanes.channel_step()) {
         const auto* grad = static_cast<const pixel_t*>(grad_output.data);
-        visit(load_pixel(plane(grad_output, grad, batch, c) + grad_place),
+        visit(pixels.load(plane(grad_output, grad, batch, c) + grad_place),
               plane(params.input, static_cast<const pixel_t*>(params.input.data), batch, c),
               plane(params.grad_grad_input,
                     static_cast<const pixel_t*>(params.grad_grad_input.data), batch, c),
@@ -60,28 +61,27 @@ struct MovingBackward {
 
   GRIDSAMPLE_DEVICE void run_few_taps(compute_t (&gradient)[Config::kDims]) const {
     const bool wants_grid = params.grad_grid.data != nullptr;
-    moving_t products[kAllTaps<Config>] = {};
+    dual_t products[Config::kAllTaps] = {};
     for_each_channel([&](compute_t grad, const pixel_t* input, const pixel_t* grad_grad_input,
                          compute_t* grad_input) {
-      for_each_tap<Config>([&](int z, int y, int x) {
+      for_each_tap(taps, [&](int z, int y, int x) {
         const auto offset = offset_of_tap(taps, z, y, x);
         if (offset < 0) return;
         if (wants_grid) {
-          moving_t& product = products[number_of_tap<Config>(z, y, x)];
-          product.value = multiply_add(grad, load_pixel(input + offset), product.value);
+          dual_t& product = products[number_of_tap<Config>(z, y, x)];
+          product.value = multiply_add(grad, pixels.load(input + offset), product.value);
           if (grad_grad_input != nullptr) {
-            product.dot = multiply_add(grad, load_pixel(grad_grad_input + offset), product.dot);
+            product.dot = multiply_add(grad, pixels.load(grad_grad_input + offset), product.dot);
           }
         }
         if (grad_input != nullptr) {
-          atomicAdd(grad_input + offset, weight_dot_of_tap(taps, z, y, x) * grad);
+          atomicAdd(grad_input + offset, weight_of_tap(taps, z, y, x).dot * grad);
         }
       });
     });
     if (wants_grid) {
-      moving_contract(
-          taps, [&](int z, int y, int x) { return products[number_of_tap<Config>(z, y, x)]; },
-          gradient);
+      add_contraction([&](int z, int y, int x) { return products[number_of_tap<Config>(z, y, x)]; },
+                      gradient);
     }
   }
 
@@ -90,20 +90,31 @@ struct MovingBackward {
     for_each_channel([&](compute_t grad, const pixel_t* input, const pixel_t* grad_grad_input,
                          compute_t* grad_input) {
       const auto visit_tap = [&](int z, int y, int x) {
-        moving_t product = {};
+        dual_t product = {};
         const auto offset = offset_of_tap(taps, z, y, x);
         if (offset < 0) return product;
         if (grad_input != nullptr) {
-          atomicAdd(grad_input + offset, weight_dot_of_tap(taps, z, y, x) * grad);
+          atomicAdd(grad_input + offset, weight_of_tap(taps, z, y, x).dot * grad);
         }
         if (wants_grid) {
-          product.value = grad * load_pixel(input + offset);
-          if (grad_grad_input != nullptr) product.dot = grad * load_pixel(grad_grad_input + offset);
+          product.value = grad * pixels.load(input + offset);
+          if (grad_grad_input != nullptr)
+            product.dot = grad * pixels.load(grad_grad_input + offset);
         }
         return product;
       };
-      moving_contract(taps, visit_tap, gradient);
+      add_contraction(visit_tap, gradient);
     });
+  }
+
+  /// Adds the derivatives of what contract adds.
+  template <typename Product>
+  GRIDSAMPLE_DEVICE void add_contraction(const Product& product,
+                                         compute_t (&gradient)[Config::kDims]) const {
+    dual_t contracted[Config::kDims] = {};
+    contract(taps, product, contracted);
+    GRIDSAMPLE_UNROLL_ALL
+    for (int a = 0; a < Config::kDims; ++a) gradient[a] += contracted[a].dot;
   }
 };
 
@@ -111,9 +122,9 @@ template <typename Config>
 __global__ void __launch_bounds__(kThreads, 1)
     double_backward_kernel(const BackwardParams<typename Config::compute_t> params) {
   using compute_t = typename Config::compute_t;
+  const Pixels<typename Config::pixel_t> pixels(params.input.dtype);
   const Walk& walk = params.sampling.walk;
   const ChannelLanes lanes(params.lanes);
-  const View& grad_grid = params.grad_grid;
   // Whole warps go round together, for the shuffles.
   int64_t number = lanes.first_sample();
   for (int64_t first = lanes.first_sample_of_block(); first < walk.total;
@@ -125,8 +136,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     taps.moves = taps.moves && active;
     compute_t gradient[Config::kDims];
     set_zero(gradient);
-    MovingBackward<Config>{params, taps, sample, lanes}.run(gradient);
-    if (grad_grid.data == nullptr) continue;
+    MovingBackward<Config>{params, pixels, taps, sample, lanes}.run(gradient);
+    if (params.grad_grid.data == nullptr) continue;
     for (int distance = lanes.lanes / 2; distance > 0; distance /= 2) {
       GRIDSAMPLE_UNROLL_ALL
       for (int a = 0; a < Config::kDims; ++a) {
@@ -134,13 +145,9 @@ __global__ void __launch_bounds__(kThreads, 1)
       }
     }
     if (active && lanes.lane == 0) {
-      const int64_t to =
-          sample.batch * grad_grid.batch_stride + offset_of<Config>(sample, grad_grid, walk);
-      GRIDSAMPLE_UNROLL_ALL
-      for (int a = 0; a < Config::kDims; ++a) {
-        store_as(grad_grid.data, grad_grid.dtype, to + a * grad_grid.channel_stride,
-                 times_slope(gradient[a], taps.slope[a]));
-      }
+      store_grad_grid<Config>(
+          params.grad_grid, sample, walk, [&](int a) { return gradient[a]; },
+          [&](int a) { return taps.slope[a]; });
     }
   }
 }
@@ -156,11 +163,9 @@ void double_backward(BackwardParams<compute_t> params, const Geometry& geometry,
   // grad_grid has one block for all channels of a sample, which adds up.
   const int64_t divisible = params.grad_grid.data == nullptr ? params.channels : 1;
   const Spread spread = spread_over_lanes(samples, divisible, params.lanes, queue);
-  dispatch_pixels_of<compute_t>(params.input.dtype, [&]<typename pixel_t>() {
-    dispatch_moving_geometry<pixel_t>(geometry, narrow, [&]<typename Config>() {
-      launch(double_backward_kernel<Config>, spread, params, queue);
-    });
-  });
+  dispatch<kSecondOrderKernels, compute_t>(
+      geometry, params.input.dtype, narrow,
+      [&]<typename Config>() { launch(double_backward_kernel<Config>, spread, params, queue); });
 }
 
 template void double_backward(BackwardParams<float>, const Geometry&, bool, const Queue&);

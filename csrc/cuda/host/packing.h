@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "cuda/host/describe.cuh"
+#include "cuda/host/describe.h"
 #include "cuda/kernels/kernels.cuh"
 
 namespace gridsample_ext::cuda {

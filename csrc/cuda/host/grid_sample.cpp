@@ -5,10 +5,10 @@
 
 #include "checks.h"
 #include "tensors.h"
-#include "cuda/host/describe.cuh"
+#include "cuda/host/describe.h"
 #include "cuda/host/gradients.h"
 #include "cuda/kernels/kernels.cuh"
-#include "cuda/host/queue.cuh"
+#include "cuda/host/queue.h"
 
 namespace gridsample_ext::cuda {
 
@@ -22,7 +22,7 @@ void sample_into(const Tensor& output, const Tensor& input, const Tensor& grid,
     params.output = mutable_image_view(output, geometry);
     params.channels = geometry.channels;
     params.sampling.grid = grid_view(grid, geometry);
-    describe_axes(params.sampling, geometry);
+    describe_sampling(params.sampling, geometry);
     const auto element_size = static_cast<int64_t>(input.element_size());
     const int64_t vector = 16 / element_size;
     const bool rows = has_vector_rows(params.input, geometry.input_size, geometry.channels, vector,
@@ -54,7 +54,7 @@ void differentiate_into(const Tensor& output, const Tensor& input, const Tensor&
     params.output = mutable_image_view(output, geometry);
     params.channels = geometry.channels;
     params.sampling.grid = grid_view(grid, geometry);
-    describe_axes(params.sampling, geometry);
+    describe_sampling(params.sampling, geometry);
     params.sampling.walk = walk_over(geometry, geometry.batch,
                                      {&params.sampling.grid, &params.tangent_grid, &params.output});
     jvp(params, geometry, is_narrow(geometry, params.input, params.sampling.walk), queue);
