@@ -36,6 +36,12 @@ struct Spread {
   int64_t chunks = 1;  // blockIdx.y over these
   dim3 threads = dim3(kThreads);
   size_t shared_bytes = 0;
+
+  /// Channels, of which there are so many parts, go to different blocks as far as tiles alone do
+  /// not keep the device busy.
+  void share_channels(int64_t parts, const Queue& queue) {
+    chunks = std::min(parts, ceil_div(queue.wanted_blocks(), tiles));
+  }
 };
 
 template <typename Params>

@@ -149,12 +149,21 @@ inline int lanes_for(int64_t vectors) {
   return lanes;
 }
 
-/// How many samples a block takes at a time: as many as it has threads, fewer where that leaves
+/// Has a block take as many samples at a time as it has threads; fewer where that leaves
 /// multiprocessors without a block, but one for each of the groups that share a sample.
-inline int tile_for(int64_t samples, int groups, int most, const Queue& queue) {
-  int tile = most;
-  while (tile > groups && ceil_div(samples, tile) < queue.wanted_blocks()) tile /= 2;
-  return tile;
+template <typename Shared, typename Params>
+Spread spread_in_tiles(Params& params, int64_t vectors, const Queue& queue) {
+  const int64_t samples = params.sampling.walk.total;
+  params.lanes = lanes_for(vectors);
+  params.tile = Shared::kMostSamples;
+  while (params.tile > kThreads / params.lanes &&
+         ceil_div(samples, params.tile) < queue.wanted_blocks()) {
+    params.tile /= 2;
+  }
+  Spread spread;
+  spread.tiles = params.tiles = ceil_div(samples, params.tile);
+  spread.shared_bytes = Shared::kBytes * params.tile;
+  return spread;
 }
 
 }  // namespace gridsample_ext::cuda

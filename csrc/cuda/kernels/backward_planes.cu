@@ -184,10 +184,9 @@ template <typename compute_t>
 void backward_planes(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                      const Queue& queue) {
   const int64_t samples = params.sampling.walk.total;
-  const int64_t wanted = queue.wanted_blocks();
   int slices = 1;
   while (slices < kThreads / kWarpSize && 2 * slices <= params.images * params.channels &&
-         ceil_div(samples, kThreads / slices) < wanted) {
+         ceil_div(samples, kThreads / slices) < queue.wanted_blocks()) {
     slices *= 2;
   }
   Spread spread;
@@ -195,8 +194,7 @@ void backward_planes(BackwardParams<compute_t> params, const Geometry& geometry,
   spread.tiles = ceil_div(samples, kThreads / slices);
   // grad_grid has one block for all channels of a sample, which adds up.
   if (params.grad_grid.data == nullptr) {
-    const int64_t parts = ceil_div(params.channels, slices);
-    spread.chunks = std::min(parts, ceil_div(wanted, spread.tiles));
+    spread.share_channels(ceil_div(params.channels, slices), queue);
   }
   spread.shared_bytes = slices > 1 ? sizeof(compute_t) * geometry.dims * kThreads : 0;
   dispatch<kBackwardKernels, compute_t>(

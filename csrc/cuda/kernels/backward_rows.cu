@@ -191,23 +191,14 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <typename compute_t>
 void backward_rows(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                    const Queue& queue) {
-  params.lanes = lanes_for(params.channels / kBackwardVector<compute_t>);
+  const int64_t vectors = params.channels / kBackwardVector<compute_t>;
   dispatch<kBackwardKernels, compute_t>(
       geometry, params.input.dtype, narrow, [&]<typename Config>() {
-        using Shared = SharedTaps<Config, true>;
-        const int64_t samples = params.sampling.walk.total;
-        params.tile = tile_for(samples, kThreads / params.lanes, Shared::kMostSamples, queue);
-        params.tiles = ceil_div(samples, params.tile);
-        Spread spread;
-        spread.tiles = params.tiles;
+        Spread spread = spread_in_tiles<SharedTaps<Config, true>>(params, vectors, queue);
         // grad_grid has one block for all channels of a sample, which adds up.
         if (params.grad_grid.data == nullptr) {
-          const int64_t parts =
-              ceil_div(params.channels, params.lanes * kBackwardVector<compute_t>);
-          const int64_t wanted = queue.wanted_blocks();
-          spread.chunks = std::min(parts, ceil_div(wanted, spread.tiles));
+          spread.share_channels(ceil_div(vectors, params.lanes), queue);
         }
-        spread.shared_bytes = Shared::kBytes * params.tile;
         launch(backward_rows_kernel<Config>, spread, params, queue);
       });
 }

@@ -15,7 +15,6 @@ template <typename Config>
 struct MovingBackward {
   using pixel_t = typename Config::pixel_t;
   using compute_t = typename Config::compute_t;
-  using index_t = typename Config::index_t;
   using dual_t = Dual<compute_t>;
   // With few taps their products are summed over the channels first, and contracted once.
   static constexpr bool kFewTaps = Config::kAllTaps <= 16;
@@ -26,25 +25,32 @@ struct MovingBackward {
   const Sample& sample;
   const ChannelLanes& lanes;
 
-  /// Calls visit(grad, input, grad_grad_input, grad_input) for the thread's channels: a value and
-  /// three planes, the second of them null where it is zero.
+  /// A value of grad_output, and planes; null where they are not wanted or zero.
+  struct Channel {
+    compute_t grad;
+    const pixel_t* input;
+    const pixel_t* grad_grad_input;
+    compute_t* grad_input;
+  };
+
+  /// Calls visit(channel) for the thread's channels.
   template <typename Visit>
   GRIDSAMPLE_DEVICE void for_each_channel(const Visit& visit) const {
-    const View& grad_output = params.grad_output;
-    const int64_t grad_place = offset_of<Config>(sample, grad_output, params.sampling.walk);
-    const auto plane = [&]<typename T>(const View& view, T* data, int64_t batch, int64_t c) {
-      return data == nullptr ? nullptr : data + batch * view.batch_stride + c * view.channel_stride;
-    };
+    const int64_t place = offset_of<Config>(sample, params.grad_output, params.sampling.walk);
     int64_t c = lanes.first_channel();
     for (int64_t image = 0; image < params.images; ++image) {
-      const int64_t batch = sample.batch + image;
+      const auto plane = [&]<typename T>(const View& view, T* data) {
+        return data == nullptr
+                   ? nullptr
+                   : data + (sample.batch + image) * view.batch_stride + c * view.channel_stride;
+      };
+      const auto pixels_of = [&](const View& view) {
+        return plane(view, static_cast<const pixel_t*>(view.data));
+      };
       for (; c < params.channels; c += lanes.channel_step()) {
-        const auto* grad = static_cast<const pixel_t*>(grad_output.data);
-        visit(pixels.load(plane(grad_output, grad, batch, c) + grad_place),
-              plane(params.input, static_cast<const pixel_t*>(params.input.data), batch, c),
-              plane(params.grad_grad_input,
-                    static_cast<const pixel_t*>(params.grad_grad_input.data), batch, c),
-              plane(params.grad_input, static_cast<compute_t*>(params.grad_input.data), batch, c));
+        visit(Channel{pixels.load(pixels_of(params.grad_output) + place), pixels_of(params.input),
+                      pixels_of(params.grad_grad_input),
+                      plane(params.grad_input, static_cast<compute_t*>(params.grad_input.data))});
       }
       c -= params.channels;
     }
@@ -52,59 +58,42 @@ struct MovingBackward {
 
   GRIDSAMPLE_DEVICE void run(compute_t (&gradient)[Config::kDims]) const {
     if (!taps.moves) return;
-    if constexpr (kFewTaps) {
-      run_few_taps(gradient);
-    } else {
-      run_many_taps(gradient);
-    }
-  }
-
-  GRIDSAMPLE_DEVICE void run_few_taps(compute_t (&gradient)[Config::kDims]) const {
     const bool wants_grid = params.grad_grid.data != nullptr;
-    dual_t products[Config::kAllTaps] = {};
-    for_each_channel([&](compute_t grad, const pixel_t* input, const pixel_t* grad_grad_input,
-                         compute_t* grad_input) {
-      for_each_tap(taps, [&](int z, int y, int x) {
-        const auto offset = offset_of_tap(taps, z, y, x);
-        if (offset < 0) return;
-        if (wants_grid) {
-          dual_t& product = products[number_of_tap<Config>(z, y, x)];
-          product.value = multiply_add(grad, pixels.load(input + offset), product.value);
-          if (grad_grad_input != nullptr) {
-            product.dot = multiply_add(grad, pixels.load(grad_grad_input + offset), product.dot);
-          }
+    // Adds to grad_input at a tap, and to the product of grad_output and the pixel.
+    const auto add_tap = [&](dual_t& product, const Channel& channel, int z, int y, int x) {
+      const auto offset = offset_of_tap(taps, z, y, x);
+      if (offset < 0) return;
+      if (wants_grid) {
+        dual_t pixel = {pixels.load(channel.input + offset), 0};
+        if (channel.grad_grad_input != nullptr) {
+          pixel.dot = pixels.load(channel.grad_grad_input + offset);
         }
-        if (grad_input != nullptr) {
-          atomicAdd(grad_input + offset, weight_of_tap(taps, z, y, x).dot * grad);
-        }
+        add_product(product, channel.grad, pixel);
+      }
+      if (channel.grad_input != nullptr) {
+        atomicAdd(channel.grad_input + offset, weight_of_tap(taps, z, y, x).dot * channel.grad);
+      }
+    };
+    if constexpr (kFewTaps) {
+      dual_t products[Config::kAllTaps] = {};
+      for_each_channel([&](const Channel& channel) {
+        for_each_tap(taps, [&](int z, int y, int x) {
+          add_tap(products[number_of_tap<Config>(z, y, x)], channel, z, y, x);
+        });
       });
-    });
-    if (wants_grid) {
+      if (!wants_grid) return;
       add_contraction([&](int z, int y, int x) { return products[number_of_tap<Config>(z, y, x)]; },
                       gradient);
+    } else {
+      for_each_channel([&](const Channel& channel) {
+        const auto product_at = [&](int z, int y, int x) {
+          dual_t product = {};
+          add_tap(product, channel, z, y, x);
+          return product;
+        };
+        add_contraction(product_at, gradient);
+      });
     }
-  }
-
-  GRIDSAMPLE_DEVICE void run_many_taps(compute_t (&gradient)[Config::kDims]) const {
-    const bool wants_grid = params.grad_grid.data != nullptr;
-    for_each_channel([&](compute_t grad, const pixel_t* input, const pixel_t* grad_grad_input,
-                         compute_t* grad_input) {
-      const auto visit_tap = [&](int z, int y, int x) {
-        dual_t product = {};
-        const auto offset = offset_of_tap(taps, z, y, x);
-        if (offset < 0) return product;
-        if (grad_input != nullptr) {
-          atomicAdd(grad_input + offset, weight_of_tap(taps, z, y, x).dot * grad);
-        }
-        if (wants_grid) {
-          product.value = grad * pixels.load(input + offset);
-          if (grad_grad_input != nullptr)
-            product.dot = grad * pixels.load(grad_grad_input + offset);
-        }
-        return product;
-      };
-      add_contraction(visit_tap, gradient);
-    });
   }
 
   /// Adds the derivatives of what contract adds.

@@ -64,22 +64,15 @@ void forward_rows(ForwardParams<compute_t> params, const Geometry& geometry, boo
                   const Queue& queue) {
   dispatch<kForwardKernels, compute_t>(
       geometry, params.input.dtype, narrow, [&]<typename Config>() {
-        using Shared = SharedTaps<Config, false>;
         constexpr int kVector = kForwardVector<typename Config::pixel_t>;
         const int64_t vectors = params.channels / kVector;
-        params.lanes = lanes_for(vectors);
-        const int64_t samples = params.sampling.walk.total;
-        params.tile = tile_for(samples, kThreads / params.lanes, Shared::kMostSamples, queue);
-        params.tiles = ceil_div(samples, params.tile);
-        Spread spread;
-        spread.tiles = params.tiles;
+        Spread spread = spread_in_tiles<SharedTaps<Config, false>>(params, vectors, queue);
         // Many channels and few samples: turns of the lanes go to other blocks.
         const int64_t turns = ceil_div(vectors, params.lanes);
         const int64_t wanted = ceil_div(queue.wanted_blocks(), spread.tiles);
         const int64_t chunk_turns = ceil_div(turns, std::min(turns, wanted));
         params.chunk_channels = chunk_turns * params.lanes * kVector;
         spread.chunks = ceil_div(params.channels, params.chunk_channels);
-        spread.shared_bytes = Shared::kBytes * params.tile;
         launch(forward_rows_kernel<Config>, spread, params, queue);
       });
 }
