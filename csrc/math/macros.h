@@ -32,6 +32,13 @@
 #define GRIDSAMPLE_INLINE inline __attribute__((always_inline))
 #endif
 
+// Functions that run once for a tile: compiled once for all kernels that call them, not into each.
+#if defined(_MSC_VER)
+#define GRIDSAMPLE_NOINLINE __declspec(noinline)
+#else
+#define GRIDSAMPLE_NOINLINE __attribute__((noinline))
+#endif
+
 // Loops over taps have 1, 2 or 4 turns known at compile time and must vanish before vectorisation.
 #if defined(__CUDA_ARCH__) || defined(__clang__)
 #define GRIDSAMPLE_UNROLL _Pragma("unroll")
