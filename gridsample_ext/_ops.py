@@ -2,13 +2,13 @@
 
 import ctypes
 import functools
+import importlib
 import re
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from gridsample_ext import _C as _C  # registers torch.ops.gridsample_ext.*
 from gridsample_ext._compat import constant_under_compile, guard_or_false
 
 # PyTorch's enums, as in csrc/params.h.
@@ -20,8 +20,29 @@ ZEROS, BORDER, REFLECTION = PADDING_MODES.values()
 # What kernels have; the public function looks it up, too.
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
-# Built by setup.py where it finds nvcc; see csrc/cuda/build.py.
+# Built by setup.py, the second where it finds nvcc: csrc/cpu/build.py, csrc/cuda/build.py.
+CPU_LIBRARY = Path(__file__).with_name("gridsample_ext_cpu.so")
 CUDA_LIBRARY = Path(__file__).with_name("gridsample_ext_cuda.so")
+
+
+def _load_cpu_library() -> None:
+    """Load the library, which registers the ops and their CPU kernels."""
+    build = "build it here with `pip install --no-build-isolation .`"
+    if not CPU_LIBRARY.exists():
+        raise ImportError(f"{CPU_LIBRARY} is missing; {build}")
+    try:
+        torch.ops.load_library(str(CPU_LIBRARY))
+    except OSError as error:
+        raise ImportError(
+            f"{CPU_LIBRARY.name} could not be loaded ({error}). It takes the PyTorch that it was "
+            f"built with or a later one (this is {torch.__version__}), on a machine of one kind; "
+            f"{build}"
+        ) from error
+    # An instruction set that GRIDSAMPLE_EXT_ISA cannot name is an error now, not at the first call.
+    importlib.import_module("gridsample_ext._C")
+
+
+_load_cpu_library()
 
 grid_sample = torch.ops.gridsample_ext.grid_sample.default
 grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward.default

@@ -32,6 +32,13 @@
 #define GRIDSAMPLE_INLINE inline __attribute__((always_inline))
 #endif
 
+// Functions that are called from another library: all others are hidden.
+#if defined(__GNUC__) || defined(__clang__)
+#define GRIDSAMPLE_EXPORT __attribute__((visibility("default")))
+#else
+#define GRIDSAMPLE_EXPORT
+#endif
+
 // Loops over taps have 1, 2 or 4 turns known at compile time and must vanish before vectorisation.
 #if defined(__CUDA_ARCH__) || defined(__clang__)
 #define GRIDSAMPLE_UNROLL _Pragma("unroll")
