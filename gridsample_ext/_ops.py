@@ -25,18 +25,26 @@ CPU_LIBRARY = Path(__file__).with_name("gridsample_ext_cpu.so")
 CUDA_LIBRARY = Path(__file__).with_name("gridsample_ext_cuda.so")
 
 
+def _load_library(path: Path) -> None:
+    """Load it into PyTorch; an OSError says what the dynamic linker said."""
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        raise (error.__cause__ or error) from None  # PyTorch's own names only the file
+
+
 def _load_cpu_library() -> None:
     """Load the library, which registers the ops and their CPU kernels."""
     build = "build it here with `pip install --no-build-isolation .`"
     if not CPU_LIBRARY.exists():
         raise ImportError(f"{CPU_LIBRARY} is missing; {build}")
     try:
-        torch.ops.load_library(str(CPU_LIBRARY))
+        _load_library(CPU_LIBRARY)
     except OSError as error:
         raise ImportError(
-            f"{CPU_LIBRARY.name} could not be loaded ({error}). It takes the PyTorch that it was "
-            f"built with or a later one (this is {torch.__version__}), on a machine of one kind; "
-            f"{build}"
+            f"{CPU_LIBRARY.name} could not be loaded ({error}). It runs with the PyTorch that it was "
+            f"built with and with later ones (this is {torch.__version__}), on the kind of machine "
+            f"that it was built on; {build}"
         ) from error
     # An instruction set that GRIDSAMPLE_EXT_ISA cannot name is an error now, not at the first call.
     importlib.import_module("gridsample_ext._C")
@@ -62,7 +70,7 @@ def _load_cuda_library() -> ctypes.CDLL | str:
             "GRIDSAMPLE_EXT_CUDA=1"
         )
     try:
-        torch.ops.load_library(str(CUDA_LIBRARY))
+        _load_library(CUDA_LIBRARY)
         return ctypes.CDLL(str(CUDA_LIBRARY))
     except OSError as error:
         return (

@@ -104,8 +104,8 @@ def package(tmp_path):
 
 def import_error(package):
     """What Python says of the import."""
-    environment = {"PYTHONPATH": str(package.parent)}
-    return run(sys.executable, "-c", "import gridsample_ext", **environment).splitlines()[-1]
+    program = f"import sys; sys.path.insert(0, {str(package.parent)!r}); import gridsample_ext"
+    return run(sys.executable, "-c", program).splitlines()[-1]
 
 
 def test_a_missing_library_is_an_import_error(package):
