@@ -83,8 +83,15 @@ class BuildLibraries(BuildExtension):
             cuda.build(self.package_folder(), Path("build/cuda"))
 
     def get_outputs(self) -> list[str]:
-        folder = self.package_folder()
-        return super().get_outputs() + [str(folder / name) for name in self.libraries_built]
+        return sorted({*super().get_outputs(), *self.built()})
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return super().get_output_mapping() | (self.built() if self.inplace else {})
+
+    def built(self) -> dict[str, str]:
+        """Map each library's place in a build's output to where it is built."""
+        output = Path(self.build_lib) / "gridsample_ext"
+        return {str(output / n): str(self.package_folder() / n) for n in self.libraries_built}
 
     def package_folder(self) -> Path:
         return Path(self.get_ext_fullpath("gridsample_ext._C")).parent

@@ -42,7 +42,7 @@ def _load_cpu_library() -> None:
         _load_library(CPU_LIBRARY)
     except OSError as error:
         raise ImportError(
-            f"{CPU_LIBRARY.name} could not be loaded ({error}). It runs with the PyTorch that it was "
+            f"{CPU_LIBRARY.name} could not be loaded ({error}). It runs with the PyTorch it was "
             f"built with and with later ones (this is {torch.__version__}), on the kind of machine "
             f"that it was built on; {build}"
         ) from error
