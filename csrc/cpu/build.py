@@ -84,7 +84,8 @@ def check_compiler() -> None:
                 version = f"{macros[major]}.{macros.get(minor, '0')}"
                 sys.exit(f"{needed}, but {name!r} is {apple}{maker} {version}; {remedy}")
             return
-    sys.exit(f"{needed}, and {name!r} is neither ({asked.stderr.strip()}); {remedy}")
+    said = f" ({asked.stderr.strip()})" if asked.stderr.strip() else ""
+    sys.exit(f"{needed}, and {name!r} is neither{said}; {remedy}")
 
 
 def compile_arguments() -> list[str]:
@@ -103,7 +104,7 @@ def compile_arguments() -> list[str]:
         # Not fast-math: results, NaN and infinity included, stay the same without these.
         "-fno-math-errno",
         "-fno-trapping-math",
-        # As CPython compiles extensions. Without it GCC 12's code of the kernels is 3 % larger.
+        # As CPython compiles extensions. Without, GCC 12's forward kernels of AVX2 are 4 % larger.
         "-fwrapv",
         "-DNDEBUG",
         "-Wall",
