@@ -26,18 +26,15 @@
 
 #if defined(__CUDACC__)
 #define GRIDSAMPLE_INLINE __host__ __device__ __forceinline__
-#elif defined(_MSC_VER)
-#define GRIDSAMPLE_INLINE __forceinline
 #else
 #define GRIDSAMPLE_INLINE inline __attribute__((always_inline))
 #endif
 
 // Functions that run once for a tile: compiled once for all kernels that call them, not into each.
-#if defined(_MSC_VER)
-#define GRIDSAMPLE_NOINLINE __declspec(noinline)
-#else
 #define GRIDSAMPLE_NOINLINE __attribute__((noinline))
-#endif
+
+// Functions that are called from another library: all others are hidden.
+#define GRIDSAMPLE_EXPORT __attribute__((visibility("default")))
 
 // Loops over taps have 1, 2 or 4 turns known at compile time and must vanish before vectorisation.
 #if defined(__CUDA_ARCH__) || defined(__clang__)

@@ -57,9 +57,10 @@ std::string environment_variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-/// As it was when this library was loaded: what is in force does not change afterwards, and so
+/// As they were when this library was loaded: what is in force does not change afterwards, and so
 /// neither does what is reported.
 const std::string isa_variable = environment_variable("GRIDSAMPLE_EXT_ISA");
+const std::string gathers_variable = environment_variable("GRIDSAMPLE_EXT_GATHERS");
 
 #if GRIDSAMPLE_X86_LEVELS
 /// Asked of the CPU itself: not every compiler's __builtin_cpu_supports knows this name. That the
@@ -97,6 +98,7 @@ const std::vector<Level>& levels() {
 
 const Level& active_level() {
   static const Level* const chosen = [] {
+    check_environment();
     const std::string forced = forced_isa();
     const Level* best = &levels().front();
     for (const Level& level : levels()) {
@@ -108,8 +110,7 @@ const Level& active_level() {
 }
 
 bool are_gathers_fast() {
-  const std::string forced = environment_variable("GRIDSAMPLE_EXT_GATHERS");
-  if (!forced.empty()) return forced == "1";
+  if (!gathers_variable.empty()) return gathers_variable == "1";
 #if GRIDSAMPLE_X86_LEVELS
   __builtin_cpu_init();
   // Of Intel's without AVX-512 the oldest and the smallest have slow ones.
@@ -149,7 +150,7 @@ std::string forced_isa() {
 
 void check_environment() {
   forced_isa();
-  const std::string gathers = environment_variable("GRIDSAMPLE_EXT_GATHERS");
+  const std::string& gathers = gathers_variable;
   if (gathers.empty() || gathers == "0" || gathers == "1") return;
   throw std::runtime_error("GRIDSAMPLE_EXT_GATHERS is '" + gathers + "', but has to be 0 or 1");
 }
