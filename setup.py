@@ -82,6 +82,7 @@ def compile_arguments() -> list[str]:
 KERNELS = ("forward", "backward", "second_order", "plain")
 INSTRUCTION_SETS = {
     "baseline": [(kernel, type) for kernel in KERNELS for type in ("float", "double")],
+    "neon": [(kernel, type) for kernel in KERNELS for type in ("float", "double")],
     "avx2": [(kernel, type) for kernel in KERNELS for type in ("float", "double")],
     "avx512": [(kernel, "float") for kernel in ("forward", "backward")],
 }
@@ -91,9 +92,9 @@ def kernel_sources() -> list[str]:
     """A file for each kernel, instruction set and compute type; all foreign headers come first."""
     folder = Path("build/kernels")
     folder.mkdir(parents=True, exist_ok=True)
-    x86 = platform.machine() in ("x86_64", "AMD64")
+    isas = {"x86_64": ("baseline", "avx2", "avx512"), "aarch64": ("neon",), "arm64": ("neon",)}
     sources = []
-    for isa in INSTRUCTION_SETS if x86 else ("baseline",):
+    for isa in isas.get(platform.machine(), ("baseline",)):
         for kernel, compute_type in INSTRUCTION_SETS[isa]:
             path = folder / f"{kernel}_{isa}_{compute_type}.cpp"
             text = (
