@@ -36,8 +36,16 @@ SANITIZERS = ["-fsanitize=address,undefined"] if SANITIZE else []
 KERNELS = ("forward", "backward", "second_order", "plain")
 INSTRUCTION_SETS = {
     "baseline": [(kernel, type) for kernel in KERNELS for type in ("float", "double")],
+    "neon": [(kernel, type) for kernel in KERNELS for type in ("float", "double")],
     "avx2": [(kernel, type) for kernel in KERNELS for type in ("float", "double")],
     "avx512": [(kernel, "float") for kernel in ("forward", "backward")],
+}
+
+# What each kind of machine has, as the operating system names it; any other has the baseline.
+MACHINES = {
+    "x86_64": ("baseline", "avx2", "avx512"),
+    "aarch64": ("neon",),
+    "arm64": ("neon",),
 }
 
 # Their major versions. The Clang of Xcode 14, which is Apple's 14, was made of LLVM 14.
@@ -122,9 +130,8 @@ def compile_arguments() -> list[str]:
 
 def kernel_sources(folder: Path) -> list[Path]:
     """A file for each kernel, instruction set and compute type; all foreign headers come first."""
-    x86 = platform.machine() in ("x86_64", "AMD64")
     sources = []
-    for isa in INSTRUCTION_SETS if x86 else ("baseline",):
+    for isa in MACHINES.get(platform.machine(), ("baseline",)):
         for kernel, compute_type in INSTRUCTION_SETS[isa]:
             path = folder / f"{kernel}_{isa}_{compute_type}.cpp"
             text = (

@@ -75,8 +75,7 @@ GRIDSAMPLE_INLINE T select(bool condition, T yes, T no) {
 /// The nearest whole number, halfway to the even one.
 template <typename T>
 GRIDSAMPLE_INLINE T round_half_even(T x) {
-#if defined(__SSE2__) && !defined(__SSE4_1__) && !defined(GRIDSAMPLE_HAS_FMA) && \
-    !defined(__CUDACC__)
+#if defined(GRIDSAMPLE_ROUNDS_BY_ADDING)
   // No instruction for it, and a call of the C library would keep loops from being vectorised.
   // From kWhole on there are only whole numbers; adding it rounds the rest away.
   constexpr T kWhole = T(int64_t(1) << (std::numeric_limits<T>::digits - 1));
@@ -90,8 +89,7 @@ GRIDSAMPLE_INLINE T round_half_even(T x) {
 /// The largest whole number not above x.
 template <typename T>
 GRIDSAMPLE_INLINE T round_down(T x) {
-#if defined(__SSE2__) && !defined(__SSE4_1__) && !defined(GRIDSAMPLE_HAS_FMA) && \
-    !defined(__CUDACC__)
+#if defined(GRIDSAMPLE_ROUNDS_BY_ADDING)
   const T nearest = round_half_even(x);
   return select(nearest > x, nearest - T(1), nearest);
 #else

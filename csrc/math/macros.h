@@ -53,7 +53,7 @@
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 #define GRIDSAMPLE_KEEP_LOOP _Pragma("GCC unroll 1")
 #elif defined(__clang__) && !defined(__CUDACC__)
-#define GRIDSAMPLE_KEEP_LOOP _Pragma("unroll(disable)")
+#define GRIDSAMPLE_KEEP_LOOP _Pragma("nounroll")
 #else
 #define GRIDSAMPLE_KEEP_LOOP
 #endif

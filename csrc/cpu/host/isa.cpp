@@ -13,6 +13,15 @@
 #define GRIDSAMPLE_X86_LEVELS 0
 #endif
 
+// What every CPU of the machine has.
+#if defined(__aarch64__)
+#define GRIDSAMPLE_LOWEST neon
+#else
+#define GRIDSAMPLE_LOWEST baseline
+#endif
+#define GRIDSAMPLE_STRING_OF(name) #name
+#define GRIDSAMPLE_STRING(macro) GRIDSAMPLE_STRING_OF(macro)
+
 namespace gridsample_ext {
 
 // Each instruction set has the kernels of two compute types. AVX-512 has those of float32 that gain
@@ -31,10 +40,10 @@ namespace gridsample_ext {
   {isa::of_##type::forward_kernels, isa::of_##type::backward_kernels, \
    other::of_##type::second_order_kernels, other::of_##type::plain_kernels}
 
-GRIDSAMPLE_DECLARE_VECTOR_KERNELS(baseline, float)
-GRIDSAMPLE_DECLARE_VECTOR_KERNELS(baseline, double)
-GRIDSAMPLE_DECLARE_OTHER_KERNELS(baseline, float)
-GRIDSAMPLE_DECLARE_OTHER_KERNELS(baseline, double)
+GRIDSAMPLE_DECLARE_VECTOR_KERNELS(GRIDSAMPLE_LOWEST, float)
+GRIDSAMPLE_DECLARE_VECTOR_KERNELS(GRIDSAMPLE_LOWEST, double)
+GRIDSAMPLE_DECLARE_OTHER_KERNELS(GRIDSAMPLE_LOWEST, float)
+GRIDSAMPLE_DECLARE_OTHER_KERNELS(GRIDSAMPLE_LOWEST, double)
 #if GRIDSAMPLE_X86_LEVELS
 GRIDSAMPLE_DECLARE_VECTOR_KERNELS(avx2, float)
 GRIDSAMPLE_DECLARE_VECTOR_KERNELS(avx2, double)
@@ -73,8 +82,9 @@ bool has_f16c() {
 
 const std::vector<Level>& levels() {
   static const std::vector<Level> all = [] {
-    std::vector<Level> list{{"baseline", true, GRIDSAMPLE_TABLE(baseline, baseline, float),
-                             GRIDSAMPLE_TABLE(baseline, baseline, double)}};
+    std::vector<Level> list{{GRIDSAMPLE_STRING(GRIDSAMPLE_LOWEST), true,
+                             GRIDSAMPLE_TABLE(GRIDSAMPLE_LOWEST, GRIDSAMPLE_LOWEST, float),
+                             GRIDSAMPLE_TABLE(GRIDSAMPLE_LOWEST, GRIDSAMPLE_LOWEST, double)}};
 #if GRIDSAMPLE_X86_LEVELS
     __builtin_cpu_init();
     const bool has_avx2 =

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "cpu/kernels/dispatch.h"
-#include "cpu/simd/gathers.h"
+#include "cpu/simd/lanes.h"
 #include "cpu/pixels/nearest_rows.h"
 #include "cpu/pixels/pack.h"
 #include "cpu/pixels/rows.h"
@@ -104,7 +104,7 @@ void copy_pixels(const storage_t* plane, const offset_t* offset, int count, bool
     constexpr int kLanes = kFullLanes<float>;
     if (fast_gathers) {
       for (; i + kLanes <= count; i += kLanes) {
-        store_vector<float, kLanes>(to + i, gather(plane, offset + i));
+        store_vector<float, kLanes>(to + i, gather_lanes(plane, offset + i));
       }
     }
   }

@@ -2,7 +2,7 @@
 
 // Reading the pixels under the taps of a tile, lanes over samples: one channel plane.
 
-#include "cpu/simd/gathers.h"
+#include "cpu/simd/lanes.h"
 #include "cpu/taps/tap_rows.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN

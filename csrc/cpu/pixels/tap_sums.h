@@ -3,7 +3,7 @@
 // Sums over the taps of a sample, lanes over samples, nested x within y within z.
 
 #include "cpu/taps/tap_tile.h"
-#include "cpu/simd/vectors.h"
+#include "cpu/simd/lanes.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 

@@ -3,7 +3,7 @@
 // The tensors indexed by sample (grid, output and their gradients), read and written a tile at a
 // time through buffers of the compute type.
 
-#include "cpu/simd/shuffles.h"
+#include "cpu/simd/lanes.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
