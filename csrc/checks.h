@@ -97,16 +97,24 @@ inline void check_tensor(const char* name, const Tensor& tensor, const Tensor& i
         name, " with sizes ", sizes_of(tensor), " is too small");
 }
 
+/// Checks the number of a mode or a padding.
+template <size_t kCount>
+void check_number(const char* argument, int64_t number, const char* const (&names)[kCount]) {
+  if (number >= 0 && number < static_cast<int64_t>(kCount)) return;
+  std::ostringstream known;
+  for (size_t n = 0; n < kCount; ++n) {
+    known << (n == 0 ? "" : n + 1 == kCount ? " or " : ", ") << n << " (" << names[n] << ")";
+  }
+  check(false, "expected ", argument, " to be ", known.str(), ", but got ", number);
+}
+
 /// Checks input, grid and the enums, and says what the call is about.
 inline Geometry check_call(const Tensor& input, const Tensor& grid, int64_t mode, int64_t padding,
                            bool align_corners) {
   check_tensor("input", input, input);
   check_tensor("grid", grid, input);
-  check(mode >= 0 && mode <= 2,
-        "expected interpolation_mode to be 0 (bilinear), 1 (nearest) or 2 (bicubic), but got ",
-        mode);
-  check(padding >= 0 && padding <= 2,
-        "expected padding_mode to be 0 (zeros), 1 (border) or 2 (reflection), but got ", padding);
+  check_number("interpolation_mode", mode, kModeNames);
+  check_number("padding_mode", padding, kPaddingNames);
   check(input.dim() == 4 || input.dim() == 5,
         "expected input to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W), but got input with sizes ",
         sizes_of(input));

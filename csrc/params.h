@@ -7,11 +7,10 @@
 
 #include <cstdint>
 
+#include "math/lists.h"
+
 namespace gridsample_ext {
 
-// The values are PyTorch's (torch.grid_sampler).
-enum class Mode : int64_t { kBilinear = 0, kNearest = 1, kBicubic = 2 };
-enum class Padding : int64_t { kZeros = 0, kBorder = 1, kReflection = 2 };
 enum class DType : int8_t { kHalf, kBFloat16, kFloat, kDouble };
 
 constexpr int kMaxDims = 3;

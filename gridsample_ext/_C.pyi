@@ -9,6 +9,8 @@ class BuildInfo(TypedDict):
     isa_supported: list[str]
     fast_gathers: bool
 
+MODES: dict[str, int]
+PADDING_MODES: dict[str, int]
 kernel_stack: int
 
 def build_info() -> BuildInfo: ...

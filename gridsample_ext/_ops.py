@@ -2,26 +2,57 @@
 
 import ctypes
 import functools
+import importlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gridsample_ext import _C as _C  # registers torch.ops.gridsample_ext.*
 from gridsample_ext._compat import constant_under_compile, guard_or_false
-
-# PyTorch's enums, as in csrc/params.h.
-MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
-PADDING_MODES = {"zeros": 0, "border": 1, "reflection": 2}
-BILINEAR, NEAREST, BICUBIC = MODES.values()
-ZEROS, BORDER, REFLECTION = PADDING_MODES.values()
 
 # What kernels have; the public function looks it up, too.
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
-# Built by setup.py where it finds nvcc; see csrc/cuda/build.py.
+# Built by setup.py, the second where it finds nvcc: csrc/cpu/build.py, csrc/cuda/build.py.
+CPU_LIBRARY = Path(__file__).with_name("gridsample_ext_cpu.so")
 CUDA_LIBRARY = Path(__file__).with_name("gridsample_ext_cuda.so")
+
+
+def _load_library(path: Path) -> None:
+    """Load it into PyTorch; an OSError says what the dynamic linker said."""
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        raise (error.__cause__ or error) from None  # PyTorch's own names only the file
+
+
+def _load_cpu_library() -> Any:
+    """Load the library, which registers the ops and their CPU kernels; returns the module _C."""
+    build = "build it here with `pip install --no-build-isolation .`"
+    if not CPU_LIBRARY.exists():
+        raise ImportError(f"{CPU_LIBRARY} is missing; {build}")
+    try:
+        _load_library(CPU_LIBRARY)
+    except OSError as error:
+        raise ImportError(
+            f"{CPU_LIBRARY.name} could not be loaded ({error}). It runs with the PyTorch it was "
+            f"built with and with later ones (this is {torch.__version__}), on the kind of machine "
+            f"that it was built on; {build}"
+        ) from error
+    # An instruction set that GRIDSAMPLE_EXT_ISA cannot name is an error now, not at the first call.
+    return importlib.import_module("gridsample_ext._C")
+
+
+_C = _load_cpu_library()
+
+# The names of modes and paddings, and the numbers that the ops take for them: csrc/math/lists.h.
+MODES: dict[str, int] = _C.MODES
+PADDING_MODES: dict[str, int] = _C.PADDING_MODES
+BILINEAR, NEAREST, BICUBIC = (MODES[name] for name in ("bilinear", "nearest", "bicubic"))
+ZEROS, BORDER, REFLECTION = (PADDING_MODES[name] for name in ("zeros", "border", "reflection"))
 
 grid_sample = torch.ops.gridsample_ext.grid_sample.default
 grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward.default
@@ -41,7 +72,7 @@ def _load_cuda_library() -> ctypes.CDLL | str:
             "GRIDSAMPLE_EXT_CUDA=1"
         )
     try:
-        torch.ops.load_library(str(CUDA_LIBRARY))
+        _load_library(CUDA_LIBRARY)
         return ctypes.CDLL(str(CUDA_LIBRARY))
     except OSError as error:
         return (
@@ -103,6 +134,12 @@ def raise_out_of_memory(error: RuntimeError) -> None:
         raise torch.OutOfMemoryError(str(error)) from None
 
 
+def one_of(names: Iterable[str]) -> str:
+    """The names as "a, b or c"."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}"
+
+
 def memory_format(input: Tensor) -> torch.memory_format:
     """The layout of results for ``input``; ``prefers_channels_last`` in csrc/tensors.h."""
     if input.is_contiguous():
@@ -137,15 +174,12 @@ def output_shape(
         f"input ({input.dtype}) and grid ({grid.dtype}) to have dtype float16, bfloat16, float32 "
         "or float64",
     )
-    check(
-        interpolation_mode in (0, 1, 2),
-        f"interpolation_mode to be 0 (bilinear), 1 (nearest) or 2 (bicubic), not "
-        f"{interpolation_mode}",
-    )
-    check(
-        padding_mode in (0, 1, 2),
-        f"padding_mode to be 0 (zeros), 1 (border) or 2 (reflection), not {padding_mode}",
-    )
+    for name, names, number in (
+        ("interpolation_mode", MODES, interpolation_mode),
+        ("padding_mode", PADDING_MODES, padding_mode),
+    ):
+        known = one_of(f"{number} ({name})" for name, number in names.items())
+        check(number in names.values(), f"{name} to be {known}, not {number}")
     check(input.dim() in (4, 5), "input to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W)")
     check(grid.dim() == input.dim(), "grid to have as many dimensions as input")
     check(

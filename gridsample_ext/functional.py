@@ -86,15 +86,15 @@ def grid_sample(
         mode_enum = _ops.MODES[mode]
     except (KeyError, TypeError):
         raise ValueError(
-            "grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', "
+            f"grid_sample(): expected mode to be {_ops.one_of(map(repr, _ops.MODES))}, "
             f"but got: {mode!r}"
         ) from None
     try:
         padding_enum = _ops.PADDING_MODES[padding_mode]
     except (KeyError, TypeError):
         raise ValueError(
-            "grid_sample(): expected padding_mode to be 'zeros', 'border' or 'reflection', "
-            f"but got: {padding_mode!r}"
+            "grid_sample(): expected padding_mode to be "
+            f"{_ops.one_of(map(repr, _ops.PADDING_MODES))}, but got: {padding_mode!r}"
         ) from None
     if align_corners is None:
         if not torch.compiler.is_compiling():  # a warning would break the graph

@@ -26,7 +26,9 @@ from gridsample_ext._composed import compute_type
 
 _PADDING_MODES = tuple(_ops.PADDING_MODES)
 _MODES_FROM_16 = tuple(_ops.MODES)
-_MODES_FROM_20 = ("linear", "nearest", "cubic")
+_MODES_FROM_20 = tuple(
+    {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}[name] for name in _ops.MODES
+)
 
 # Numbers of TensorProto.DataType.
 _ONNX_TYPES = {torch.float32: 1, torch.float16: 10, torch.float64: 11, torch.bfloat16: 16}

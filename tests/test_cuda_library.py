@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from binaries import TORCH_LIBRARIES, linked_libraries, symbols
 
 from gridsample_ext import _ops
 from gridsample_ext.collect_env import collect_env
@@ -17,7 +18,6 @@ from gridsample_ext.collect_env import collect_env
 CUDA_ONLY = {
     "aoti_torch_get_current_cuda_stream",
 }
-TORCH_LIBRARIES = Path(torch.__file__).parent / "lib"
 
 needs_library = pytest.mark.skipif(
     not _ops.CUDA_LIBRARY.exists(),
@@ -28,23 +28,6 @@ needs_library = pytest.mark.skipif(
 def test_built_where_it_must_be():
     if os.environ.get("GRIDSAMPLE_EXT_CUDA") == "1":
         assert _ops.CUDA_LIBRARY.exists()
-
-
-def symbols(library, *options):
-    """Names in the dynamic symbol table, without versions."""
-    lines = subprocess.run(
-        ["nm", "-D", *options, str(library)], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    return {line.split()[-1].partition("@")[0] for line in lines if " w " not in line}
-
-
-def linked_libraries(library):
-    """Paths of those that the loader finds by itself: of the C and C++ libraries."""
-    lines = subprocess.run(
-        ["ldd", str(library)], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    words = [word for line in lines for word in line.split() if word.startswith("/")]
-    return [word for word in words if not word.startswith(str(TORCH_LIBRARIES))]
 
 
 @needs_library
@@ -81,8 +64,10 @@ def test_a_library_that_cannot_be_loaded_is_reported(tmp_path):
 import torch
 torch.version.cuda = "13.0"
 import pathlib
-exists = pathlib.Path.with_name
-pathlib.Path.with_name = lambda self, name: pathlib.Path({str(broken)!r})
+with_name = pathlib.Path.with_name
+pathlib.Path.with_name = lambda self, name: (
+    pathlib.Path({str(broken)!r}) if name == {broken.name!r} else with_name(self, name)
+)
 import gridsample_ext
 from gridsample_ext import _ops
 print(_ops.cuda_library_error())

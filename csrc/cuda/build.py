@@ -19,18 +19,20 @@ csrc/cuda/resources.py makes a table of it.
 
 import argparse
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch.utils.cpp_extension import include_paths
 
 CUDA = Path(__file__).resolve().parent
-INCLUDE = CUDA.parent  # what #include "..." is relative to
+common = SimpleNamespace(**runpy.run_path(str(CUDA.parent / "build_common.py")))
+
 LIBRARY = "gridsample_ext_cuda.so"
-TORCH_TARGET_VERSION = "0x020a000000000000ULL"  # PyTorch 2.10
 ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0+PTX")
 
 
@@ -103,9 +105,9 @@ def build(out: Path, temporary: Path) -> Path:
     flags = [
         "-std=c++20",
         "-O3",
-        f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}",
+        f"-DTORCH_TARGET_VERSION={common.TORCH_TARGET_VERSION}",
         "-DUSE_CUDA",
-        f"-I{INCLUDE}",
+        f"-I{common.INCLUDE}",
         *(f"-isystem {path}" for path in include_paths()),
         # Coordinates must not depend on the device: see csrc/math/coordinates.h.
         "-fmad=false",
@@ -121,48 +123,17 @@ def build(out: Path, temporary: Path) -> Path:
         "|| { cat $out.ptxas; exit 1; }"
     )
     link_command = (
-        f"{nvcc} -shared -cudart static $in -o $out -L{torch_libraries()} "
+        f"{nvcc} -shared -cudart static $in -o $out -L{common.torch_libraries()} "
         "-Xlinker --no-as-needed -ltorch -ltorch_cpu -lc10"
     )
     target = out / LIBRARY
-    run_ninja(temporary, sources(), target, compile_command, link_command)
+    common.run_ninja(temporary, sources(), target, compile_command, link_command)
     return target
 
 
 def sources() -> list[Path]:
     """Kernels, and host code, which nvcc passes on to the C++ compiler."""
-    return sorted(path for path in CUDA.rglob("*.c*") if path.suffix in (".cu", ".cpp"))
-
-
-def torch_libraries() -> Path:
-    """Where PyTorch's own libraries lie."""
-    return Path(torch.__file__).parent / "lib"
-
-
-def run_ninja(
-    folder: Path, files: list[Path], target: Path, compile_command: str, link_command: str
-) -> None:
-    """Compile what has changed to objects in a folder, and link."""
-    lines = [
-        f"rule compile\n  command = {compile_command}\n  depfile = $out.d\n  deps = gcc",
-        "  description = $in",
-        f"rule link\n  command = {link_command}\n  description = $out",
-        *(f"build {file.stem}.o: compile {file}" for file in files),
-        f"build {target}: link {' '.join(f'{file.stem}.o' for file in files)}",
-    ]
-    (folder / "build.ninja").write_text("\n".join(lines) + "\n")
-    jobs = os.environ.get("MAX_JOBS")
-    command = [find_ninja(), *(["-j", jobs] if jobs else [])]
-    if subprocess.run(command, cwd=folder).returncode != 0:
-        raise RuntimeError("the CUDA kernels do not compile; the reason stands above")
-
-
-def find_ninja() -> str:
-    """The program: on PATH, or that of the Python package."""
-    found = shutil.which("ninja") or shutil.which("ninja", path=str(Path(sys.executable).parent))
-    if found is None:
-        sys.exit("the CUDA kernels are built with ninja, which was not found; pip install ninja")
-    return found
+    return sorted([*CUDA.rglob("*.cu"), *CUDA.rglob("*.cpp")])
 
 
 if __name__ == "__main__":

@@ -75,8 +75,7 @@ GRIDSAMPLE_INLINE T select(bool condition, T yes, T no) {
 /// The nearest whole number, halfway to the even one.
 template <typename T>
 GRIDSAMPLE_INLINE T round_half_even(T x) {
-#if defined(__SSE2__) && !defined(__SSE4_1__) && !defined(GRIDSAMPLE_HAS_FMA) && \
-    !defined(__CUDACC__)
+#if defined(GRIDSAMPLE_ROUNDS_BY_ADDING)
   // No instruction for it, and a call of the C library would keep loops from being vectorised.
   // From kWhole on there are only whole numbers; adding it rounds the rest away.
   constexpr T kWhole = T(int64_t(1) << (std::numeric_limits<T>::digits - 1));
@@ -90,8 +89,7 @@ GRIDSAMPLE_INLINE T round_half_even(T x) {
 /// The largest whole number not above x.
 template <typename T>
 GRIDSAMPLE_INLINE T round_down(T x) {
-#if defined(__SSE2__) && !defined(__SSE4_1__) && !defined(GRIDSAMPLE_HAS_FMA) && \
-    !defined(__CUDACC__)
+#if defined(GRIDSAMPLE_ROUNDS_BY_ADDING)
   const T nearest = round_half_even(x);
   return select(nearest > x, nearest - T(1), nearest);
 #else
@@ -121,82 +119,6 @@ GRIDSAMPLE_INLINE Coordinate<T> unnormalize(T x, const Axis<T>& axis) {
 template <typename T>
 GRIDSAMPLE_INLINE T finite(T value) {
   return clamp(value, -kLargest<T>, kLargest<T>);
-}
-
-/// Below this distance from the fold the quick reflection is exact: see reflect.
-template <typename T>
-constexpr T kNearLimit = T(int64_t(1) << (std::numeric_limits<T>::digits - 2));
-
-/// How far a coordinate that is reflected may be from the fold at `low`: kOnce: less than twice the
-/// extent, so that it is folded once at most; kNear: kNearLimit and a few pixels; kFar: any
-/// distance.
-enum class Reach { kOnce, kNear, kFar };
-
-template <typename T>
-GRIDSAMPLE_INLINE T fold(const Axis<T>& axis) {
-  return axis.shift * T(-0.5);
-}
-
-/// fmod; on the GPU apart, since it is long and seldom wanted.
-template <typename T>
-GRIDSAMPLE_SELDOM T far_remainder(T distance, T period) {
-  return std::fmod(distance, period);
-}
-
-/// Triangle wave between the two folds, on an exactly rounded distance d = |x - low|.
-///
-/// kNear: folds * extent is an integer below 2^(digits-1), hence exact, and
-/// so is d - folds * extent, a multiple of d's ulp no larger than extent. d / extent can round up
-/// to the next integer, never down past one, so the remainder may come out as a tiny negative
-/// number with one fold too many. Undoing that fold is exact, too: the sum is a multiple of the
-/// same ulp below extent. kFar takes whole periods off first where the distance is too large for
-/// that: by fmod, which is exact but not vectorised. The one subtraction of kOnce is exact.
-template <Reach kReach, typename T>
-GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
-  const T low = fold(axis);
-  const T below = x - low;
-  T distance = std::fabs(below);
-  T remainder;
-  bool odd;
-  if constexpr (kReach == Reach::kOnce) {
-    odd = distance >= axis.extent;
-    remainder = select(odd, distance - axis.extent, distance);
-  } else {
-    if constexpr (kReach == Reach::kFar) {
-      if (distance >= kNearLimit<T>) distance = far_remainder(distance, axis.extent * T(2));
-    }
-    T folds = round_down(distance / axis.extent);
-    remainder = distance - folds * axis.extent;
-    const bool too_many = remainder < T(0);
-    folds = select(too_many, folds - T(1), folds);
-    remainder = select(too_many, remainder + axis.extent, remainder);
-    odd = folds - round_down(folds * T(0.5)) * T(2) != T(0);
-  }
-  const T folded = low + select(odd, axis.extent - remainder, remainder);
-  const T slope = select((below < T(0)) != odd, T(-1), T(1));
-  // One pixel and align_corners: both folds are 0, and so is every coordinate.
-  const bool has_extent = axis.extent > T(0);
-  return {select(has_extent, folded, T(0)), select(has_extent, slope, T(0))};
-}
-
-/// Clamp to the image; the slope ends where the clamp takes hold, borders included.
-template <typename T>
-GRIDSAMPLE_INLINE Coordinate<T> clamp_to_image(Coordinate<T> x, const Axis<T>& axis) {
-  const bool inside = x.value > T(0) && x.value < axis.last;
-  return {clamp(x.value, T(0), axis.last), select(inside, x.slope, T(0))};
-}
-
-/// The padding rule applied to a coordinate. The result is in [-2, axis.end], so that it can be
-/// turned into an integer, and where it was clamped, it and the next pixel are outside. kReach is
-/// for reflection alone: see reflect.
-template <Padding kPadding, Reach kReach, typename T>
-GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
-  if constexpr (kPadding == Padding::kBorder) return clamp_to_image(x, axis);
-  if constexpr (kPadding == Padding::kReflection) {
-    const Coordinate<T> folded = reflect<kReach>(finite(x.value), axis);
-    return clamp_to_image(Coordinate<T>{folded.value, folded.slope * x.slope}, axis);
-  }
-  return {clamp(x.value, T(-2), axis.end), x.slope};
 }
 
 GRIDSAMPLE_NAMESPACE_END

@@ -28,14 +28,16 @@
 #if defined(__CUDACC__)
 #define GRIDSAMPLE_INLINE __host__ __device__ __forceinline__
 #define GRIDSAMPLE_SELDOM __host__ __device__ __noinline__
-#elif defined(_MSC_VER)
-#define GRIDSAMPLE_INLINE __forceinline
 #else
 #define GRIDSAMPLE_INLINE inline __attribute__((always_inline))
-#endif
-#if !defined(GRIDSAMPLE_SELDOM)
 #define GRIDSAMPLE_SELDOM GRIDSAMPLE_INLINE
 #endif
+
+// Functions that run once for a tile: compiled once for all kernels that call them, not into each.
+#define GRIDSAMPLE_NOINLINE __attribute__((noinline))
+
+// Functions that are called from another library: all others are hidden.
+#define GRIDSAMPLE_EXPORT __attribute__((visibility("default")))
 
 // Loops over taps have 1, 2 or 4 turns known at compile time and must vanish before vectorisation.
 #if defined(__CUDA_ARCH__) || defined(__clang__)
@@ -54,7 +56,7 @@
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 #define GRIDSAMPLE_KEEP_LOOP _Pragma("GCC unroll 1")
 #elif defined(__clang__) && !defined(__CUDACC__)
-#define GRIDSAMPLE_KEEP_LOOP _Pragma("unroll(disable)")
+#define GRIDSAMPLE_KEEP_LOOP _Pragma("nounroll")
 #else
 #define GRIDSAMPLE_KEEP_LOOP
 #endif

@@ -16,15 +16,13 @@
 // because it is common to the taps, and because a slope of 0 must give exactly 0 whatever the
 // pixels are; 0 * infinity would not.
 
-#include "math/coordinates.h"
-#include "math/weights.h"
+#include "math/modes.h"
+#include "math/paddings.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 template <Mode kMode>
-constexpr int kTapsPerAxis = kMode == Mode::kNearest    ? 1
-                             : kMode == Mode::kBilinear ? 2
-                                                        : 4;
+constexpr int kTapsPerAxis = ModeTraits<kMode>::kTaps;
 
 template <typename T, int kTaps>
 struct AxisTaps {
@@ -38,53 +36,41 @@ struct AxisTaps {
 template <Mode kMode, typename T, typename Pad>
 GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis,
                                                              const Pad& pad) {
-  AxisTaps<T, kTapsPerAxis<kMode>> taps;
+  using Interpolation = ModeTraits<kMode>;
+  AxisTaps<T, Interpolation::kTaps> taps;
   const Coordinate<T> raw = unnormalize(grid_value, axis);
-  if constexpr (kMode == Mode::kBicubic) {
-    // Padding moves each whole-pixel tap, not the coordinate: the slope is the scale alone.
-    const T value = finite(raw.value);
-    const T floor = round_down(value);
-    cubic_weights(value - floor, taps.weight, taps.derivative);
-    GRIDSAMPLE_UNROLL
-    for (int k = 0; k < 4; ++k) {
-      taps.position[k] = pad(Coordinate<T>{floor + T(k - 1), T(0)}).value;
-    }
-    taps.slope = raw.slope;
-  } else {
-    const Coordinate<T> x = pad(raw);
-    if constexpr (kMode == Mode::kBilinear) {
-      const T floor = round_down(x.value);
-      linear_weights(x.value - floor, taps.weight, taps.derivative);
-      taps.position[0] = floor;
-      taps.position[1] = floor + T(1);
-      taps.slope = x.slope;
-    } else {
-      taps.position[0] = round_half_even(x.value);
-      taps.weight[0] = T(1);
-      taps.derivative[0] = T(0);
-      taps.slope = T(0);
-    }
+  // Where each tap is moved, the coordinate is not, and its slope is the scale alone.
+  const Coordinate<T> x =
+      Interpolation::kPadsTaps ? Coordinate<T>{finite(raw.value), raw.slope} : pad(raw);
+  const T base = Interpolation::base(x.value);
+  Interpolation::weights(x.value - base, taps.weight, taps.derivative);
+  GRIDSAMPLE_UNROLL
+  for (int k = 0; k < Interpolation::kTaps; ++k) {
+    const T position = base + T(Interpolation::kFirst + k);
+    taps.position[k] =
+        Interpolation::kPadsTaps ? pad(Coordinate<T>{position, T(0)}).value : position;
   }
+  taps.slope = Interpolation::kSmooth ? x.slope : T(0);
   return taps;
 }
 
 template <Mode kMode, Padding kPadding, Reach kReach, typename T>
 GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis) {
-  return axis_taps<kMode>(grid_value, axis,
-                          [&](const Coordinate<T>& x) { return pad<kPadding, kReach>(x, axis); });
+  return axis_taps<kMode>(grid_value, axis, [&](const Coordinate<T>& x) {
+    return PaddingTraits<kPadding>::template pad<kReach>(x, axis);
+  });
 }
 
 /// w'' of the taps of axis_taps.
 template <Mode kMode, typename T>
 GRIDSAMPLE_INLINE void second_derivatives(T grid_value, const Axis<T>& axis,
                                           T (&second)[kTapsPerAxis<kMode>]) {
-  if constexpr (kMode == Mode::kBicubic) {
+  T t = T(0);
+  if constexpr (ModeTraits<kMode>::kCurved) {
     const T value = finite(unnormalize(grid_value, axis).value);
-    cubic_second_derivatives(value - round_down(value), second);
-  } else {
-    GRIDSAMPLE_UNROLL
-    for (int k = 0; k < kTapsPerAxis<kMode>; ++k) second[k] = T(0);
+    t = value - ModeTraits<kMode>::base(value);
   }
+  ModeTraits<kMode>::second(t, second);
 }
 
 /// slope * value, and exactly 0 where the slope is 0.
@@ -109,16 +95,20 @@ GRIDSAMPLE_INLINE offset_t offset_inside(offset_t offset, offset_t index, offset
 template <Mode kMode, typename offset_t, typename T, int kTaps>
 GRIDSAMPLE_INLINE void tap_offsets(const AxisTaps<T, kTaps>& taps, offset_t size, offset_t stride,
                                    offset_t (&offset)[kTaps]) {
-  if constexpr (kMode == Mode::kBilinear) {
-    const auto index = static_cast<offset_t>(taps.position[0]);
-    const offset_t first = index * stride;
-    offset[0] = offset_inside(first, index, size);
-    offset[1] = offset_inside(offset_t(first + stride), offset_t(index + 1), size);
-  } else {
+  if constexpr (ModeTraits<kMode>::kPadsTaps) {
     GRIDSAMPLE_UNROLL
     for (int k = 0; k < kTaps; ++k) {
       const auto index = static_cast<offset_t>(taps.position[k]);
       offset[k] = offset_inside(offset_t(index * stride), index, size);
+    }
+  } else {
+    // Taps follow each other. Past the integers of T, the positions of all but the first are
+    // rounded.
+    const auto index = static_cast<offset_t>(taps.position[0]);
+    const offset_t first = index * stride;
+    GRIDSAMPLE_UNROLL
+    for (int k = 0; k < kTaps; ++k) {
+      offset[k] = offset_inside(offset_t(first + k * stride), offset_t(index + k), size);
     }
   }
 }

@@ -7,6 +7,7 @@ GRIDSAMPLE_EXT_WERROR=1, CXX and MAX_JOBS are as in setup.py.
 import os
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 from torch.utils.cpp_extension import include_paths
 
@@ -17,7 +18,7 @@ LIBRARY = "gridsample_ext_emulated.so"
 
 def build() -> Path:
     """Compile what has changed."""
-    cuda = runpy.run_path(str(ROOT / "csrc/cuda/build.py"))
+    common = SimpleNamespace(**runpy.run_path(str(ROOT / "csrc/build_common.py")))
     sanitize = os.environ.get("GRIDSAMPLE_EXT_SANITIZE") == "1"
     folder = ROOT / "build" / ("cuda-emulation" + ("-sanitize" if sanitize else ""))
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,20 +30,21 @@ def build() -> Path:
         sanitizers,
         "-Werror" if os.environ.get("GRIDSAMPLE_EXT_WERROR") == "1" else "",
         f"-I{HERE / 'include'}",
-        f"-I{cuda['INCLUDE']}",
+        f"-I{common.INCLUDE}",
         *(f"-isystem {path}" for path in include_paths()),
         "-DGRIDSAMPLE_CUDA_EMULATION",
-        f"-DTORCH_TARGET_VERSION={cuda['TORCH_TARGET_VERSION']}",
+        f"-DTORCH_TARGET_VERSION={common.TORCH_TARGET_VERSION}",
     ]
     # All but the registration for CUDA tensors, and what it asks the device.
-    sources = [path for path in cuda["sources"]() if path.stem not in ("register", "probe")]
+    sources = runpy.run_path(str(ROOT / "csrc/cuda/build.py"))["sources"]()
+    sources = [path for path in sources if path.stem not in ("register", "probe")]
     target = folder / LIBRARY
-    cuda["run_ninja"](
+    common.run_ninja(
         folder,
         [*sources, HERE / "emulation.cpp", HERE / "register.cpp"],
         target,
         f"{compiler} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out",
-        f"{compiler} -shared {sanitizers} $in -o $out -L{cuda['torch_libraries']()} "
+        f"{compiler} -shared {sanitizers} $in -o $out -L{common.torch_libraries()} "
         "-Wl,--no-as-needed -ltorch -ltorch_cpu -lc10",
     )
     return target

@@ -13,6 +13,15 @@
 #define GRIDSAMPLE_X86_LEVELS 0
 #endif
 
+// What every CPU of the machine has.
+#if defined(__aarch64__)
+#define GRIDSAMPLE_LOWEST neon
+#else
+#define GRIDSAMPLE_LOWEST baseline
+#endif
+#define GRIDSAMPLE_STRING_OF(name) #name
+#define GRIDSAMPLE_STRING(macro) GRIDSAMPLE_STRING_OF(macro)
+
 namespace gridsample_ext {
 
 // Each instruction set has the kernels of two compute types. AVX-512 has those of float32 that gain
@@ -31,10 +40,10 @@ namespace gridsample_ext {
   {isa::of_##type::forward_kernels, isa::of_##type::backward_kernels, \
    other::of_##type::second_order_kernels, other::of_##type::plain_kernels}
 
-GRIDSAMPLE_DECLARE_VECTOR_KERNELS(baseline, float)
-GRIDSAMPLE_DECLARE_VECTOR_KERNELS(baseline, double)
-GRIDSAMPLE_DECLARE_OTHER_KERNELS(baseline, float)
-GRIDSAMPLE_DECLARE_OTHER_KERNELS(baseline, double)
+GRIDSAMPLE_DECLARE_VECTOR_KERNELS(GRIDSAMPLE_LOWEST, float)
+GRIDSAMPLE_DECLARE_VECTOR_KERNELS(GRIDSAMPLE_LOWEST, double)
+GRIDSAMPLE_DECLARE_OTHER_KERNELS(GRIDSAMPLE_LOWEST, float)
+GRIDSAMPLE_DECLARE_OTHER_KERNELS(GRIDSAMPLE_LOWEST, double)
 #if GRIDSAMPLE_X86_LEVELS
 GRIDSAMPLE_DECLARE_VECTOR_KERNELS(avx2, float)
 GRIDSAMPLE_DECLARE_VECTOR_KERNELS(avx2, double)
@@ -57,9 +66,10 @@ std::string environment_variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-/// As it was when this library was loaded: what is in force does not change afterwards, and so
+/// As they were when this library was loaded: what is in force does not change afterwards, and so
 /// neither does what is reported.
 const std::string isa_variable = environment_variable("GRIDSAMPLE_EXT_ISA");
+const std::string gathers_variable = environment_variable("GRIDSAMPLE_EXT_GATHERS");
 
 #if GRIDSAMPLE_X86_LEVELS
 /// Asked of the CPU itself: not every compiler's __builtin_cpu_supports knows this name. That the
@@ -72,8 +82,9 @@ bool has_f16c() {
 
 const std::vector<Level>& levels() {
   static const std::vector<Level> all = [] {
-    std::vector<Level> list{{"baseline", true, GRIDSAMPLE_TABLE(baseline, baseline, float),
-                             GRIDSAMPLE_TABLE(baseline, baseline, double)}};
+    std::vector<Level> list{{GRIDSAMPLE_STRING(GRIDSAMPLE_LOWEST), true,
+                             GRIDSAMPLE_TABLE(GRIDSAMPLE_LOWEST, GRIDSAMPLE_LOWEST, float),
+                             GRIDSAMPLE_TABLE(GRIDSAMPLE_LOWEST, GRIDSAMPLE_LOWEST, double)}};
 #if GRIDSAMPLE_X86_LEVELS
     __builtin_cpu_init();
     const bool has_avx2 =
@@ -97,6 +108,7 @@ const std::vector<Level>& levels() {
 
 const Level& active_level() {
   static const Level* const chosen = [] {
+    check_environment();
     const std::string forced = forced_isa();
     const Level* best = &levels().front();
     for (const Level& level : levels()) {
@@ -108,8 +120,7 @@ const Level& active_level() {
 }
 
 bool are_gathers_fast() {
-  const std::string forced = environment_variable("GRIDSAMPLE_EXT_GATHERS");
-  if (!forced.empty()) return forced == "1";
+  if (!gathers_variable.empty()) return gathers_variable == "1";
 #if GRIDSAMPLE_X86_LEVELS
   __builtin_cpu_init();
   // Of Intel's without AVX-512 the oldest and the smallest have slow ones.
@@ -149,7 +160,7 @@ std::string forced_isa() {
 
 void check_environment() {
   forced_isa();
-  const std::string gathers = environment_variable("GRIDSAMPLE_EXT_GATHERS");
+  const std::string& gathers = gathers_variable;
   if (gathers.empty() || gathers == "0" || gathers == "1") return;
   throw std::runtime_error("GRIDSAMPLE_EXT_GATHERS is '" + gathers + "', but has to be 0 or 1");
 }

@@ -20,7 +20,7 @@ std::string forced_isa();
 /// Throws std::runtime_error when GRIDSAMPLE_EXT_ISA or GRIDSAMPLE_EXT_GATHERS cannot be followed.
 void check_environment();
 
-/// The level in use, chosen at the first call.
+/// The level in use, chosen at the first call, which throws as check_environment() does.
 const std::string& active_isa();
 
 /// The kernels of the level in use for a call's compute type.

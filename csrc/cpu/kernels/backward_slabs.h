@@ -19,7 +19,7 @@ inline bool owns_tile(const GradInputParams& params, Range slab, int64_t index, 
 }
 
 /// `Tile` is a whole tile where lanes go over channels (kRows), or a part of one.
-template <bool kRows, Mode kMode, typename Tile>
+template <bool kRows, typename Tile>
 void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_t end) {
   const GradInputParams& to_input = params.grad_input;
   const GradGridParams& to_grid = params.grad_grid;
@@ -42,7 +42,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
         const int64_t tile_end = t * kTileSize + tile_samples(geometry, t * kTileSize);
         for (int64_t first = t * kTileSize; first < tile_end; first += Tile::kSize) {
           const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
-          fill_taps<kMode>(tile, geometry, to_input.grid, batch, first, count, to_input.grad_input);
+          fill_taps(tile, geometry, to_input.grid, batch, first, count, to_input.grad_input);
           if (reach.any) zero_ahead(to_input, batch, t, plain(tile), zeros);
           if constexpr (kRows) {
             const BackwardParams& rows = params.rows;
@@ -87,11 +87,11 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
 void backward_slabs(const BackwardSlabParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.grad_input.geometry;
   const View& input = params.rows.input;
-  dispatch_smooth_tile(geometry, [&]<Mode kMode, typename Tile>() {
+  dispatch_smooth_tile(geometry, [&]<typename Tile>() {
     if (has_rows(geometry, input)) {
-      backward_slab_items<true, kMode, Tile>(params, begin, end);
+      backward_slab_items<true, Tile>(params, begin, end);
     } else {
-      backward_slab_items<false, kMode, typename Tile::Part>(params, begin, end);
+      backward_slab_items<false, typename Tile::Part>(params, begin, end);
     }
   });
 }

@@ -62,12 +62,12 @@ void backward_tile(const BackwardParams& params, const View& view, const Tile& t
 
 /// Both gradients for channels [channel, channel + channels) of the images `batches`:
 /// rows of the input and of grad_input, addressed by `view`.
-template <Mode kMode, bool kInput, bool kGrid, typename Tile>
+template <bool kInput, bool kGrid, typename Tile>
 void backward_block(const BackwardParams& params, const View& view, const compute_t* image,
                     compute_t* grad_image, Zeros* zeros, int64_t channel, int64_t channels,
                     Range batches) {
   const Geometry& geometry = params.geometry;
-  if constexpr (kMode == Mode::kNearest) {
+  if constexpr (ModeTraits<Tile::kMode>::kCopies) {
     static_assert(kInput && !kGrid);
     const int outermost = geometry.dims - 1;
     const Range all{0, geometry.input_size[outermost]};
@@ -81,8 +81,7 @@ void backward_block(const BackwardParams& params, const View& view, const comput
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
         const int64_t first = t * kTileSize;
-        fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
-                         view);
+        fill_taps(tile, geometry, params.grid, batch, first, tile_samples(geometry, first), view);
         if constexpr (kInput) zeros->reach(plain(tile), view);
         backward_tile<kInput, kGrid>(params, view, tile, image, grad_image, channel, channels,
                                      batch, t);
@@ -95,7 +94,7 @@ void backward_block(const BackwardParams& params, const View& view, const comput
 /// A block whose channels are planes in memory. grad_input is summed as rows in the scratch, then
 /// turned into planes where it belongs; until then the input is packed there. If grad_input is not
 /// wanted, the input is packed into the scratch.
-template <Mode kMode, bool kInput, bool kGrid, typename Tile>
+template <bool kInput, bool kGrid, typename Tile>
 void backward_packed_block(const BackwardParams& params, int64_t worker, int64_t input_batch,
                            int64_t channel, int64_t channels, Range batches) {
   const Geometry& geometry = params.geometry;
@@ -115,15 +114,15 @@ void backward_packed_block(const BackwardParams& params, int64_t worker, int64_t
   const int outermost = geometry.dims - 1;
   Zeros zeros(scratch, geometry, channels, channels, 1, outermost,
               {0, geometry.input_size[outermost]});
-  backward_block<kMode, kInput, kGrid, Tile>(params, packed_view(packed, geometry, channels),
-                                             packed, scratch, &zeros, channel, channels, batches);
+  backward_block<kInput, kGrid, Tile>(params, packed_view(packed, geometry, channels), packed,
+                                      scratch, &zeros, channel, channels, batches);
   if constexpr (kInput) {
     transpose_to_planes<ScalarOf<compute_t>>(scratch, channels, static_cast<int>(channels), plane,
                                              planes, plane);
   }
 }
 
-template <Mode kMode, bool kInput, bool kGrid, typename Tile>
+template <bool kInput, bool kGrid, typename Tile>
 void backward_items(const BackwardParams& params, int64_t worker, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   for (int64_t item = begin; item < end; ++item) {
@@ -132,9 +131,9 @@ void backward_items(const BackwardParams& params, int64_t worker, int64_t begin,
     const int64_t channel_end = std::min(geometry.channels, channel + params.group_channels);
     const Range batches = batches_of(geometry, params.input_batch, input_batch);
     if (params.packed_channels > 0) {
-      if constexpr (kMode != Mode::kNearest) {  // which packing does not help
+      if constexpr (!ModeTraits<Tile::kMode>::kCopies) {  // which packing does not help
         for (int64_t c = channel; c < channel_end; c += params.packed_channels) {
-          backward_packed_block<kMode, kInput, kGrid, Tile>(
+          backward_packed_block<kInput, kGrid, Tile>(
               params, worker, input_batch, c, std::min(params.packed_channels, channel_end - c),
               batches);
         }
@@ -150,8 +149,8 @@ void backward_items(const BackwardParams& params, int64_t worker, int64_t begin,
       const int outermost = geometry.dims - 1;
       Zeros zeros(params.grad_input, geometry, input_batch, {channel, channel_end}, outermost,
                   {0, geometry.input_size[outermost]});
-      backward_block<kMode, kInput, kGrid, Tile>(params, params.input, image, grad_image, &zeros,
-                                                 channel, channel_end - channel, batches);
+      backward_block<kInput, kGrid, Tile>(params, params.input, image, grad_image, &zeros, channel,
+                                          channel_end - channel, batches);
     }
   }
 }
@@ -159,16 +158,16 @@ void backward_items(const BackwardParams& params, int64_t worker, int64_t begin,
 void backward(const BackwardParams& params, int64_t worker, int64_t begin, int64_t end) {
   const bool wants_input = params.grad_input.data != nullptr;
   if (params.grad_grid.data == nullptr) {
-    dispatch_tile<false>(params.geometry, [&]<Mode kMode, typename Tile>() {
-      backward_items<kMode, true, false, Tile>(params, worker, begin, end);
+    dispatch_tile<false>(params.geometry, [&]<typename Tile>() {
+      backward_items<true, false, Tile>(params, worker, begin, end);
     });
     return;
   }
-  dispatch_smooth_tile(params.geometry, [&]<Mode kMode, typename Tile>() {
+  dispatch_smooth_tile(params.geometry, [&]<typename Tile>() {
     if (wants_input) {
-      backward_items<kMode, true, true, Tile>(params, worker, begin, end);
+      backward_items<true, true, Tile>(params, worker, begin, end);
     } else {
-      backward_items<kMode, false, true, Tile>(params, worker, begin, end);
+      backward_items<false, true, Tile>(params, worker, begin, end);
     }
   });
 }

@@ -9,39 +9,27 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 
 template <bool kDerivatives, Mode kMode, typename F>
 GRIDSAMPLE_INLINE void dispatch_dims(int dims, const F& function) {
-  constexpr int kTaps = kTapsPerAxis<kMode>;
   if (dims == 2) {
-    function.template operator()<kMode, TapTile<2, kTaps, kDerivatives>>();
+    function.template operator()<TapTile<kMode, 2, kDerivatives>>();
   } else {
-    function.template operator()<kMode, TapTile<3, kTaps, kDerivatives>>();
+    function.template operator()<TapTile<kMode, 3, kDerivatives>>();
   }
 }
 
-/// Calls function.template operator()<kMode, Tile>() for a tile of the geometry's mode and
+/// Calls function.template operator()<Tile>() for a tile of the geometry's mode and
 /// dimensions.
 template <bool kDerivatives, typename F>
 GRIDSAMPLE_INLINE void dispatch_tile(const Geometry& geometry, const F& function) {
-  switch (geometry.mode) {
-    case Mode::kBilinear:
-      return dispatch_dims<kDerivatives, Mode::kBilinear>(geometry.dims, function);
-    case Mode::kNearest:
-      return dispatch_dims<kDerivatives, Mode::kNearest>(geometry.dims, function);
-    case Mode::kBicubic:
-      return dispatch_dims<kDerivatives, Mode::kBicubic>(geometry.dims, function);
-  }
+  dispatch_mode(geometry.mode,
+                [&]<Mode kMode>() { dispatch_dims<kDerivatives, kMode>(geometry.dims, function); });
 }
 
-/// The same for the modes that have derivatives by the grid; nothing for nearest, whose are 0.
+/// dispatch_tile for the modes that have derivatives by the grid; nothing for the others.
 template <typename F>
 GRIDSAMPLE_INLINE void dispatch_smooth_tile(const Geometry& geometry, const F& function) {
-  switch (geometry.mode) {
-    case Mode::kBilinear:
-      return dispatch_dims<true, Mode::kBilinear>(geometry.dims, function);
-    case Mode::kNearest:
-      return;
-    case Mode::kBicubic:
-      return dispatch_dims<true, Mode::kBicubic>(geometry.dims, function);
-  }
+  dispatch_mode(geometry.mode, [&]<Mode kMode>() {
+    if constexpr (ModeTraits<kMode>::kSmooth) dispatch_dims<true, kMode>(geometry.dims, function);
+  });
 }
 
 /// Calls function.template operator()<scalar>() for the types of images that are read as they are:

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "cpu/kernels/dispatch.h"
-#include "cpu/simd/gathers.h"
+#include "cpu/simd/lanes.h"
 #include "cpu/pixels/nearest_rows.h"
 #include "cpu/pixels/pack.h"
 #include "cpu/pixels/rows.h"
@@ -104,7 +104,7 @@ void copy_pixels(const storage_t* plane, const offset_t* offset, int count, bool
     constexpr int kLanes = kFullLanes<float>;
     if (fast_gathers) {
       for (; i + kLanes <= count; i += kLanes) {
-        store_vector<float, kLanes>(to + i, gather(plane, offset + i));
+        store_vector<float, kLanes>(to + i, gather_lanes(plane, offset + i));
       }
     }
   }
@@ -169,7 +169,7 @@ void forward_nearest_planes(const ForwardParams& params, int64_t begin, int64_t 
 }
 
 /// `Tile` is a whole tile where lanes go over channels (kRows), or a part of one.
-template <typename scalar, bool kRows, Mode kMode, typename Tile>
+template <typename scalar, bool kRows, typename Tile>
 void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
@@ -186,7 +186,7 @@ void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
     for (int64_t first = tile_first; first < tile_end; first += Tile::kSize) {
       if (!kRows || which != planned) {
         const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
-        fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.input);
+        fill_taps(tile, geometry, params.grid, batch, first, count, params.input);
         locate_samples(geometry, params.output, first, count, located);
         planned = which;
       }
@@ -201,7 +201,7 @@ void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
 
 /// Item = (batch, block of params.packed_channels channels): the block is packed into the worker's
 /// scratch, sampled there as rows, and its results turned back into planes.
-template <Mode kMode, typename Tile>
+template <typename Tile>
 void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t begin, int64_t end) {
   using scalar = ScalarOf<compute_t>;
   constexpr int kGroup = 64;           // samples whose results are turned back at once
@@ -222,8 +222,7 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
     const RowPrefetch prefetch(geometry, count, sizeof(compute_t), Pass::kForward);
     pack_image(params.input, geometry, batch, channel, static_cast<int>(count), packed);
     for (int64_t first = 0; first < geometry.samples; first += kTileSize) {
-      fill_taps<kMode>(tile, geometry, params.grid, batch, first, tile_samples(geometry, first),
-                       view);
+      fill_taps(tile, geometry, params.grid, batch, first, tile_samples(geometry, first), view);
       locate_samples(geometry, params.output, first, tile.count, located);
       with_taps_for(tile, count, [&](const auto& taps) {
         for (int group = 0; group < tile.count; group += kGroup) {
@@ -243,23 +242,23 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
 }
 
 void forward_packed(const ForwardParams& params, int64_t worker, int64_t begin, int64_t end) {
-  dispatch_tile<false>(params.geometry, [&]<Mode kMode, typename Tile>() {
-    if constexpr (kMode != Mode::kNearest) {  // which packing does not help
-      forward_packed_items<kMode, Tile>(params, worker, begin, end);
+  dispatch_tile<false>(params.geometry, [&]<typename Tile>() {
+    if constexpr (!ModeTraits<Tile::kMode>::kCopies) {  // which packing does not help
+      forward_packed_items<Tile>(params, worker, begin, end);
     }
   });
 }
 
 void forward(const ForwardParams& params, int64_t begin, int64_t end) {
   dispatch_image_dtype(params.input.dtype, [&]<typename scalar>() {
-    dispatch_tile<false>(params.geometry, [&]<Mode kMode, typename Tile>() {
-      if constexpr (kMode == Mode::kNearest) {
+    dispatch_tile<false>(params.geometry, [&]<typename Tile>() {
+      if constexpr (ModeTraits<Tile::kMode>::kCopies) {
         reads_rows(params) ? forward_nearest_rows<scalar, Tile>(params, begin, end)
                            : forward_nearest_planes<scalar, Tile>(params, begin, end);
       } else if (reads_rows(params)) {
-        forward_items<scalar, true, kMode, Tile>(params, begin, end);
+        forward_items<scalar, true, Tile>(params, begin, end);
       } else {
-        forward_items<scalar, false, kMode, typename Tile::Part>(params, begin, end);
+        forward_items<scalar, false, typename Tile::Part>(params, begin, end);
       }
     });
   });

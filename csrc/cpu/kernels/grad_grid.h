@@ -165,7 +165,7 @@ GRIDSAMPLE_INLINE auto tap_rows_unless(const Tile& tile, const Geometry& geometr
 }
 
 /// `Tile` is a whole tile, or a part of one, of which an item's tile has several.
-template <bool kRows, Mode kMode, typename Tile>
+template <bool kRows, typename Tile>
 void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
@@ -180,7 +180,7 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
     const int64_t tile_end = tile_first + tile_samples(geometry, tile_first);
     for (int64_t first = tile_first; first < tile_end; first += Tile::kSize) {
       const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
-      fill_taps<kMode>(tile, geometry, params.grid, grid_batch, first, count, params.input);
+      fill_taps(tile, geometry, params.grid, grid_batch, first, count, params.input);
       const auto rows = tap_rows_unless<kRows>(tile, geometry, params.input);
       if (params.chunk_groups == 1) {
         sum_chunks(params, tile, rows, grid_batch, first, sums);
@@ -220,7 +220,7 @@ void finish_grad_grid_items(const GradGridParams& params, int64_t begin, int64_t
 }
 
 /// Channels of one packed block, in pieces.
-template <Mode kMode, typename Tile>
+template <typename Tile>
 void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const View view = packed_view(params.packed, geometry, params.channels);
@@ -232,8 +232,8 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
   alignas(64) compute_t grad_output[kTileSize * kMostPieceChannels];
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item * kTileSize;
-    fill_taps<kMode>(tile, geometry, params.grid, params.batch, first,
-                     tile_samples(geometry, first), view);
+    fill_taps(tile, geometry, params.grid, params.batch, first, tile_samples(geometry, first),
+              view);
     locate_samples(geometry, params.grad_output, first, tile.count, located);
     const TapList<PlainTile<Tile>> taps(tile);
     for (int64_t c = 0; c < params.channels; c += params.piece_channels) {
@@ -260,17 +260,16 @@ void pack(const PackedBlockParams& params, int64_t begin, int64_t end) {
 }
 
 void grad_grid_packed(const PackedBlockParams& params, int64_t begin, int64_t end) {
-  dispatch_smooth_tile(params.geometry, [&]<Mode kMode, typename Tile>() {
-    grad_grid_packed_items<kMode, Tile>(params, begin, end);
-  });
+  dispatch_smooth_tile(params.geometry,
+                       [&]<typename Tile>() { grad_grid_packed_items<Tile>(params, begin, end); });
 }
 
 void grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
-  dispatch_smooth_tile(params.geometry, [&]<Mode kMode, typename Tile>() {
+  dispatch_smooth_tile(params.geometry, [&]<typename Tile>() {
     if (has_rows(params.geometry, params.input)) {
-      grad_grid_items<true, kMode, Tile>(params, begin, end);
+      grad_grid_items<true, Tile>(params, begin, end);
     } else {
-      grad_grid_items<false, kMode, typename Tile::Part>(params, begin, end);
+      grad_grid_items<false, typename Tile::Part>(params, begin, end);
     }
   });
 }

@@ -62,17 +62,16 @@ GRIDSAMPLE_INLINE void add_rows_to_planes(compute_t* planes, int64_t plane_strid
   }
 }
 
-/// planes[c][tap] += grad_output[c] * weight for the samples of a part, from kStrands places of it
+/// planes[c][tap] += grad_output[c] * weight for the samples of a part, from `strands` places of it
 /// in turn: neighbours hit the same pixels, and an addition to a pixel waits for the one before.
-template <int kStrands, int kGroup, typename Tile>
+template <int kGroup, typename Tile>
 void scatter_planes(compute_t* planes, int64_t plane_stride, const Tile& tile,
                     const TapRows<Tile>& rows, const RowWeights<Tile>& weights,
-                    const ActiveSamples& active,
+                    const ActiveSamples& active, int strands,
                     const compute_t (&grad_output)[kGroup][Tile::kSize]) {
-  constexpr int kLength = Tile::kSize / kStrands;
-  constexpr int kStep = kStrands == 1 ? 1 : kLength;
+  const int length = Tile::kSize / strands;
   // A row that has a part of one just written would wait for it to reach the cache.
-  const bool by_rows = Tile::kTaps > 1 && !rows.template often_overlap<kStep>();
+  const bool by_rows = Tile::kTaps > 1 && !rows.often_overlap(strands == 1 ? 1 : length);
   const auto add = [&]<bool kRegular, bool kRows>(int i) {
     compute_t grad[kGroup];
     GRIDSAMPLE_UNROLL
@@ -85,8 +84,8 @@ void scatter_planes(compute_t* planes, int64_t plane_stride, const Tile& tile,
   };
   const auto add_all = [&]<bool kRows>() {
     if (rows.all_regular() && tile.count == Tile::kSize) {
-      for (int j = 0; j < kLength; ++j) {
-        for (int i = j; i < Tile::kSize; i += kLength) add.template operator()<true, kRows>(i);
+      for (int j = 0; j < length; ++j) {
+        for (int i = j; i < Tile::kSize; i += length) add.template operator()<true, kRows>(i);
       }
       return;
     }
@@ -128,13 +127,8 @@ void grad_input_planes(const GradInputParams& params, const Tile& tile, const Ta
       load_samples(source, batch * source.batch_stride + (c + g) * source.channel_stride, located,
                    grad_output[g]);
     }
-    if (in_order) {
-      scatter_planes<1, kGroup>(planes, target.channel_stride, tile, rows, weights, active,
-                                grad_output);
-    } else if constexpr (kGroup < 4) {
-      scatter_planes<kStrands, kGroup>(planes, target.channel_stride, tile, rows, weights, active,
-                                       grad_output);
-    }
+    scatter_planes<kGroup>(planes, target.channel_stride, tile, rows, weights, active,
+                           in_order ? 1 : kStrands, grad_output);
   };
   int64_t c = channels.begin;
   for (; c + 4 <= channels.end; c += 4) scatter.template operator()<4>(c);
@@ -273,7 +267,7 @@ void grad_input_nearest_items(const GradInputParams& params, int64_t begin, int6
 }
 
 /// `Tile` is a whole tile where lanes go over channels (kRows), or a part of one.
-template <bool kRows, Mode kMode, typename Tile>
+template <bool kRows, typename Tile>
 void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   Tile tile;
@@ -283,7 +277,7 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
     const Range batches = batches_of(geometry, params.input_batch, owned.input_batch);
     Zeros zeros(params.grad_input, geometry, owned.input_batch, owned.channels, params.slab_axis,
                 owned.slab);
-    SlabSamples<kMode, Tile> picked(params, owned.slab);
+    SlabSamples<Tile> picked(params, owned.slab);
     const bool picks = picks_samples(params);
     if (picks) zeros.finish();  // scattered samples go everywhere at once
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
@@ -309,7 +303,7 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
             picked.append(batch, first, count, add_picked);
             continue;
           }
-          fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.grad_input);
+          fill_taps(tile, geometry, params.grid, batch, first, count, params.grad_input);
           if (reach.crosses) restrict_to_slab(params, owned.slab, tile);
           zero_ahead(params, batch, t, tile, zeros);
           locate_samples(geometry, params.grad_output, first, count, located);
@@ -323,7 +317,7 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
 }
 
 /// Item = (batch, tile).
-template <Mode kMode, typename Tile>
+template <typename Tile>
 void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end,
                        TapRange* ranges) {
   const Geometry& geometry = params.geometry;
@@ -334,27 +328,27 @@ void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end
     const int64_t first = item % tiles * kTileSize;
     load_grid<Tile>(geometry, params.grid, item / tiles, first, tile_samples(geometry, first),
                     values);
-    ranges[item - begin] = range_of_values<kMode>(tile, geometry, params.slab_axis,
-                                                  values[params.slab_axis], params.grad_input);
+    ranges[item - begin] = range_of_values(tile, geometry, params.slab_axis,
+                                           values[params.slab_axis], params.grad_input);
   }
 }
 
 void slab_ranges(const GradInputParams& params, int64_t begin, int64_t end, TapRange* ranges) {
-  dispatch_tile<false>(params.geometry, [&]<Mode kMode, typename Tile>() {
-    slab_ranges_items<kMode, Tile>(params, begin, end, ranges);
+  dispatch_tile<false>(params.geometry, [&]<typename Tile>() {
+    slab_ranges_items<Tile>(params, begin, end, ranges);
   });
 }
 
 void grad_input(const GradInputParams& params, int64_t begin, int64_t end) {
   const bool rows = has_rows(params.geometry, params.grad_input);
-  dispatch_tile<false>(params.geometry, [&]<Mode kMode, typename Tile>() {
-    if constexpr (kMode == Mode::kNearest) {
+  dispatch_tile<false>(params.geometry, [&]<typename Tile>() {
+    if constexpr (ModeTraits<Tile::kMode>::kCopies) {
       rows ? grad_input_nearest_items<true, Tile>(params, begin, end)
            : grad_input_nearest_items<false, Tile>(params, begin, end);
     } else if (rows) {
-      grad_input_items<true, kMode, Tile>(params, begin, end);
+      grad_input_items<true, Tile>(params, begin, end);
     } else {
-      grad_input_items<false, kMode, typename Tile::Part>(params, begin, end);
+      grad_input_items<false, typename Tile::Part>(params, begin, end);
     }
   });
 }

@@ -68,19 +68,6 @@ struct PlainTaps {
 };
 
 template <Mode kMode>
-AxisTaps<compute_t, kTapsPerAxis<kMode>> padded_taps(Padding padding, compute_t grid_value,
-                                                     const Axis<compute_t>& axis) {
-  switch (padding) {
-    case Padding::kZeros:
-      return axis_taps<kMode, Padding::kZeros, Reach::kFar>(grid_value, axis);
-    case Padding::kBorder:
-      return axis_taps<kMode, Padding::kBorder, Reach::kFar>(grid_value, axis);
-    default:
-      return axis_taps<kMode, Padding::kReflection, Reach::kFar>(grid_value, axis);
-  }
-}
-
-template <Mode kMode>
 void find_taps(const Geometry& geometry, const PlainAxes& axes, const View& grid, int64_t batch,
                int64_t sample, PlainTaps<kMode>& taps) {
   constexpr int kTaps = PlainTaps<kMode>::kTaps;
@@ -95,7 +82,9 @@ void find_taps(const Geometry& geometry, const PlainAxes& axes, const View& grid
       continue;
     }
     const compute_t value = load_value(grid, point + a * grid.channel_stride);
-    const auto along = padded_taps<kMode>(geometry.padding, value, axes.axis[a]);
+    const auto along = dispatch_padding(geometry.padding, [&]<Padding kPadding>() {
+      return axis_taps<kMode, kPadding, Reach::kFar>(value, axes.axis[a]);
+    });
     tap_offsets<kMode>(along, geometry.input_size[a], int64_t(1), taps.index[a]);
     second_derivatives<kMode>(value, axes.axis[a], taps.second[a]);
     taps.slope[a] = along.slope;
@@ -182,7 +171,7 @@ struct MovedTaps {
 template <Mode kMode>
 void move_taps(const PlainParams& params, const PlainTaps<kMode>& taps, int64_t batch,
                int64_t sample, MovedTaps<PlainTaps<kMode>::kTaps>& moved) {
-  constexpr bool kCurved = kMode == Mode::kBicubic;
+  constexpr bool kCurved = ModeTraits<kMode>::kCurved;
   const View& direction = params.tangent_grid;
   compute_t c[kMaxDims] = {};
   const int64_t at = sample_offset(params.geometry, direction, batch, sample);
@@ -216,7 +205,7 @@ void plain_output_items(const PlainParams& params, int64_t begin, int64_t end) {
     const int64_t sample = item % geometry.samples;
     find_taps(geometry, axes, params.grid, batch, sample, taps);
     const bool moves = params.tangent_grid.data != nullptr;
-    if constexpr (kMode != Mode::kNearest) {
+    if constexpr (ModeTraits<kMode>::kSmooth) {
       if (moves) move_taps(params, taps, batch, sample, moved);
     }
     const int64_t out = sample_offset(geometry, params.output, batch, sample);
@@ -326,7 +315,7 @@ class Contributions {
         each(first + tap_offset(taps_, target, x, y, z),
              taps_.weight[2][z] * taps_.weight[1][y] * taps_.weight[0][x]);
       });
-    } else if constexpr (kMode != Mode::kNearest) {
+    } else if constexpr (ModeTraits<kMode>::kSmooth) {
       if (!taps_.moves()) return;
       move_taps(params_, taps_, batch, sample, moved_);
       for (int t = 0; t < moved_.count; ++t) {
@@ -414,19 +403,6 @@ void plain_add_taps(const PlainParams& params, int64_t begin, int64_t end) {
   }
 }
 
-/// Calls function.template operator()<kMode>().
-template <typename F>
-void dispatch_mode(Mode mode, const F& function) {
-  switch (mode) {
-    case Mode::kBilinear:
-      return function.template operator()<Mode::kBilinear>();
-    case Mode::kNearest:
-      return function.template operator()<Mode::kNearest>();
-    case Mode::kBicubic:
-      return function.template operator()<Mode::kBicubic>();
-  }
-}
-
 void plain_output(const PlainParams& params, int64_t begin, int64_t end) {
   dispatch_mode(params.geometry.mode,
                 [&]<Mode kMode>() { plain_output_items<kMode>(params, begin, end); });
@@ -434,7 +410,7 @@ void plain_output(const PlainParams& params, int64_t begin, int64_t end) {
 
 void plain_grad_grid(const PlainParams& params, int64_t begin, int64_t end) {
   dispatch_mode(params.geometry.mode, [&]<Mode kMode>() {
-    if constexpr (kMode != Mode::kNearest) {  // whose grad_grid is zeros, and never asked for
+    if constexpr (ModeTraits<kMode>::kSmooth) {  // else grad_grid is zeros, and never asked for
       plain_grad_grid_items<kMode>(params, begin, end);
     }
   });

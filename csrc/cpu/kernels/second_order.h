@@ -22,6 +22,12 @@ const T* image_of(const View& view, int64_t batch) {
   return static_cast<const T*>(view.data) + batch * view.batch_stride;
 }
 
+/// Null where input does not change.
+inline const compute_t* tangent_of(const SecondOrderParams& params, int64_t batch) {
+  return params.tangent_input.data == nullptr ? nullptr
+                                              : image_of<compute_t>(params.tangent_input, batch);
+}
+
 /// Rows of grad_output (or, to be written, of the output) of the samples of a part, some channels
 /// of them.
 template <typename T>
@@ -49,7 +55,7 @@ GRIDSAMPLE_INLINE void for_taps(const F& each) {
 
 /// out = sum over taps of weight * tangent + along * pixel, for sample number s of a vector of them
 /// and the channels `row` points to.
-template <bool kTangentInput, int kLanes, int kPart, typename Tile>
+template <int kLanes, int kPart, typename Tile>
 GRIDSAMPLE_INLINE Vector<compute_t, kLanes> jvp_row(const TapVectors<Tile>& taps, int s,
                                                     const compute_t* image,
                                                     const compute_t* tangent) {
@@ -61,18 +67,16 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes> jvp_row(const TapVectors<Tile>& taps
                                          load_row_lanes<scalar, T, kLanes, kPart>(row), sum);
   };
   for_taps<Tile>([&](int t) {
-    if constexpr (kTangentInput) {
-      const auto offset = taps.offset[t][s];
-      if (offset < 0) return;
-      add(taps.weight[t][s], tangent + offset);
-    }
+    const auto offset = taps.offset[t][s];
+    if (offset < 0) return;
+    if (tangent != nullptr) add(taps.weight[t][s], tangent + offset);
     if (taps.moved[t][s] >= 0) add(taps.along[t][s], image + taps.moved[t][s]);
   });
   return sum;
 }
 
 /// One part. Lanes go over channels (kRows), or over samples.
-template <bool kRows, bool kTangentInput, typename Tile>
+template <bool kRows, typename Tile>
 void jvp_part(const SecondOrderParams& params, const Tile& tile, const Direction<Tile>& direction,
               int64_t batch, int64_t first) {
   using T = compute_t;
@@ -80,7 +84,7 @@ void jvp_part(const SecondOrderParams& params, const Tile& tile, const Direction
   constexpr int kLanes = TapVectors<Tile>::kLanes;
   const Geometry& geometry = params.geometry;
   const T* image = image_of<T>(params.input, batch);
-  const T* tangent = kTangentInput ? image_of<T>(params.tangent_input, batch) : image;
+  const T* tangent = tangent_of(params, batch);
   TileOffsets located;
   locate_samples(geometry, params.output, first, tile.count, located);
   TapVectors<Tile> taps;
@@ -90,21 +94,18 @@ void jvp_part(const SecondOrderParams& params, const Tile& tile, const Direction
   for (int64_t c = 0; c < geometry.channels; c += kStagedChannels) {
     const int count = static_cast<int>(std::min(kStagedChannels, geometry.channels - c));
     for (int group = 0; group < tile.count; group += kLanes) {
-      fill_tap_vectors<kTangentInput, true, false, false>(tile, direction, group, taps);
+      fill_tap_vectors<true, false>(tile, direction, group, taps);
       if constexpr (kRows) {
         const int end = std::min(group + kLanes, tile.count);
         for (int i = group; i < end; ++i) {
-          if constexpr (kTangentInput) {
-            prefetch(tile, i, image + c, tangent + c);
-          } else {
-            prefetch(tile, i, image + c);
-          }
+          prefetch(tile, i, image + c);
+          if (tangent != nullptr) prefetch(tile, i, tangent + c);
           for_channel_vectors<T>(0, count, [&]<int kWidth, int kUnits, int kPart>(int64_t from) {
             GRIDSAMPLE_KEEP_LOOP
             for (int u = 0; u < kUnits; ++u) {
               const int64_t at = from + u * kWidth;
-              const auto sum = jvp_row<kTangentInput, kWidth, kPart>(
-                  taps, i - group, image + c + at, tangent + c + at);
+              const auto sum = jvp_row<kWidth, kPart>(
+                  taps, i - group, image + c + at, tangent != nullptr ? tangent + c + at : nullptr);
               if constexpr (kPart > 0) {
                 store_first_lanes<scalar, T, kPart>(out + i * count + at, sum);
               } else {
@@ -117,7 +118,7 @@ void jvp_part(const SecondOrderParams& params, const Tile& tile, const Direction
         for (int channel = 0; channel < count; ++channel) {
           Vector<T, kLanes> sum{};
           for_taps<Tile>([&](int t) {
-            if constexpr (kTangentInput) {
+            if (tangent != nullptr) {
               add_product<kLanes>(taps.weight[t],
                                   pixels_at<Tile>(tangent + channel, taps.offset[t]), sum);
             }
@@ -142,7 +143,7 @@ void jvp_part(const SecondOrderParams& params, const Tile& tile, const Direction
 
 /// sums[a] += grad_output * (sum over taps of derivative[a] * tangent + curvature[a] * pixel): the
 /// products of a vector of channels, to be added up over them.
-template <bool kTangentInput, int kLanes, int kPart, typename Tile>
+template <int kLanes, int kPart, typename Tile>
 GRIDSAMPLE_INLINE void curve_row(const TapVectors<Tile>& taps, int s, const compute_t* image,
                                  const compute_t* tangent, const compute_t* grad_output,
                                  Vector<compute_t, kLanes> (&sums)[Tile::kDims]) {
@@ -161,7 +162,7 @@ GRIDSAMPLE_INLINE void curve_row(const TapVectors<Tile>& taps, int s, const comp
   for_taps<Tile>([&](int t) {
     const auto offset = taps.moved[t][s];  // still: of no account
     if (offset < 0) return;
-    if constexpr (kTangentInput) add(taps.derivative, t, tangent + offset);
+    if (tangent != nullptr) add(taps.derivative, t, tangent + offset);
     add(taps.curvature, t, image + offset);
   });
   const auto grad = load_row_lanes<scalar, T, kLanes, kPart>(grad_output);
@@ -188,7 +189,7 @@ GRIDSAMPLE_INLINE T sum_of_lanes(const Vector<T, kLanes>& v) {
 }
 
 /// sums[a] of sample i, over `count` channels.
-template <bool kTangentInput, typename Tile>
+template <typename Tile>
 GRIDSAMPLE_INLINE void curve_sample(const TapVectors<Tile>& taps, int s, const compute_t* image,
                                     const compute_t* tangent, const compute_t* grad_output,
                                     int count, compute_t (&sums)[Tile::kDims]) {
@@ -197,19 +198,18 @@ GRIDSAMPLE_INLINE void curve_sample(const TapVectors<Tile>& taps, int s, const c
   Vector<T, kFull> wide[Tile::kDims] = {};
   bool any_wide = false;
   for (T& sum : sums) sum = T(0);
+  const auto tangent_at = [&](int64_t c) { return tangent != nullptr ? tangent + c : nullptr; };
   for_channel_vectors<T>(0, count, [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
     if constexpr (kLanes == kFull && kPart == 0) {
       any_wide = true;
       GRIDSAMPLE_KEEP_LOOP
       for (int u = 0; u < kUnits; ++u) {
         const int64_t at = c + u * kLanes;
-        curve_row<kTangentInput, kLanes, kPart>(taps, s, image + at, tangent + at, grad_output + at,
-                                                wide);
+        curve_row<kLanes, kPart>(taps, s, image + at, tangent_at(at), grad_output + at, wide);
       }
     } else {
       Vector<T, kLanes> narrow[Tile::kDims] = {};
-      curve_row<kTangentInput, kLanes, kPart>(taps, s, image + c, tangent + c, grad_output + c,
-                                              narrow);
+      curve_row<kLanes, kPart>(taps, s, image + c, tangent_at(c), grad_output + c, narrow);
       for (int a = 0; a < Tile::kDims; ++a) sums[a] += sum_of_lanes<T, kLanes>(narrow[a]);
     }
   });
@@ -219,7 +219,7 @@ GRIDSAMPLE_INLINE void curve_sample(const TapVectors<Tile>& taps, int s, const c
 }
 
 /// The gradient by grid of one part, without slopes: its `images` images are added up.
-template <bool kRows, bool kTangentInput, typename Tile>
+template <bool kRows, typename Tile>
 void double_backward_grid_part(const SecondOrderParams& params, const Tile& tile,
                                const Direction<Tile>& direction, Range images, int64_t first,
                                compute_t (&sums)[Tile::kDims][Tile::kSize]) {
@@ -234,7 +234,7 @@ void double_backward_grid_part(const SecondOrderParams& params, const Tile& tile
   for (auto& axis : sums) fill_rest(axis, 0, T(0));
   for (int64_t batch = images.begin; batch < images.end; ++batch) {
     const T* image = image_of<T>(params.input, batch);
-    const T* tangent = kTangentInput ? image_of<T>(params.tangent_input, batch) : image;
+    const T* tangent = tangent_of(params, batch);
     for (int64_t c = 0; c < geometry.channels; c += kStagedChannels) {
       const int count = static_cast<int>(std::min(kStagedChannels, geometry.channels - c));
       if constexpr (kRows) {
@@ -246,13 +246,13 @@ void double_backward_grid_part(const SecondOrderParams& params, const Tile& tile
         }
       }
       for (int group = 0; group < tile.count; group += kLanes) {
-        fill_tap_vectors<false, false, kTangentInput, true>(tile, direction, group, taps);
+        fill_tap_vectors<false, true>(tile, direction, group, taps);
         if constexpr (kRows) {
           const int end = std::min(group + kLanes, tile.count);
           for (int i = group; i < end; ++i) {
             T sum[Tile::kDims];
-            curve_sample<kTangentInput>(taps, i - group, image + c, tangent + c,
-                                        grad_output + i * count, count, sum);
+            curve_sample(taps, i - group, image + c, tangent != nullptr ? tangent + c : nullptr,
+                         grad_output + i * count, count, sum);
             for (int a = 0; a < Tile::kDims; ++a) sums[a][i] += sum[a];
           }
         } else {
@@ -261,12 +261,10 @@ void double_backward_grid_part(const SecondOrderParams& params, const Tile& tile
             for_taps<Tile>([&](int t) {
               const auto pixel = pixels_at<Tile>(image + channel, taps.moved[t]);
               Vector<T, kLanes> change{};
-              if constexpr (kTangentInput) {
-                change = pixels_at<Tile>(tangent + channel, taps.moved[t]);
-              }
+              if (tangent != nullptr) change = pixels_at<Tile>(tangent + channel, taps.moved[t]);
               GRIDSAMPLE_UNROLL
               for (int a = 0; a < Tile::kDims; ++a) {
-                if constexpr (kTangentInput) {
+                if (tangent != nullptr) {
                   add_product<kLanes>(taps.derivative[a][t], change, curved[a]);
                 }
                 add_product<kLanes>(taps.curvature[a][t], pixel, curved[a]);
@@ -322,7 +320,7 @@ GRIDSAMPLE_INLINE void scatter_along(const TapVectors<Tile>& taps, int group, in
   }
 }
 
-template <bool kRows, bool kTangentInput, Mode kMode, typename Tile>
+template <bool kRows, typename Tile>
 void jvp_items(const SecondOrderParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t parts = part_count(geometry);
@@ -332,14 +330,13 @@ void jvp_items(const SecondOrderParams& params, int64_t begin, int64_t end) {
     const int64_t batch = item / parts;
     const int64_t first = item % parts * kPartSize;
     const auto count = static_cast<int>(std::min<int64_t>(kPartSize, geometry.samples - first));
-    fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, params.input);
-    fill_direction<kMode>(tile, geometry, params.grid, params.tangent_grid, batch, first,
-                          direction);
-    jvp_part<kRows, kTangentInput>(params, tile, direction, batch, first);
+    fill_taps(tile, geometry, params.grid, batch, first, count, params.input);
+    fill_direction(tile, geometry, params.grid, params.tangent_grid, batch, first, direction);
+    jvp_part<kRows>(params, tile, direction, batch, first);
   }
 }
 
-template <bool kRows, bool kTangentInput, Mode kMode, typename Tile>
+template <bool kRows, typename Tile>
 void double_backward_grid_items(const SecondOrderParams& params, int64_t begin, int64_t end) {
   using T = compute_t;
   const Geometry& geometry = params.geometry;
@@ -353,10 +350,9 @@ void double_backward_grid_items(const SecondOrderParams& params, int64_t begin, 
     const int64_t first = item % parts * kPartSize;
     const auto count = static_cast<int>(std::min<int64_t>(kPartSize, geometry.samples - first));
     const Range images = batches_of(geometry, params.grid_batch, grid_batch);
-    fill_taps<kMode>(tile, geometry, params.grid, grid_batch, first, count, params.input);
-    fill_direction<kMode>(tile, geometry, params.grid, params.tangent_grid, grid_batch, first,
-                          direction);
-    double_backward_grid_part<kRows, kTangentInput>(params, tile, direction, images, first, sums);
+    fill_taps(tile, geometry, params.grid, grid_batch, first, count, params.input);
+    fill_direction(tile, geometry, params.grid, params.tangent_grid, grid_batch, first, direction);
+    double_backward_grid_part<kRows>(params, tile, direction, images, first, sums);
     for (int a = 0; a < Tile::kDims; ++a) {
       for (int i = 0; i < Tile::kSize; ++i)
         sums[a][i] = move_along(tile.change[a].slope[i], sums[a][i]);
@@ -366,7 +362,7 @@ void double_backward_grid_items(const SecondOrderParams& params, int64_t begin, 
   }
 }
 
-template <Mode kMode, typename Tile>
+template <typename Tile>
 void double_backward_input_items(const SecondOrderParams& params, int64_t begin, int64_t end) {
   using T = compute_t;
   constexpr int kLanes = TapVectors<Tile>::kLanes;
@@ -392,17 +388,16 @@ void double_backward_input_items(const SecondOrderParams& params, int64_t begin,
         const SlabReach reach = reach_into(to_input, owned.slab, batch, first / kTileSize);
         if (!reach.any) continue;
         const auto count = static_cast<int>(std::min<int64_t>(kPartSize, geometry.samples - first));
-        fill_taps<kMode>(tile, geometry, params.grid, batch, first, count, to_input.grad_input);
+        fill_taps(tile, geometry, params.grid, batch, first, count, to_input.grad_input);
         zero_ahead(to_input, batch, first / kTileSize, plain(tile), zeros);
-        fill_direction<kMode>(tile, geometry, params.grid, params.tangent_grid, batch, first,
-                              direction);
+        fill_direction(tile, geometry, params.grid, params.tangent_grid, batch, first, direction);
         if (reach.crosses) restrict_to_slab(to_input, owned.slab, plain(tile));
         locate_samples(geometry, params.grad_output, first, count, located);
         for (int64_t c = owned.channels.begin; c < owned.channels.end; c += kStagedChannels) {
           const int channels = static_cast<int>(std::min(kStagedChannels, owned.channels.end - c));
           load_rows(params.grad_output, batch, c, channels, located, grad_output, channels);
           for (int group = 0; group < count; group += kLanes) {
-            fill_tap_vectors<false, true, false, false>(tile, direction, group, taps);
+            fill_tap_vectors<true, false>(tile, direction, group, taps);
             scatter_along(taps, group, std::min(group + kLanes, count), prefetch, tile, grad_output,
                           channels, image + c);
           }
@@ -413,48 +408,36 @@ void double_backward_input_items(const SecondOrderParams& params, int64_t begin,
   }
 }
 
-/// Calls function.template operator()<kMode, Tile>() for a part of the modes that have second
+/// Calls function.template operator()<Tile>() for a part of the modes that have second
 /// derivatives.
 template <typename F>
 GRIDSAMPLE_INLINE void dispatch_part_tile(const Geometry& geometry, const F& function) {
-  dispatch_smooth_tile(geometry, [&]<Mode kMode, typename Tile>() {
-    function.template operator()<kMode, typename Tile::Part>();
-  });
+  dispatch_smooth_tile(
+      geometry, [&]<typename Tile>() { function.template operator()<typename Tile::Part>(); });
 }
 
-/// The same with kRows and kTangentInput.
-template <typename F>
-GRIDSAMPLE_INLINE void dispatch_tangents(const SecondOrderParams& params, const F& function) {
-  const bool rows = params.geometry.channels >= kLeastRowChannels;
-  const bool tangent_input = params.tangent_input.data != nullptr;
-  dispatch_part_tile(params.geometry, [&]<Mode kMode, typename Tile>() {
-    if (rows && tangent_input) {
-      function.template operator()<true, true, kMode, Tile>();
-    } else if (rows) {
-      function.template operator()<true, false, kMode, Tile>();
-    } else if (tangent_input) {
-      function.template operator()<false, true, kMode, Tile>();
-    } else {
-      function.template operator()<false, false, kMode, Tile>();
-    }
-  });
+/// Whether lanes go over channels, else over samples.
+inline bool has_channel_lanes(const SecondOrderParams& params) {
+  return params.geometry.channels >= kLeastRowChannels;
 }
 
 void jvp(const SecondOrderParams& params, int64_t begin, int64_t end) {
-  dispatch_tangents(params, [&]<bool kRows, bool kTangentInput, Mode kMode, typename Tile>() {
-    jvp_items<kRows, kTangentInput, kMode, Tile>(params, begin, end);
+  dispatch_part_tile(params.geometry, [&]<typename Tile>() {
+    has_channel_lanes(params) ? jvp_items<true, Tile>(params, begin, end)
+                              : jvp_items<false, Tile>(params, begin, end);
   });
 }
 
 void double_backward_grid(const SecondOrderParams& params, int64_t begin, int64_t end) {
-  dispatch_tangents(params, [&]<bool kRows, bool kTangentInput, Mode kMode, typename Tile>() {
-    double_backward_grid_items<kRows, kTangentInput, kMode, Tile>(params, begin, end);
+  dispatch_part_tile(params.geometry, [&]<typename Tile>() {
+    has_channel_lanes(params) ? double_backward_grid_items<true, Tile>(params, begin, end)
+                              : double_backward_grid_items<false, Tile>(params, begin, end);
   });
 }
 
 void double_backward_input(const SecondOrderParams& params, int64_t begin, int64_t end) {
-  dispatch_part_tile(params.geometry, [&]<Mode kMode, typename Tile>() {
-    double_backward_input_items<kMode, Tile>(params, begin, end);
+  dispatch_part_tile(params.geometry, [&]<typename Tile>() {
+    double_backward_input_items<Tile>(params, begin, end);
   });
 }
 

@@ -56,7 +56,7 @@ void zero_ahead(const GradInputParams& params, int64_t batch, int64_t t, const T
 }
 
 /// Of scattered samples, those that may reach into a slab, until there are enough to fill a Tile.
-template <Mode kMode, typename Tile>
+template <typename Tile>
 class SlabSamples {
  public:
   SlabSamples(const GradInputParams& params, Range slab) : params_(params), slab_(slab) {}
@@ -71,8 +71,7 @@ class SlabSamples {
     alignas(64) compute_t values[Tile::kDims][Tile::kSize];
     load_grid<Tile>(params_.geometry, params_.grid, batch, first, count, values);
     const int axis = params_.slab_axis;
-    fill_axis_taps<kMode>(axis_taps_, kNoChange, params_.geometry, axis, values[axis],
-                          params_.grad_input);
+    fill_axis_taps(axis_taps_, kNoChange, params_.geometry, axis, values[axis], params_.grad_input);
     const auto low = static_cast<offset_t>(slab_.begin * params_.grad_input.stride[axis]);
     const auto high = static_cast<offset_t>(slab_.end * params_.grad_input.stride[axis]);
     Lanes number;
@@ -110,7 +109,7 @@ class SlabSamples {
       if (rest > 0) beyond[n] = load_vector<compute_t, kLanes>(array(n) + Tile::kSize);
       std::fill(array(n) + count, array(n) + Tile::kSize, array(n)[count - 1]);
     }
-    fill_taps<kMode>(tile, params_.geometry, values_, count, params_.grad_input);
+    fill_taps(tile, params_.geometry, values_, count, params_.grad_input);
     restrict_to_slab(params_, slab_, tile);
     locate_samples(params_.geometry, params_.grad_output, first_, number_, count, located);
     for (int n = 0; n < kArrays; ++n) {

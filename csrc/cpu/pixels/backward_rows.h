@@ -37,9 +37,9 @@ GRIDSAMPLE_INLINE void backward_lanes(const typename scalar::storage_t* row, com
 
 /// The channels that do not fill a vector; their products go to the first lanes.
 template <typename scalar, int kLanes, bool kInput, bool kGrid, typename compute_t>
-__attribute__((noinline)) void backward_rest(const typename scalar::storage_t* row,
-                                             compute_t* grad_row, const compute_t* grad_output,
-                                             int channels, compute_t weight, compute_t* product) {
+GRIDSAMPLE_NOINLINE void backward_rest(const typename scalar::storage_t* row, compute_t* grad_row,
+                                       const compute_t* grad_output, int channels, compute_t weight,
+                                       compute_t* product) {
   Vector<compute_t, 4> sum{};
   if constexpr (kGrid) sum = load_vector<compute_t, 4>(product);
   int c = 0;

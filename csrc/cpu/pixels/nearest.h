@@ -82,9 +82,10 @@ class PixelFinder {
       }
       return farthest;
     };
-    return dispatch_padding(geometry_.padding, find_reach, [&]<Padding kPadding, Reach kReach>() {
-      return pixel_offsets<kPadding, kReach>(values, axes_, offset);
-    });
+    return dispatch_padding_and_reach(
+        geometry_.padding, find_reach, [&]<Padding kPadding, Reach kReach>() {
+          return pixel_offsets<kPadding, kReach>(values, axes_, offset);
+        });
   }
 
   const Geometry& geometry_;

@@ -2,7 +2,7 @@
 
 // Reading the pixels under the taps of a tile, lanes over samples: one channel plane.
 
-#include "cpu/simd/gathers.h"
+#include "cpu/simd/lanes.h"
 #include "cpu/taps/tap_rows.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
@@ -143,8 +143,8 @@ class PlanePixels {
   }
 
   /// The places of every row are loaded, and each tap's pixel is chosen from them.
-  __attribute__((noinline)) static void choose(const storage_t* plane, const Tile& tile,
-                                               const TapRows<Tile>& rows, int i, Fetched& fetched) {
+  GRIDSAMPLE_NOINLINE static void choose(const storage_t* plane, const Tile& tile,
+                                         const TapRows<Tile>& rows, int i, Fetched& fetched) {
     using Offsets = Vector<offset_t, kLanes>;
     const auto at = [&](const offset_t* from) { return load_vector<offset_t, kLanes>(from + i); };
     const auto mask = [](const auto& condition) {
@@ -176,8 +176,8 @@ class PlanePixels {
     }
   }
 
-  __attribute__((noinline)) static void fetch(const storage_t* plane, const Tile& tile, int first,
-                                              Fetched& fetched) {
+  GRIDSAMPLE_NOINLINE static void fetch(const storage_t* plane, const Tile& tile, int first,
+                                        Fetched& fetched) {
     for (int l = 0; l < kLanes; ++l) {
       const int i = first + l;
       const bool inside = tile.outside[i] >= 0;

@@ -120,8 +120,8 @@ GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const
 
 /// The same for a sample at the image's edge: taps outside are passed over.
 template <typename scalar, int kLanes, int kPart, typename Tile>
-__attribute__((noinline)) void sample_row_at_edge(const typename scalar::storage_t* image,
-                                                  const Tile& tile, int i, compute_t* sums) {
+GRIDSAMPLE_NOINLINE void sample_row_at_edge(const typename scalar::storage_t* image,
+                                            const Tile& tile, int i, compute_t* sums) {
   using Lanes = Vector<compute_t, kLanes>;
   const auto add = [](compute_t weight, const Lanes& value, Lanes& sum) {
     sum = multiply_add_vector<compute_t, kLanes>(broadcast<compute_t, kLanes>(weight), value, sum);
@@ -352,11 +352,11 @@ GRIDSAMPLE_INLINE void sample_wide_rows(const typename scalar::storage_t* image,
 }
 
 template <typename scalar, typename out_scalar, typename Tile, typename OutRow>
-__attribute__((noinline)) void sample_wide_rows_apart(const typename scalar::storage_t* image,
-                                                      const Tile& tile, int first, int last,
-                                                      int64_t begin, int64_t end, bool read_on,
-                                                      const RowPrefetch& prefetch,
-                                                      const OutRow& out_row) {
+GRIDSAMPLE_NOINLINE void sample_wide_rows_apart(const typename scalar::storage_t* image,
+                                                const Tile& tile, int first, int last,
+                                                int64_t begin, int64_t end, bool read_on,
+                                                const RowPrefetch& prefetch,
+                                                const OutRow& out_row) {
   sample_wide_rows<scalar, out_scalar>(image, tile, first, last, begin, end, read_on, prefetch,
                                        out_row);
 }

@@ -3,7 +3,7 @@
 // Sums over the taps of a sample, lanes over samples, nested x within y within z.
 
 #include "cpu/taps/tap_tile.h"
-#include "cpu/simd/vectors.h"
+#include "cpu/simd/lanes.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -35,11 +35,11 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes> interpolate(const Tile& tile, int i,
 }
 
 /// sum += w' * value for tap k of an axis.
-template <int kLanes, int kTaps, int kSize>
-GRIDSAMPLE_INLINE void add_derivative(const AxisDerivatives<kTaps, kSize>& change, int k, int i,
+template <int kLanes, typename Change>
+GRIDSAMPLE_INLINE void add_derivative(const Change& change, int k, int i,
                                       const Vector<compute_t, kLanes>& value,
                                       Vector<compute_t, kLanes>& sum) {
-  if constexpr (AxisDerivatives<kTaps, kSize>::kStored) {
+  if constexpr (Change::kStored) {
     add_product<kLanes>(&change.derivative[k][i], value, sum);
   } else {
     sum = k == 0 ? -value : sum + value;

@@ -1,10 +1,8 @@
 #pragma once
 
-// Included after foreign.h, and followed by the kernels and end.h.
+// AVX2 with FMA and F16C. baseline.h says what such a header gives.
 
 #define GRIDSAMPLE_ISA avx2
-#define GRIDSAMPLE_HAS_FMA
-#define GRIDSAMPLE_HAS_F16C
 #define GRIDSAMPLE_VECTOR_BYTES 32
 #if defined(__clang__)
 #define GRIDSAMPLE_TARGET_PUSHED
@@ -12,3 +10,45 @@
 #else
 #pragma GCC target("avx2,fma,f16c")
 #endif
+
+#include "cpu/simd/avx2_registers.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+constexpr size_t kRegisterBytes = 32;
+
+/// For each set of eight lanes, the numbers of those that are in it, a byte each.
+struct LanesOfSet {
+  uint64_t lanes[256] = {};
+  constexpr LanesOfSet() {
+    for (int set = 0; set < 256; ++set) {
+      int count = 0;
+      for (int l = 0; l < 8; ++l) {
+        if (set >> l & 1) lanes[set] |= uint64_t(l) << (8 * count++);
+      }
+    }
+  }
+};
+
+template <typename T, int kLanes>
+constexpr bool kCompresses = kLanes == 8 && sizeof(T) == 4;
+
+template <int kLanes, typename T, int kVectors>
+GRIDSAMPLE_INLINE int compress(const std::type_identity_t<Vector<T, kLanes>>& keep,
+                               const std::type_identity_t<Vector<T, kLanes>> (&v)[kVectors],
+                               T* const (&to)[kVectors]) {
+  static constexpr LanesOfSet kLanesOf;
+  const int set = _mm256_movemask_ps((__m256)keep);
+  const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)&kLanesOf.lanes[set]));
+  GRIDSAMPLE_UNROLL
+  for (int n = 0; n < kVectors; ++n) {
+    store_vector<T, kLanes>(to[n], _mm256_permutevar8x32_epi32((__m256i)v[n], lanes));
+  }
+  return __builtin_popcount(static_cast<unsigned>(set));
+}
+
+/// AVX2's gathers of four pairs are no better than loads.
+template <typename T>
+constexpr bool kGathersPairs = false;
+
+GRIDSAMPLE_NAMESPACE_END

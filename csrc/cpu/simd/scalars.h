@@ -114,19 +114,4 @@ GRIDSAMPLE_INLINE void dispatch_dtype(DType dtype, const F& function) {
   }
 }
 
-/// a * b + c, in one rounding where the instruction set has it. The build forbids the compiler to
-/// contract on its own (see math/coordinates.h), so sums of products say so here.
-template <typename T>
-GRIDSAMPLE_INLINE T multiply_add(T a, T b, T c) {
-#if defined(GRIDSAMPLE_HAS_FMA)
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return __builtin_fmaf(a, b, c);
-  } else {
-    return __builtin_fma(a, b, c);
-  }
-#else
-  return a * b + c;
-#endif
-}
-
 GRIDSAMPLE_NAMESPACE_END

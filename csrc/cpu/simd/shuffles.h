@@ -67,15 +67,6 @@ GRIDSAMPLE_INLINE V first_of_groups(V v, std::index_sequence<I...>) {
       v, v, (static_cast<int>(I) / kCount * kGroup + static_cast<int>(I) % kCount) % kLanes...);
 }
 
-/// kTimes copies of each of the lanes from `first` on, side by side, as many as fit.
-template <int kTimes, typename T, int kLanes>
-GRIDSAMPLE_INLINE Vector<T, kLanes> repeat_lanes(const Vector<T, kLanes>& v, int first) {
-  using Index = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>, kLanes>;
-  Index index;
-  for (int l = 0; l < kLanes; ++l) index[l] = l / kTimes;
-  return __builtin_shuffle(v, index + first);
-}
-
 /// One vector of twice the lanes.
 template <typename V, size_t... I>
 GRIDSAMPLE_INLINE auto join(V low, V high, std::index_sequence<I...>) {
@@ -173,6 +164,14 @@ GRIDSAMPLE_INLINE void put_together(Vector<T, kLanes> (&v)[kSides]) {
                                       merge_thirds<2>(v, kAll)};
     for (int a = 0; a < 3; ++a) v[a] = all[a];
   }
+}
+
+/// v[index[l]] in lane l. Instruction sets that have it by instruction overload it.
+template <typename V, typename Index>
+GRIDSAMPLE_INLINE V permute(const V& v, const Index& index) {
+  V permuted = v;
+  for (size_t l = 0; l < sizeof(V) / sizeof(v[0]); ++l) permuted[l] = v[index[l]];
+  return permuted;
 }
 
 GRIDSAMPLE_NAMESPACE_END

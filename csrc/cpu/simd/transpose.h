@@ -2,7 +2,7 @@
 
 // Planes of channels to rows of channels and back, by blocks in registers.
 
-#include "cpu/simd/shuffles.h"
+#include "cpu/simd/lanes.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 

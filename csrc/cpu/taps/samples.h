@@ -3,7 +3,7 @@
 // The tensors indexed by sample (grid, output and their gradients), read and written a tile at a
 // time through buffers of the compute type.
 
-#include "cpu/simd/shuffles.h"
+#include "cpu/simd/lanes.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -19,8 +19,8 @@ struct TileOffsets {
 };
 
 /// Samples [first, first + count) of the output, row-major, in a view of them.
-inline void locate_samples(const Geometry& geometry, const View& view, int64_t first, int count,
-                           TileOffsets& tile) {
+GRIDSAMPLE_NOINLINE inline void locate_samples(const Geometry& geometry, const View& view,
+                                               int64_t first, int count, TileOffsets& tile) {
   const int64_t* size = geometry.output_size;
   tile.count = count;
   // Evenly spaced when stepping past the end of each axis is one step of the next.
@@ -55,9 +55,8 @@ inline void locate_samples(const Geometry& geometry, const View& view, int64_t f
 }
 
 /// Samples first + number[i], whole numbers.
-template <typename compute_t>
-void locate_samples(const Geometry& geometry, const View& view, int64_t first,
-                    const compute_t* number, int count, TileOffsets& tile) {
+inline void locate_samples(const Geometry& geometry, const View& view, int64_t first,
+                           const compute_t* number, int count, TileOffsets& tile) {
   locate_samples(geometry, view, first, 1, tile);
   const bool even = tile.even;
   tile.even = false;
@@ -78,8 +77,8 @@ void locate_samples(const Geometry& geometry, const View& view, int64_t first,
 }
 
 /// Fills the lanes from `count` on.
-template <typename compute_t, int kSize>
-void fill_rest(compute_t (&buffer)[kSize], int count, compute_t value) {
+template <typename T, int kSize>
+void fill_rest(T (&buffer)[kSize], int count, T value) {
   for (int i = count; i < kSize; ++i) buffer[i] = value;
 }
 
@@ -101,50 +100,78 @@ GRIDSAMPLE_INLINE void prefetch_next_result(storage_t* data, int count, int per_
   for (int i = 0; i < count * per_sample; i += kLine) GRIDSAMPLE_PREFETCH_TO_WRITE(next + i);
 }
 
+/// to[i] = from[offset + i], of any type.
+GRIDSAMPLE_NOINLINE inline void load_run(const View& view, int64_t offset, int count,
+                                         compute_t* to) {
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    const auto* from = static_cast<const typename scalar::storage_t*>(view.data) + offset;
+    constexpr int kLanes = kFullLanes<compute_t>;
+    int i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
+      store_vector<compute_t, kLanes>(to + i, load_lanes<scalar, compute_t, kLanes>(from + i));
+    }
+    for (; i < count; ++i) to[i] = scalar::template load<compute_t>(from[i]);
+  });
+}
+
+/// One channel of a tile whose samples do not lie side by side, of any type: read, written.
+GRIDSAMPLE_NOINLINE inline void gather_samples(const View& view, int64_t base,
+                                               const TileOffsets& tile, compute_t* to) {
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    const auto* from = static_cast<const typename scalar::storage_t*>(view.data) + base;
+    GRIDSAMPLE_KEEP_LOOP
+    for (int i = 0; i < tile.count; ++i) to[i] = scalar::template load<compute_t>(from[tile.at(i)]);
+  });
+}
+GRIDSAMPLE_NOINLINE inline void scatter_samples(const View& view, int64_t base,
+                                                const TileOffsets& tile, const compute_t* from) {
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    auto* to = static_cast<typename scalar::storage_t*>(view.data) + base;
+    GRIDSAMPLE_KEEP_LOOP
+    for (int i = 0; i < tile.count; ++i) to[tile.at(i)] = scalar::store(from[i]);
+  });
+}
+GRIDSAMPLE_NOINLINE inline void store_run(const View& view, int64_t offset, int count,
+                                          const compute_t* from) {
+  dispatch_dtype(view.dtype, [&]<typename scalar>() {
+    auto* to = static_cast<typename scalar::storage_t*>(view.data) + offset;
+    constexpr int kLanes = kFullLanes<compute_t>;
+    int i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
+      store_lanes<scalar, compute_t, kLanes>(to + i, load_vector<compute_t, kLanes>(from + i));
+    }
+    for (; i < count; ++i) to[i] = scalar::store(from[i]);
+  });
+}
+
+/// Asks for the next tile of one channel, as prefetch_next_tile.
+inline void prefetch_next_run(const View& view, int64_t offset, int count) {
+  const int element = view.dtype == DType::kDouble ? 8 : view.dtype == DType::kFloat ? 4 : 2;
+  const auto* bytes = static_cast<const char*>(view.data) + offset * element;
+  prefetch_next_tile(bytes, count, element);
+}
+
 /// Reads one channel of a tile, or of a part of one. Lanes past the tile's end get 0.
-template <typename compute_t, int kSize>
+template <int kSize>
 void load_samples(const View& view, int64_t base, const TileOffsets& tile,
                   compute_t (&buffer)[kSize]) {
-  dispatch_dtype(view.dtype, [&]<typename scalar>() {
-    const auto* data = static_cast<const typename scalar::storage_t*>(view.data) + base;
-    if (tile.even && tile.step == 1) {
-      data += tile.first;
-      prefetch_next_tile(data, kSize, 1);
-      constexpr int kLanes = kFullLanes<compute_t>;
-      int i = 0;
-      for (; i + kLanes <= tile.count; i += kLanes) {
-        store_vector<compute_t, kLanes>(buffer + i,
-                                        load_lanes<scalar, compute_t, kLanes>(data + i));
-      }
-      for (; i < tile.count; ++i) buffer[i] = scalar::template load<compute_t>(data[i]);
-    } else {
-      for (int i = 0; i < tile.count; ++i) {
-        buffer[i] = scalar::template load<compute_t>(data[tile.at(i)]);
-      }
-    }
-  });
+  if (tile.even && tile.step == 1) {
+    prefetch_next_run(view, base + tile.first, kSize);
+    load_run(view, base + tile.first, tile.count, buffer);
+  } else {
+    gather_samples(view, base, tile, buffer);
+  }
   fill_rest(buffer, tile.count, compute_t(0));
 }
 
 /// Writes one channel of a tile.
-template <typename compute_t>
-void store_samples(const View& view, int64_t base, const TileOffsets& tile,
-                   const compute_t* buffer) {
-  dispatch_dtype(view.dtype, [&]<typename scalar>() {
-    auto* data = static_cast<typename scalar::storage_t*>(view.data) + base;
-    if (tile.even && tile.step == 1) {
-      data += tile.first;
-      constexpr int kLanes = kFullLanes<compute_t>;
-      int i = 0;
-      for (; i + kLanes <= tile.count; i += kLanes) {
-        store_lanes<scalar, compute_t, kLanes>(data + i,
-                                               load_vector<compute_t, kLanes>(buffer + i));
-      }
-      for (; i < tile.count; ++i) data[i] = scalar::store(buffer[i]);
-    } else {
-      for (int i = 0; i < tile.count; ++i) data[tile.at(i)] = scalar::store(buffer[i]);
-    }
-  });
+inline void store_samples(const View& view, int64_t base, const TileOffsets& tile,
+                          const compute_t* buffer) {
+  if (tile.even && tile.step == 1) {
+    store_run(view, base + tile.first, tile.count, buffer);
+  } else {
+    scatter_samples(view, base, tile, buffer);
+  }
 }
 
 /// Grids as they usually are: the coordinates of a sample side by side, one sample after the other.
@@ -154,32 +181,33 @@ bool is_interleaved(const View& view, const TileOffsets& tile) {
 }
 
 /// Reads all coordinates of a tile. Lanes past the tile's end repeat the last sample.
-template <typename compute_t, int kDims, int kSize>
-void load_coordinates(const View& view, int64_t base, const TileOffsets& tile,
-                      compute_t (&axes)[kDims][kSize]) {
+template <int kDims, int kSize>
+GRIDSAMPLE_NOINLINE void load_coordinates(const View& view, int64_t base, const TileOffsets& tile,
+                                          compute_t (&axes)[kDims][kSize]) {
   if (is_interleaved<kDims>(view, tile)) {
-    dispatch_dtype(view.dtype, [&]<typename scalar>() {
-      const auto* data =
-          static_cast<const typename scalar::storage_t*>(view.data) + base + tile.first;
-      prefetch_next_tile(data, kSize, kDims);
-      constexpr int kLanes = kFullLanes<compute_t>;
-      int i = 0;
-      for (; i + kLanes <= tile.count; i += kLanes) {
-        Vector<compute_t, kLanes> v[kDims];
-        GRIDSAMPLE_UNROLL
-        for (int a = 0; a < kDims; ++a) {
-          v[a] = load_lanes<scalar, compute_t, kLanes>(data + i * kDims + a * kLanes);
-        }
-        take_apart<compute_t, kLanes>(v);
-        GRIDSAMPLE_UNROLL
-        for (int a = 0; a < kDims; ++a) store_vector<compute_t, kLanes>(axes[a] + i, v[a]);
+    constexpr int kLanes = kFullLanes<compute_t>;
+    alignas(64) compute_t converted[kDims * kSize];
+    const compute_t* from = converted;
+    if (view.dtype == kDTypeOf<compute_t>) {
+      from = static_cast<const compute_t*>(view.data) + base + tile.first;
+      prefetch_next_tile(from, kSize, kDims);
+    } else {
+      load_run(view, base + tile.first, tile.count * kDims, converted);
+    }
+    int i = 0;
+    for (; i + kLanes <= tile.count; i += kLanes) {
+      Vector<compute_t, kLanes> v[kDims];
+      GRIDSAMPLE_UNROLL
+      for (int a = 0; a < kDims; ++a) {
+        v[a] = load_vector<compute_t, kLanes>(from + i * kDims + a * kLanes);
       }
-      for (; i < tile.count; ++i) {
-        for (int a = 0; a < kDims; ++a) {
-          axes[a][i] = scalar::template load<compute_t>(data[i * kDims + a]);
-        }
-      }
-    });
+      take_apart<compute_t, kLanes>(v);
+      GRIDSAMPLE_UNROLL
+      for (int a = 0; a < kDims; ++a) store_vector<compute_t, kLanes>(axes[a] + i, v[a]);
+    }
+    for (; i < tile.count; ++i) {
+      for (int a = 0; a < kDims; ++a) axes[a][i] = from[i * kDims + a];
+    }
   } else {
     for (int a = 0; a < kDims; ++a) {
       load_samples(view, base + a * view.channel_stride, tile, axes[a]);
@@ -189,29 +217,33 @@ void load_coordinates(const View& view, int64_t base, const TileOffsets& tile,
 }
 
 /// Writes all coordinates of a tile.
-template <typename compute_t, int kDims, int kSize>
-void store_coordinates(const View& view, int64_t base, const TileOffsets& tile,
-                       const compute_t (&axes)[kDims][kSize]) {
+template <int kDims, int kSize>
+GRIDSAMPLE_NOINLINE void store_coordinates(const View& view, int64_t base, const TileOffsets& tile,
+                                           const compute_t (&axes)[kDims][kSize]) {
   if (is_interleaved<kDims>(view, tile)) {
-    dispatch_dtype(view.dtype, [&]<typename scalar>() {
-      auto* data = static_cast<typename scalar::storage_t*>(view.data) + base + tile.first;
-      prefetch_next_result(data, kSize, kDims);
-      constexpr int kLanes = kFullLanes<compute_t>;
-      int i = 0;
-      for (; i + kLanes <= tile.count; i += kLanes) {
-        Vector<compute_t, kLanes> v[kDims];
-        GRIDSAMPLE_UNROLL
-        for (int a = 0; a < kDims; ++a) v[a] = load_vector<compute_t, kLanes>(axes[a] + i);
-        put_together<compute_t, kLanes>(v);
-        GRIDSAMPLE_UNROLL
-        for (int a = 0; a < kDims; ++a) {
-          store_lanes<scalar, compute_t, kLanes>(data + i * kDims + a * kLanes, v[a]);
-        }
+    constexpr int kLanes = kFullLanes<compute_t>;
+    const bool in_place = view.dtype == kDTypeOf<compute_t>;
+    alignas(64) compute_t staged[kDims * kSize];
+    compute_t* to = staged;
+    if (in_place) {
+      to = static_cast<compute_t*>(view.data) + base + tile.first;
+      prefetch_next_result(to, kSize, kDims);
+    }
+    int i = 0;
+    for (; i + kLanes <= tile.count; i += kLanes) {
+      Vector<compute_t, kLanes> v[kDims];
+      GRIDSAMPLE_UNROLL
+      for (int a = 0; a < kDims; ++a) v[a] = load_vector<compute_t, kLanes>(axes[a] + i);
+      put_together<compute_t, kLanes>(v);
+      GRIDSAMPLE_UNROLL
+      for (int a = 0; a < kDims; ++a) {
+        store_vector<compute_t, kLanes>(to + i * kDims + a * kLanes, v[a]);
       }
-      for (; i < tile.count; ++i) {
-        for (int a = 0; a < kDims; ++a) data[i * kDims + a] = scalar::store(axes[a][i]);
-      }
-    });
+    }
+    for (; i < tile.count; ++i) {
+      for (int a = 0; a < kDims; ++a) to[i * kDims + a] = axes[a][i];
+    }
+    if (!in_place) store_run(view, base + tile.first, tile.count * kDims, staged);
   } else {
     for (int a = 0; a < kDims; ++a) {
       store_samples(view, base + a * view.channel_stride, tile, axes[a]);

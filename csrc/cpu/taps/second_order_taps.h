@@ -12,7 +12,7 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 /// A direction in which the grid of a tile moves.
 template <typename Tile>
 struct Direction {
-  static constexpr bool kCurved = Tile::kTaps == 4;
+  static constexpr bool kCurved = ModeTraits<Tile::kMode>::kCurved;
 
   alignas(64) compute_t along[Tile::kDims][Tile::kSize];  // slope * tangent, 0 where slope is 0
   // w'' of the taps, which for two taps are 0.
@@ -22,7 +22,7 @@ struct Direction {
   alignas(64) offset_t still[Tile::kSize];
 };
 
-template <Mode kMode, typename Tile>
+template <typename Tile>
 void fill_direction(const Tile& tile, const Geometry& geometry, const View& grid,
                     const View& tangent_grid, int64_t batch, int64_t first,
                     Direction<Tile>& direction) {
@@ -44,7 +44,7 @@ void fill_direction(const Tile& tile, const Geometry& geometry, const View& grid
       const auto axis = make_axis<compute_t>(geometry.input_size[a], geometry.align_corners);
       for (int i = 0; i < Tile::kSize; ++i) {
         compute_t second[Tile::kTaps];
-        second_derivatives<kMode>(values[a][i], axis, second);
+        second_derivatives<Tile::kMode>(values[a][i], axis, second);
         GRIDSAMPLE_UNROLL
         for (int k = 0; k < Tile::kTaps; ++k) direction.second[a][k][i] = second[k];
       }
@@ -86,8 +86,9 @@ GRIDSAMPLE_INLINE AxisTap<Vector<compute_t, kLanes>> axis_lanes(const Tile& tile
   return lanes;
 }
 
-/// For the samples from i on. kWeight, kAlong, kDerivative, kCurvature: which of the weights.
-template <bool kWeight, bool kAlong, bool kDerivative, bool kCurvature, typename Tile>
+/// For the samples from i on. kOutput: weights of the output, W and its derivative along the
+/// direction; kGrid: of the gradient by grid, derivatives of both.
+template <bool kOutput, bool kGrid, typename Tile>
 void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
                       TapVectors<Tile>& taps) {
   using T = compute_t;
@@ -137,11 +138,13 @@ void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
           store(to, none ? Lanes{} : lanes);
         };
         const MovedTap<Lanes> tap = moved_tap<kCurved>(c, x, row);
-        if constexpr (kWeight) store(taps.weight[t], tap.weight);
-        if constexpr (kAlong) store_moved(taps.along[t], tap.along);
-        for (int a = 0; a < kDims; ++a) {
-          if constexpr (kDerivative) store(taps.derivative[a][t], tap.derivative[a]);
-          if constexpr (kCurvature) store_moved(taps.curvature[a][t], tap.curvature[a]);
+        if constexpr (kOutput) {
+          store(taps.weight[t], tap.weight);
+          store_moved(taps.along[t], tap.along);
+        }
+        for (int a = 0; kGrid && a < kDims; ++a) {
+          store(taps.derivative[a][t], tap.derivative[a]);
+          store_moved(taps.curvature[a][t], tap.curvature[a]);
         }
       }
     }

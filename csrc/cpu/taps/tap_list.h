@@ -3,7 +3,7 @@
 // The taps of a sample one by one: where each is in its plane, and its weight.
 
 #include "cpu/taps/tap_tile.h"
-#include "cpu/simd/shuffles.h"
+#include "cpu/simd/lanes.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 

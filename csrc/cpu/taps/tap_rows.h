@@ -10,9 +10,9 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 /// channels.
 ///
 /// Where neighbours along x are `step` apart and the image at least as wide as a row of taps, the
-/// pixels of a row are among those of kTaps places side by side, all in the image (but for far-out
-/// cubic taps, see below). A regular sample has one tap at each, in order; of an irregular one some
-/// taps are outside, or at the same place, or in another order.
+/// pixels of a row are among those of kTaps places side by side, all in the image, unless a padding
+/// has moved taps of a row apart. A regular sample has one tap at each, in order; of an irregular
+/// one some taps are outside, or at the same place, or in another order.
 template <typename Tile>
 class TapRows {
  public:
@@ -24,7 +24,7 @@ class TapRows {
       : TapRows(tile, geometry.input_size[0], 1, image.stride[0] == 1) {}
 
   /// For `size` pixels along x. neighbours: they are `step` apart.
-  TapRows(const Tile& tile, int64_t size, int step, bool neighbours)
+  GRIDSAMPLE_NOINLINE TapRows(const Tile& tile, int64_t size, int step, bool neighbours)
       : side_by_side_(neighbours && size >= kTaps) {
     constexpr int kLanes = kFullLanes<offset_t>;
     using Lanes = Vector<offset_t, kLanes>;
@@ -50,7 +50,7 @@ class TapRows {
       store_vector<offset_t, kLanes>(irregular_ + i, irregular);
       any |= irregular;
       x = side_by_side_ ? (Lanes)(least < last ? least : last) : inside(x);
-      if constexpr (kTaps > 2) {
+      if constexpr (kTaps > 1) {
         GRIDSAMPLE_UNROLL
         for (int k = 0; k < kTaps; ++k) {
           apart |= (Lanes)(at(&tile.axis[0].offset[k][i]) > x + (kTaps - 1) * step);
@@ -76,8 +76,8 @@ class TapRows {
       return all == 0;
     };
     all_regular_ = is_zero(any);
-    // Far out whole numbers are not neighbours in the compute type, and reflected apart.
-    if constexpr (kTaps > 2) side_by_side_ = side_by_side_ && is_zero(apart);
+    // Far out whole numbers are not neighbours in the compute type, and folded apart.
+    if constexpr (kTaps > 1) side_by_side_ = side_by_side_ && is_zero(apart);
   }
 
   /// Whether the pixels of every row are among those of kTaps places side by side.
@@ -94,24 +94,23 @@ class TapRows {
     for (int l = 0; l < kLanes; ++l) any |= irregular_[i + l];
     return any == 0;
   }
-  /// For planes: whether rows of samples kStep apart often begin less than a row apart, so that one
-  /// has some of the other's pixels. Every second vector of samples is looked at.
-  template <int kStep>
-  GRIDSAMPLE_INLINE bool often_overlap() const {
+  /// For planes: whether rows of samples `step` apart often begin less than a row apart, so that
+  /// one has some of the other's pixels. Every second vector of samples is looked at.
+  bool often_overlap(int step) const {
     constexpr int kLanes = kFullLanes<offset_t>;
     using Lanes = Vector<offset_t, kLanes>;
     const auto at = [&](int row, int i) { return load_vector<offset_t, kLanes>(offset_[row] + i); };
     Lanes count{};
     int looked_at = 0;
-    for (int i = 0; i + kLanes + kStep <= Tile::kSize; i += 2 * kLanes, looked_at += kLanes) {
+    for (int i = 0; i + kLanes + step <= Tile::kSize; i += 2 * kLanes, looked_at += kLanes) {
       Lanes overlaps{};
-      const auto compare = [&](const Lanes& step) {
-        overlaps |= (Lanes)((step != 0) & (step < kTaps) & (step > -kTaps));
+      const auto compare = [&](const Lanes& apart) {
+        overlaps |= (Lanes)((apart != 0) & (apart < kTaps) & (apart > -kTaps));
       };
       GRIDSAMPLE_UNROLL
       for (int ky = 0; ky < kTaps; ++ky) {
-        compare(at(ky, i + kStep) - at(0, i));
-        if (ky > 0) compare(at(0, i + kStep) - at(ky, i));
+        compare(at(ky, i + step) - at(0, i));
+        if (ky > 0) compare(at(0, i + step) - at(ky, i));
       }
       count -= overlaps;
     }

@@ -8,9 +8,10 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// One axis of a tile.
-template <int taps, int size>
+template <Mode mode, int size>
 struct AxisTapTile {
-  static constexpr int kTaps = taps;
+  static constexpr Mode kMode = mode;
+  static constexpr int kTaps = kTapsPerAxis<mode>;
   static constexpr int kSize = size;
 
   alignas(64) offset_t offset[kTaps][kSize];  // in elements, or kOutside
@@ -18,39 +19,40 @@ struct AxisTapTile {
 };
 
 /// How the weights of one axis change with the grid.
-template <int taps, int size>
+template <Mode mode, int size>
 struct AxisDerivatives {
-  // Those of two taps are -1 and 1 everywhere.
-  static constexpr bool kStored = taps > 2;
+  // Where the mode is not curved, the derivatives are -1 and 1 everywhere.
+  static constexpr bool kStored = ModeTraits<mode>::kCurved;
 
-  alignas(64) compute_t derivative[kStored ? taps : 1][size];
+  alignas(64) compute_t derivative[kStored ? kTapsPerAxis<mode> : 1][size];
   alignas(64) compute_t slope[size];
 };
 
 /// A tile, or (size = kPartSize) a part of one. One with derivatives is also one without: functions
 /// that need none are given plain(tile), so that they are compiled once for both.
-template <int dims, int taps, bool derivatives, int size = kTileSize>
+template <Mode mode, int dims, bool derivatives, int size = kTileSize>
 struct TapTile {
+  static constexpr Mode kMode = mode;
   static constexpr int kDims = dims;
-  static constexpr int kTaps = taps;
-  static constexpr int kTapsZ = dims == 3 ? taps : 1;
+  static constexpr int kTaps = kTapsPerAxis<mode>;
+  static constexpr int kTapsZ = dims == 3 ? kTaps : 1;
   static constexpr bool kDerivatives = false;
   static constexpr int kSize = size;
   using Plain = TapTile;
-  using Part = TapTile<dims, taps, false, kPartSize>;
+  using Part = TapTile<mode, dims, false, kPartSize>;
 
-  AxisTapTile<taps, kSize> axis[kDims];
+  AxisTapTile<mode, kSize> axis[kDims];
   alignas(64) offset_t outside[kSize];  // negative where a tap is outside
   int count;                            // samples; the lanes beyond repeat the last one
   bool inside;                          // no tap is outside
 };
-template <int dims, int taps, int size>
-struct TapTile<dims, taps, true, size> : TapTile<dims, taps, false, size> {
+template <Mode mode, int dims, int size>
+struct TapTile<mode, dims, true, size> : TapTile<mode, dims, false, size> {
   static constexpr bool kDerivatives = true;
-  using Plain = TapTile<dims, taps, false, size>;
-  using Part = TapTile<dims, taps, true, kPartSize>;
+  using Plain = TapTile<mode, dims, false, size>;
+  using Part = TapTile<mode, dims, true, kPartSize>;
 
-  AxisDerivatives<taps, size> change[dims];
+  AxisDerivatives<mode, size> change[dims];
 };
 
 template <typename Tile>
@@ -69,12 +71,12 @@ constexpr bool kUsual = std::is_same_v<compute_t, float>;
 
 /// One lane of one axis. A function of its own, because the compiler vectorises locals of an
 /// inlined function but not structs declared in the body of a simd loop.
-template <Mode kMode, Padding kPadding, Reach kReach, typename AxisTile, typename Change>
+template <Padding kPadding, Reach kReach, typename AxisTile, typename Change>
 GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, Change* change, int i, compute_t grid_value,
                                  const Axis<compute_t>& axis, offset_t size, offset_t stride) {
-  const auto taps = axis_taps<kMode, kPadding, kReach>(grid_value, axis);
+  const auto taps = axis_taps<AxisTile::kMode, kPadding, kReach>(grid_value, axis);
   offset_t offset[AxisTile::kTaps];
-  tap_offsets<kMode>(taps, size, stride, offset);
+  tap_offsets<AxisTile::kMode>(taps, size, stride, offset);
   GRIDSAMPLE_UNROLL
   for (int k = 0; k < AxisTile::kTaps; ++k) {
     tile.offset[k][i] = offset[k];
@@ -87,23 +89,21 @@ GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, Change* change, int i, compute_
 }
 
 /// Of derivatives only if there is where to put them: Change is void if not.
-template <Mode kMode, Padding kPadding, Reach kReach, typename AxisTile, typename Change>
-void fill_axis(AxisTile& tile, Change* change, const compute_t* grid_values,
-               const Axis<compute_t>& axis, int64_t size, int64_t stride) {
+template <Padding kPadding, Reach kReach, typename AxisTile, typename Change>
+GRIDSAMPLE_NOINLINE void fill_axis(AxisTile& tile, Change* change, const compute_t* grid_values,
+                                   const Axis<compute_t>& axis, int64_t size, int64_t stride) {
   const auto axis_size = static_cast<offset_t>(size);
   const auto axis_stride = static_cast<offset_t>(stride);
 #pragma omp simd
   for (int i = 0; i < AxisTile::kSize; ++i) {
-    fill_lane<kMode, kPadding, kReach>(tile, change, i, grid_values[i], axis, axis_size,
-                                       axis_stride);
+    fill_lane<kPadding, kReach>(tile, change, i, grid_values[i], axis, axis_size, axis_stride);
   }
 }
 
 /// How far the taps of `kSize` grid values reach that are reflected.
-template <Mode kMode, int kSize, typename compute_t>
-Reach reach_of(const compute_t* grid_values, const Axis<compute_t>& axis) {
-  // Cubic taps are up to two pixels from the coordinate, which is rounded.
-  constexpr compute_t kMargin = kMode == Mode::kBicubic ? 3 : 0;
+template <Mode kMode, int kSize>
+GRIDSAMPLE_NOINLINE Reach reach_of(const compute_t* grid_values, const Axis<compute_t>& axis) {
+  constexpr compute_t kMargin = ModeTraits<kMode>::kReach;
   const compute_t low = fold(axis);
   // Never so large that taking off the margin would round.
   const compute_t once = std::min(axis.extent * 2, kNearLimit<compute_t>) - kMargin;
@@ -119,40 +119,32 @@ Reach reach_of(const compute_t* grid_values, const Axis<compute_t>& axis) {
 }
 
 /// Calls function.template operator()<kPadding, kReach>(). find_reach() is asked where coordinates
-/// are reflected; elsewhere kReach means nothing.
+/// are folded; elsewhere kReach means nothing.
 template <typename FindReach, typename F>
-GRIDSAMPLE_INLINE auto dispatch_padding(Padding padding, const FindReach& find_reach,
-                                        const F& function) {
-  switch (padding) {
-    case Padding::kZeros:
-      return function.template operator()<Padding::kZeros, Reach::kNear>();
-    case Padding::kBorder:
-      return function.template operator()<Padding::kBorder, Reach::kNear>();
-    case Padding::kReflection:
-      break;
-  }
-  switch (find_reach()) {
-    case Reach::kOnce:
-      return function.template operator()<Padding::kReflection, Reach::kOnce>();
-    case Reach::kNear:
-      return function.template operator()<Padding::kReflection, Reach::kNear>();
-    default:
-      return function.template operator()<Padding::kReflection, Reach::kFar>();
-  }
+GRIDSAMPLE_INLINE auto dispatch_padding_and_reach(Padding padding, const FindReach& find_reach,
+                                                  const F& function) {
+  return dispatch_padding(padding, [&]<Padding kPadding>() {
+    if constexpr (!PaddingTraits<kPadding>::kMonotone) {
+      const Reach reach = find_reach();
+      if (reach == Reach::kOnce) return function.template operator()<kPadding, Reach::kOnce>();
+      if (reach == Reach::kFar) return function.template operator()<kPadding, Reach::kFar>();
+    }
+    return function.template operator()<kPadding, Reach::kNear>();
+  });
 }
 
-template <Mode kMode, typename AxisTile, typename Change>
+template <typename AxisTile, typename Change>
 void fill_axis(AxisTile& tile, Change* change, const compute_t* grid_values, Padding padding,
                const Axis<compute_t>& axis, int64_t size, int64_t stride) {
-  dispatch_padding(
-      padding, [&] { return reach_of<kMode, AxisTile::kSize>(grid_values, axis); },
+  dispatch_padding_and_reach(
+      padding, [&] { return reach_of<AxisTile::kMode, AxisTile::kSize>(grid_values, axis); },
       [&]<Padding kPadding, Reach kReach>() {
-        fill_axis<kMode, kPadding, kReach>(tile, change, grid_values, axis, size, stride);
+        fill_axis<kPadding, kReach>(tile, change, grid_values, axis, size, stride);
       });
 }
 
 template <typename Tile>
-void update_inside(Tile& tile) {
+GRIDSAMPLE_NOINLINE void update_inside(Tile& tile) {
   offset_t any = 0;
 #pragma omp simd reduction(| : any)
   for (int i = 0; i < Tile::kSize; ++i) {
@@ -170,7 +162,7 @@ void update_inside(Tile& tile) {
 
 /// Negative for the samples whose taps are all outside on some axis.
 template <typename Tile>
-void find_dead(const Tile& tile, offset_t (&dead)[Tile::kSize]) {
+GRIDSAMPLE_NOINLINE void find_dead(const Tile& tile, offset_t (&dead)[Tile::kSize]) {
   fill_rest(dead, 0, offset_t(0));
   for (const auto& axis : tile.axis) {
 #pragma omp simd
@@ -186,7 +178,7 @@ void find_dead(const Tile& tile, offset_t (&dead)[Tile::kSize]) {
 /// A sample without a pixel has a gradient of exactly 0, also where an infinity is multiplied by
 /// it.
 template <typename Tile>
-void stop_dead_slopes(Tile& tile) {
+GRIDSAMPLE_NOINLINE void stop_dead_slopes(Tile& tile) {
   offset_t dead[Tile::kSize];
   find_dead(plain(tile), dead);
   for (auto& axis : tile.change) {
@@ -205,26 +197,26 @@ void load_grid(const Geometry& geometry, const View& grid, int64_t batch, int64_
 }
 
 /// Taps along axis a; `change` as fill_axis has it.
-template <Mode kMode, typename AxisTile, typename Change>
+template <typename AxisTile, typename Change>
 void fill_axis_taps(AxisTile& tile, Change* change, const Geometry& geometry, int a,
                     const compute_t* values, const View& image) {
   const int64_t size = geometry.input_size[a];
-  fill_axis<kMode>(tile, change, values, geometry.padding,
-                   make_axis<compute_t>(size, geometry.align_corners), size, image.stride[a]);
+  fill_axis(tile, change, values, geometry.padding,
+            make_axis<compute_t>(size, geometry.align_corners), size, image.stride[a]);
 }
 constexpr void* kNoChange = nullptr;
 
 /// Taps of `count` samples at given grid values, as offsets into one plane of `image`. The lanes
 /// beyond repeat the last sample.
-template <Mode kMode, typename Tile, int kStride>
+template <typename Tile, int kStride>
 void fill_taps(Tile& tile, const Geometry& geometry,
                const compute_t (&values)[Tile::kDims][kStride], int count, const View& image) {
   static_assert(kStride >= Tile::kSize);
   for (int a = 0; a < Tile::kDims; ++a) {
     if constexpr (Tile::kDerivatives) {
-      fill_axis_taps<kMode>(tile.axis[a], &tile.change[a], geometry, a, values[a], image);
+      fill_axis_taps(tile.axis[a], &tile.change[a], geometry, a, values[a], image);
     } else {
-      fill_axis_taps<kMode>(tile.axis[a], kNoChange, geometry, a, values[a], image);
+      fill_axis_taps(tile.axis[a], kNoChange, geometry, a, values[a], image);
     }
   }
   tile.count = count;
@@ -235,19 +227,19 @@ void fill_taps(Tile& tile, const Geometry& geometry,
 }
 
 /// Taps of samples [first, first + count) of one grid.
-template <Mode kMode, typename Tile>
+template <typename Tile>
 void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t batch, int64_t first,
                int count, const View& image) {
   // All axes are read before the first is used: a vector load right behind the scalar stores of
   // what it loads would wait for them.
   alignas(64) compute_t values[Tile::kDims][Tile::kSize];
   load_grid<Tile>(geometry, grid, batch, first, count, values);
-  fill_taps<kMode>(tile, geometry, values, count, image);
+  fill_taps(tile, geometry, values, count, image);
 }
 
 /// The offsets between which the taps of a tile lie on one axis.
 template <typename AxisTile>
-TapRange tap_range(const AxisTile& axis) {
+GRIDSAMPLE_NOINLINE TapRange tap_range(const AxisTile& axis) {
   using unsigned_t = std::make_unsigned_t<offset_t>;
   unsigned_t low = std::numeric_limits<unsigned_t>::max();  // kOutside, too
   offset_t high = kOutside;
@@ -283,33 +275,33 @@ TapRange range_of_values(const T (&values)[kSize], int64_t size, bool align_corn
     high = std::max<T>(high, greatest[l]);
   }
   const auto axis = make_axis<T>(size, align_corners);
+  const auto position = [&](T value, int k) {
+    return static_cast<int64_t>(axis_taps<kMode, kPadding, Reach::kNear>(value, axis).position[k]);
+  };
   constexpr int kLast = kTapsPerAxis<kMode> - 1;
-  const auto first =
-      static_cast<int64_t>(axis_taps<kMode, kPadding, Reach::kNear>(low, axis).position[0]);
-  const auto taps = axis_taps<kMode, kPadding, Reach::kNear>(high, axis);
-  // As tap_offsets has it: past the integers of T the position of a second tap is rounded.
-  const int64_t last = kMode == Mode::kBilinear ? static_cast<int64_t>(taps.position[0]) + 1
-                                                : static_cast<int64_t>(taps.position[kLast]);
+  const int64_t first = position(low, 0);
+  // As tap_offsets counts.
+  const int64_t last =
+      ModeTraits<kMode>::kPadsTaps ? position(high, kLast) : position(high, 0) + kLast;
   return {std::max<int64_t>(first, 0), std::min<int64_t>(last, size - 1)};
 }
 
-/// The same with any padding, for the values of a tile on axis a of `image`.
-template <Mode kMode, typename Tile>
+/// The positions between which the taps for the values of a tile lie on axis a of `image`, with any
+/// padding. A padding that folds coordinates needs all taps.
+template <typename Tile>
 TapRange range_of_values(Tile& tile, const Geometry& geometry, int a,
                          const compute_t (&values)[Tile::kSize], const View& image) {
-  const int64_t size = geometry.input_size[a];
-  switch (geometry.padding) {
-    case Padding::kZeros:
-      return range_of_values<kMode, Padding::kZeros>(values, size, geometry.align_corners);
-    case Padding::kBorder:
-      return range_of_values<kMode, Padding::kBorder>(values, size, geometry.align_corners);
-    case Padding::kReflection:
-      break;
-  }
-  fill_axis_taps<kMode>(tile.axis[a], kNoChange, geometry, a, values, image);
-  const TapRange offsets = tap_range(tile.axis[a]);
-  const int64_t stride = std::max<int64_t>(image.stride[a], 1);
-  return {offsets.first / stride, offsets.last < 0 ? -1 : offsets.last / stride};
+  return dispatch_padding(geometry.padding, [&]<Padding kPadding>() -> TapRange {
+    if constexpr (PaddingTraits<kPadding>::kMonotone) {
+      return range_of_values<Tile::kMode, kPadding>(values, geometry.input_size[a],
+                                                    geometry.align_corners);
+    } else {
+      fill_axis_taps(tile.axis[a], kNoChange, geometry, a, values, image);
+      const TapRange offsets = tap_range(tile.axis[a]);
+      const int64_t stride = std::max<int64_t>(image.stride[a], 1);
+      return {offsets.first / stride, offsets.last < 0 ? -1 : offsets.last / stride};
+    }
+  });
 }
 
 /// Declares all taps outside that do not fall into [begin, end) on one axis.
@@ -336,7 +328,7 @@ struct ActiveSamples {
 /// In order, or from kStrands parts of the tile in turn: neighbours often hit the same pixels, and
 /// an addition to a pixel waits for the one before.
 template <int kStrands, typename Tile>
-void list_active(const Tile& tile, ActiveSamples& active) {
+GRIDSAMPLE_NOINLINE void list_active(const Tile& tile, ActiveSamples& active) {
   constexpr int kLength = Tile::kSize / kStrands;
   if (tile.inside && tile.count == Tile::kSize) {
     active.count = Tile::kSize;

@@ -28,9 +28,8 @@ struct Config {
   static constexpr int kTaps = kTapsPerAxis<mode>;
   static constexpr int kTapsZ = dims == 3 ? kTaps : 1;
   static constexpr int kAllTaps = kTapsZ * kTaps * kTaps;
-  // Weights have derivatives, and these have derivatives.
-  static constexpr bool kSmooth = mode != Mode::kNearest;
-  static constexpr bool kCurved = mode == Mode::kBicubic;
+  static constexpr bool kSmooth = portable::ModeTraits<mode>::kSmooth;
+  static constexpr bool kCurved = portable::ModeTraits<mode>::kCurved;
   static constexpr bool kNarrow = sizeof(index_type) == sizeof(int32_t);
   // Numbers of samples and of channels, and steps from one to a later one.
   using number_t = std::conditional_t<kNarrow, uint32_t, int64_t>;
@@ -42,10 +41,10 @@ enum class Halves { kNone, kTogether, kApart };
 /// The kernels of an op. All ops have one for each mode, number of dimensions and compute type that
 /// takes offsets of 64 bits and any padding; what speed depends on has more.
 struct KernelSet {
-  bool nearest;   // whether there are any for it, which has no derivatives by the grid
+  bool rough;     // for modes without derivatives by the grid, too
   bool narrow;    // for offsets of 32 bits, computed in float32
   bool zeros;     // among these, for padding with zeros
-  Halves halves;  // kApart: among the narrow ones, but for nearest, which copies their bits
+  Halves halves;  // kApart: among the narrow ones, but for copies
 };
 
 inline constexpr KernelSet kForwardKernels = {true, true, true, Halves::kApart};

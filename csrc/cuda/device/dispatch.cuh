@@ -6,29 +6,23 @@
 
 namespace gridsample_ext::cuda {
 
-/// Calls function.template operator()<kDims, kMode>().
-template <bool kHasNearest, typename F>
+/// Calls function.template operator()<kDims, kMode>(), of modes without derivatives by the grid
+/// only if kRough.
+template <bool kRough, typename F>
 void dispatch_mode(const Geometry& geometry, const F& function) {
-  const auto with_dims = [&]<Mode kMode>() {
-    if (geometry.dims == 2) return function.template operator()<2, kMode>();
-    return function.template operator()<3, kMode>();
-  };
-  switch (geometry.mode) {
-    case Mode::kBilinear:
-      return with_dims.template operator()<Mode::kBilinear>();
-    case Mode::kNearest:
-      if constexpr (kHasNearest) return with_dims.template operator()<Mode::kNearest>();
-      return;
-    case Mode::kBicubic:
-      return with_dims.template operator()<Mode::kBicubic>();
-  }
+  portable::dispatch_mode(geometry.mode, [&]<Mode kMode>() {
+    if constexpr (kRough || portable::ModeTraits<kMode>::kSmooth) {
+      if (geometry.dims == 2) return function.template operator()<2, kMode>();
+      return function.template operator()<3, kMode>();
+    }
+  });
 }
 
 /// Calls function.template operator()<Config>() for images of the type, which is float64 if and
 /// only if compute_t is; narrow: see is_narrow in describe.h.
 template <KernelSet kSet, typename compute_t, typename F>
 void dispatch(const Geometry& geometry, DType dtype, bool narrow, const F& function) {
-  dispatch_mode<kSet.nearest>(geometry, [&]<int kDims, Mode kMode>() {
+  dispatch_mode<kSet.rough>(geometry, [&]<int kDims, Mode kMode>() {
     const auto call = [&]<typename pixel_t, typename index_t = int64_t, bool kZeros = false>() {
       function.template operator()<Config<pixel_t, kDims, kMode, index_t, kZeros>>();
     };

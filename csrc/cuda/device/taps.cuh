@@ -10,7 +10,8 @@ namespace gridsample_ext::cuda {
 using portable::axis_taps;
 using portable::AxisTaps;
 using portable::Coordinate;
-using portable::pad;
+using portable::dispatch_padding;
+using portable::PaddingTraits;
 using portable::Reach;
 
 /// A sample: image, number within the image and, where some view needs it, place along each axis.
@@ -113,11 +114,11 @@ GRIDSAMPLE_DEVICE AxisTaps<compute_t, Config::kTaps> padded_taps(compute_t value
                                                                  const Axis<compute_t>& axis,
                                                                  Padding padding) {
   return axis_taps<Config::kMode>(value, axis, [&](const Coordinate<compute_t>& x) {
-    if (Config::kPadsWithZeros || padding == Padding::kZeros) {
-      return pad<Padding::kZeros, Reach::kFar>(x, axis);
-    }
-    if (padding == Padding::kBorder) return pad<Padding::kBorder, Reach::kFar>(x, axis);
-    return pad<Padding::kReflection, Reach::kFar>(x, axis);
+    const auto pad = [&]<Padding kPadding>() {
+      return PaddingTraits<kPadding>::template pad<Reach::kFar>(x, axis);
+    };
+    if constexpr (Config::kPadsWithZeros) return pad.template operator()<Padding::kZeros>();
+    return dispatch_padding(padding, pad);
   });
 }
 

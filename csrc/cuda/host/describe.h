@@ -6,6 +6,7 @@
 
 #include <initializer_list>
 
+#include "math/modes.h"
 #include "tensors.h"
 #include "cuda/device/launch.cuh"
 #include "cuda/device/params.cuh"

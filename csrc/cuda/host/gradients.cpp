@@ -129,15 +129,15 @@ std::tuple<Tensor, Tensor> gradients(const Tensor& grad_output, const Tensor& in
                                      const Tensor& grid, const Direction& direction,
                                      const Geometry& geometry, bool wants_input, bool wants_grid,
                                      bool deterministic, const Queue& queue) {
-  // Nearest has a gradient by input alone, and that does not depend on the grid.
-  const bool nearest = geometry.mode == Mode::kNearest;
+  // Without, there is a gradient by input alone, and that does not depend on the grid.
+  const bool smooth = portable::is_smooth(geometry.mode);
   const bool no_samples = grad_output.numel() == 0;
   Tensor grad_input;
   Tensor grad_grid;
-  const bool has_grad_input = wants_input && !no_samples && !(nearest && direction.grid.defined());
+  const bool has_grad_input = wants_input && !no_samples && (smooth || !direction.grid.defined());
   const bool deterministic_input = has_grad_input && deterministic;
   const bool adds_input = has_grad_input && !deterministic;
-  const bool adds_grid = wants_grid && !no_samples && !nearest;
+  const bool adds_grid = wants_grid && !no_samples && smooth;
   if (deterministic_input) {
     grad_input =
         deterministic_grad_input(grad_output, input, grid, direction.grid, geometry, queue);

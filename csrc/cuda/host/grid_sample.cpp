@@ -97,7 +97,7 @@ Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
       check_call(input, grid, interpolation_mode, padding_mode, align_corners);
   check_companions("tangent_input", tangent_input, "tangent_grid", tangent_grid, input, grid);
   const CurrentQueue queue(input);
-  const bool moves = tangent_grid.has_value() && geometry.mode != Mode::kNearest;
+  const bool moves = tangent_grid.has_value() && portable::is_smooth(geometry.mode);
   Tensor images[] = {input, tangent_input.value_or(Tensor())};
   in_one_type(images, geometry);
   const Tensor output = empty_image(input, output_sizes(geometry), images[0].scalar_type());

@@ -1,0 +1,51 @@
+"""What the builds of both libraries of kernels share: csrc/cpu/build.py and csrc/cuda/build.py."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+INCLUDE = Path(__file__).resolve().parent  # what #include "..." is relative to
+# The oldest PyTorch whose stable C++ interface the sources use; a build runs on all from there.
+TORCH_FLOOR = (2, 10)
+TORCH_TARGET_VERSION = f"0x{TORCH_FLOOR[0]:02x}{TORCH_FLOOR[1]:02x}000000000000ULL"
+
+
+def torch_libraries() -> Path:
+    """Where PyTorch's own libraries lie."""
+    return Path(torch.__file__).parent / "lib"
+
+
+def run_ninja(
+    folder: Path, sources: list[Path], target: Path, compile_command: str, link_command: str
+) -> None:
+    """Compile what has changed to objects in a folder, and link."""
+    objects = " ".join(f"{source.stem}.o" for source in sources)
+    lines = [
+        f"rule compile\n  command = {compile_command}\n  depfile = $out.d\n  deps = gcc",
+        "  description = $in",
+        f"rule link\n  command = {link_command}\n  description = $out",
+        *(f"build {source.stem}.o: compile {_escaped(source)}" for source in sources),
+        f"build {_escaped(target)}: link {objects}",
+    ]
+    (folder / "build.ninja").write_text("\n".join(lines) + "\n")
+    jobs = os.environ.get("MAX_JOBS")
+    command = [_find_ninja(), *(["-j", jobs] if jobs else [])]
+    if subprocess.run(command, cwd=folder).returncode != 0:
+        raise RuntimeError(f"{target.name} could not be built; the reason stands above")
+
+
+def _escaped(path: Path) -> str:
+    """As ninja reads it."""
+    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+
+def _find_ninja() -> str:
+    """The program: on PATH, or that of the Python package."""
+    found = shutil.which("ninja") or shutil.which("ninja", path=str(Path(sys.executable).parent))
+    if found is None:
+        sys.exit("the kernels are built with ninja, which was not found; pip install ninja")
+    return found

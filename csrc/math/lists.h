@@ -1,0 +1,31 @@
+#pragma once
+
+// The modes of interpolation and the paddings, each stated once: X(enumerator, PyTorch's name), in
+// the order of the numbers that the ops take, which are PyTorch's. What each one does stands in
+// modes.h and paddings.h.
+
+#include <cstdint>
+
+#define GRIDSAMPLE_MODES(X) \
+  X(kBilinear, "bilinear")  \
+  X(kNearest, "nearest")    \
+  X(kBicubic, "bicubic")
+
+#define GRIDSAMPLE_PADDINGS(X) \
+  X(kZeros, "zeros")           \
+  X(kBorder, "border")         \
+  X(kReflection, "reflection")
+
+namespace gridsample_ext {
+
+#define GRIDSAMPLE_ENUMERATOR(enumerator, name) enumerator,
+enum class Mode : int64_t { GRIDSAMPLE_MODES(GRIDSAMPLE_ENUMERATOR) };
+enum class Padding : int64_t { GRIDSAMPLE_PADDINGS(GRIDSAMPLE_ENUMERATOR) };
+#undef GRIDSAMPLE_ENUMERATOR
+
+#define GRIDSAMPLE_NAME(enumerator, name) name,
+inline constexpr const char* kModeNames[] = {GRIDSAMPLE_MODES(GRIDSAMPLE_NAME)};
+inline constexpr const char* kPaddingNames[] = {GRIDSAMPLE_PADDINGS(GRIDSAMPLE_NAME)};
+#undef GRIDSAMPLE_NAME
+
+}  // namespace gridsample_ext
