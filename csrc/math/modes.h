@@ -130,14 +130,16 @@ constexpr auto dispatch_mode(Mode mode, const F& function) {
   __builtin_unreachable();  // checked with the arguments
 }
 
+// With [&]: without a capture lambdas are pointers to functions, too, which nvcc warns of.
+
 /// Taps on an axis.
 constexpr int taps_per_axis(Mode mode) {
-  return dispatch_mode(mode, []<Mode kMode>() { return ModeTraits<kMode>::kTaps; });
+  return dispatch_mode(mode, [&]<Mode kMode>() { return ModeTraits<kMode>::kTaps; });
 }
 
 /// Whether the output has derivatives by the grid other than 0.
 constexpr bool is_smooth(Mode mode) {
-  return dispatch_mode(mode, []<Mode kMode>() { return ModeTraits<kMode>::kSmooth; });
+  return dispatch_mode(mode, [&]<Mode kMode>() { return ModeTraits<kMode>::kSmooth; });
 }
 
 GRIDSAMPLE_NAMESPACE_END
