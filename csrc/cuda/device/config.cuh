@@ -42,8 +42,8 @@ enum class Halves { kNone, kTogether, kApart };
 /// takes offsets of 64 bits and any padding; what speed depends on has more.
 struct KernelSet {
   bool rough;     // for modes without derivatives by the grid, too
-  bool narrow;    // for offsets of 32 bits, computed in float32
-  bool zeros;     // among these, for padding with zeros
+  bool narrow;    // for offsets of 32 bits
+  bool zeros;     // among these, for padding with zeros, computed in float32
   Halves halves;  // kApart: among the narrow ones, but for copies
 };
 

@@ -26,24 +26,22 @@ void dispatch(const Geometry& geometry, DType dtype, bool narrow, const F& funct
     const auto call = [&]<typename pixel_t, typename index_t = int64_t, bool kZeros = false>() {
       function.template operator()<Config<pixel_t, kDims, kMode, index_t, kZeros>>();
     };
-    // Narrow kernels for images of a type.
+    constexpr bool kDouble = std::is_same_v<compute_t, double>;
     const auto call_narrow = [&]<typename pixel_t>() {
-      if constexpr (kSet.zeros &&
-                    (kSet.halves == Halves::kApart || std::is_same_v<pixel_t, float>)) {
+      constexpr bool kApart = std::is_same_v<pixel_t, float> || kSet.halves == Halves::kApart;
+      if constexpr (kSet.zeros && kApart && !kDouble) {
         if (geometry.padding == Padding::kZeros) {
           return call.template operator()<pixel_t, int32_t, true>();
         }
       }
       call.template operator()<pixel_t, int32_t>();
     };
-    if constexpr (std::is_same_v<compute_t, double>) {
-      call.template operator()<double>();
-    } else if (kSet.halves == Halves::kNone || dtype == DType::kFloat) {
+    if (kDouble || kSet.halves == Halves::kNone || dtype == DType::kFloat) {
       if constexpr (kSet.narrow) {
-        if (narrow) return call_narrow.template operator()<float>();
+        if (narrow) return call_narrow.template operator()<compute_t>();
       }
-      call.template operator()<float>();
-    } else if constexpr (kSet.halves != Halves::kNone) {
+      call.template operator()<compute_t>();
+    } else if constexpr (!kDouble && kSet.halves != Halves::kNone) {
       if constexpr (kSet.halves == Halves::kApart && !kIsCopied<kMode>) {
         if (narrow && dtype == DType::kHalf) return call_narrow.template operator()<Half>();
         if (narrow) return call_narrow.template operator()<BFloat16>();
