@@ -1,20 +1,14 @@
 #pragma once
 
-// How work is divided among threads. None of it changes a result: see cpu/work.h.
-
-#include <torch/csrc/stable/ops.h>
+// How work is divided among threads, and what it costs. None of it changes a result: see
+// cpu/work.h.
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
-#include <vector>
 
-#include "cpu/threads/flush.h"
-#include "cpu/threads/fork.h"
-#include "cpu/work.h"
-#include "cpu/threads/stack.h"
+#include "cpu/plan/images.h"
 
-namespace gridsample_ext {
+namespace gridsample_ext::cpu {
 
 /// Work below this many (sample, channel, tap) triples per thread is not worth waking one: about
 /// 10 microseconds' worth.
@@ -38,9 +32,8 @@ struct PlainCost {
 constexpr PlainCost kPlainRead{120, 0, 10};
 constexpr PlainCost kPlainAdd{120, 100, 10};  // taps are listed and sorted, too
 
-/// Whether the samples of a call are so few that plain kernels (plain.h) take less time than it
-/// takes to copy the image, of `images` of them, for vectors to do the rest. Decided by the shapes
-/// alone.
+/// Whether the samples of a call are so few that plain kernels take less time than it takes to copy
+/// the image, of `images` of them, for vectors to do the rest. Decided by the shapes alone.
 inline bool has_few_samples(const Geometry& geometry, int64_t images, const PlainCost& cost) {
   const int64_t per_tap = cost.tap + cost.value * geometry.channels;
   const int64_t per_sample = cost.sample + per_tap * taps_per_sample(geometry);
@@ -48,87 +41,54 @@ inline bool has_few_samples(const Geometry& geometry, int64_t images, const Plai
          images * packed_elements(geometry, geometry.channels);
 }
 
+/// Taps that plain kernels list for grad_input.
+inline int64_t listed_taps(const Geometry& geometry) {
+  return geometry.batch * geometry.samples * taps_per_sample(geometry);
+}
+
 /// What computing a sample's taps costs, in units of reading one pixel.
 constexpr int64_t kTapCost = 4;
 
-/// Asked for here alone.
-inline int64_t most_threads() { return is_forked() ? 1 : torch::stable::get_num_threads(); }
-
 /// The threads that a backward or forward pass over the whole problem can keep busy.
-inline int64_t useful_threads(const Geometry& geometry) {
+inline int64_t useful_threads(const Geometry& geometry, int64_t most_threads) {
   const int64_t work = geometry.batch * geometry.samples *
                        (geometry.channels * taps_per_sample(geometry) + kTapCost);
-  return std::clamp<int64_t>(work / kMinWorkPerThread, 1, most_threads());
-}
-
-/// Runs f(worker, begin, end) over [0, items) on at most `workers` threads of PyTorch's pool, each
-/// a worker of its own. They take turns at the next few items: a thread that the machine holds up
-/// does not hold up the others. They have stack enough for a kernel, and treat subnormal numbers as
-/// the caller does.
-template <typename F>
-void run_items(int64_t items, int64_t workers, const F& f) {
-  workers = std::min(workers, items);
-  if (workers <= 1) {
-    if (items > 0) with_kernel_stack([&] { f(int64_t(0), int64_t(0), items); });
-    return;
-  }
-  const uint64_t flush = flush_bits();
-  const int64_t share = std::max<int64_t>(1, items / (workers * 8));
-  std::atomic<int64_t> next{0};
-  torch::stable::parallel_for(0, workers, 1, [&](int64_t first, int64_t last) {
-    const FlushLike caller(flush);
-    with_kernel_stack([&] {
-      for (int64_t worker = first; worker < last; ++worker) {
-        for (int64_t begin = next.fetch_add(share); begin < items; begin = next.fetch_add(share)) {
-          f(worker, begin, std::min(begin + share, items));
-        }
-      }
-    });
-  });
+  return std::clamp<int64_t>(work / kMinWorkPerThread, 1, most_threads);
 }
 
 /// With this many items the threads' shares differ by a quarter at most.
 inline int64_t enough_items(int64_t threads) { return threads * 4; }
-
-/// Tiles taken together: nearest from planes, as far as that leaves items enough for all threads.
-inline int64_t forward_run_tiles(const Geometry& geometry, int64_t threads, bool rows) {
-  if (geometry.mode != Mode::kNearest || rows) return 1;
-  const int64_t tiles = tile_count(geometry);
-  return std::clamp<int64_t>(geometry.batch * tiles / enough_items(threads), 1,
-                             std::min<int64_t>(nearest_run(geometry), tiles));
-}
-
-/// Enough items for all threads, and few enough that each shares the taps of a run of tiles among
-/// many channels.
-inline int64_t forward_channel_blocks(const Geometry& geometry, int64_t runs, int64_t threads) {
-  constexpr int64_t kLeastChannels = 16;
-  return std::clamp<int64_t>(ceil_div(enough_items(threads), runs), 1,
-                             ceil_div(geometry.channels, kLeastChannels));
-}
 
 /// Bytes of scratch that each thread may use beside the results.
 inline int64_t scratch_budget(int64_t input_bytes) {
   return std::min<int64_t>(int64_t(32) << 20, input_bytes / 4);
 }
 
-/// The channels of a block, if an image of planes is worth packing into rows; else 0. Decided by
-/// the shapes alone.
+/// Blocks of channels that planes are packed in, or 0 and why it does not pay.
+struct Packing {
+  int64_t channels;
+  const char* why_not;
+};
+
+/// Whether an image of planes is worth packing into rows. Decided by the shapes alone.
 ///
 /// With lanes over channels a tap costs a fraction of what it costs with lanes over samples, but
 /// each pixel has to be brought into that order first. That pays where there are about as many
 /// samples as pixels, or more, and where the budget allows rows of at least four channels.
-inline int64_t packed_channels(const Geometry& geometry, const View& input, int64_t input_bytes) {
+inline Packing packing_of(const Geometry& geometry, const Image& image) {
   constexpr int64_t kLeastChannels = 4;
   const int64_t plane = packed_elements(geometry, 1);
-  if (input.channel_stride == 1 || geometry.channels < kLeastChannels) return 0;
-  if (geometry.mode == Mode::kNearest || geometry.samples * 2 < plane) return 0;
-  const int64_t element = geometry.compute_in_double ? 8 : 4;
-  int64_t most = std::min(geometry.channels, scratch_budget(input_bytes) / (plane * element));
-  if (most == geometry.channels) return most;
+  if (geometry.mode == Mode::kNearest) return {0, "nearest does too little to pack the image"};
+  if (geometry.channels < kLeastChannels) return {0, "too few channels to pack the image"};
+  if (image.view.channel_stride == 1) return {0, "channels are innermost in the image alone"};
+  if (geometry.samples * 2 < plane) return {0, "too few samples to pack the image"};
+  const int64_t budget = scratch_budget(bytes_of(geometry, image));
+  const int64_t most = std::min(geometry.channels, budget / (plane * compute_size(geometry)));
+  if (most == geometry.channels) return {most, ""};
   for (const int64_t unit : {64, 16, 8, 4}) {
-    if (most >= unit) return most / unit * unit;
+    if (most >= unit) return {most / unit * unit, ""};
   }
-  return 0;
+  return {0, "not four channels of the image fit the scratch of a thread"};
 }
 
 /// Whether blocks of channels keep enough of the threads busy. If not, threads share the samples:
@@ -137,37 +97,18 @@ inline bool worth_sharing_blocks(int64_t blocks, int64_t threads, bool packed) {
   return packed ? blocks * 2 > threads : blocks * 4 >= threads * 3;
 }
 
-/// How the two gradients are computed in one walk over the samples.
-struct BackwardSplit {
-  int64_t groups = 0;  // of channels, per image of the input; 0: not in one walk
-  int64_t group_channels = 0;
-};
-
-/// As few groups as keep the threads busy, because each computes the taps anew; whole blocks or
-/// pieces. More than one needs `partial` for grad_grid, of which the budget decides.
-inline BackwardSplit split_backward(const Geometry& geometry, int64_t input_batch, int64_t packed,
-                                    int64_t piece, bool wants_grid, int64_t budget,
-                                    int64_t threads) {
-  const int64_t unit = packed > 0 ? packed : piece;
-  const int64_t units = ceil_div(geometry.channels, unit);
-  const int64_t pieces = ceil_div(geometry.channels, piece);
-  const int64_t partial_bytes = pieces * geometry.batch * tile_count(geometry) * kTileSize *
-                                geometry.dims * (geometry.compute_in_double ? 8 : 4);
-  const bool may_split =
-      !wants_grid || (pieces <= kMostChunks && partial_bytes <= budget * threads);
-  BackwardSplit split;
-  const int64_t wanted = may_split ? std::min(units, ceil_div(threads, input_batch)) : 1;
-  split.group_channels = ceil_div(units, wanted) * unit;
-  split.groups = ceil_div(geometry.channels, split.group_channels);
-  if (!worth_sharing_blocks(input_batch * split.groups, threads, packed > 0)) split.groups = 0;
-  return split;
+/// Bytes of `chunks` sums for each element of grad_grid.
+inline int64_t partial_bytes(const Geometry& geometry, int64_t chunks, int64_t grid_batch) {
+  return chunks * grid_batch * tile_count(geometry) * kTileSize * geometry.dims *
+         compute_size(geometry);
 }
 
-struct GradInputSplit {
-  int64_t channel_blocks = 1;
-  int64_t slabs = 1;
-  int slab_axis = 0;
-};
+/// The outermost axis of more than one position, or x.
+inline int outermost_axis(const Geometry& geometry) {
+  int axis = geometry.dims - 1;
+  while (axis > 0 && geometry.input_size[axis] == 1) --axis;
+  return axis;
+}
 
 /// Channel blocks cost each thread the taps of all samples again, slabs those of the tiles that
 /// reach into them (half, say, of those that could be passed over): the split whose slowest thread
@@ -213,16 +154,28 @@ inline GradInputSplit split_grad_input(const Geometry& geometry, int64_t input_b
   return best;
 }
 
+/// The split, and the ranges of tiles that several slabs need.
+inline GradInputSplit plan_slabs(const Geometry& geometry, int64_t input_batch,
+                                 bool channels_innermost, int64_t threads, const Without& without,
+                                 Memory& memory) {
+  GradInputSplit split = split_grad_input(geometry, input_batch, channels_innermost, threads);
+  if (without.slab_ranges) split.slabs = 1;
+  if (split.slabs > 1) {
+    memory.slab_ranges =
+        geometry.batch * tile_count(geometry) * static_cast<int64_t>(sizeof(TapRange));
+  }
+  return split;
+}
+
 /// Into how many parts each slab may be cut, so that a thread that is held up does not hold up the
-/// others: as long as few tiles reach into several slabs.
-inline int64_t finer_slabs(const std::vector<TapRange>& ranges, int64_t size, int64_t slabs) {
+/// others: as long as few of the `count` tiles reach into several slabs.
+inline int64_t finer_slabs(const TapRange* ranges, int64_t count, int64_t size, int64_t slabs) {
   constexpr double kMostCrossing = 0.3;  // slab ends in a tile's range, on average
   double reached = 0;
-  for (const TapRange& range : ranges) {
-    reached += static_cast<double>(std::max<int64_t>(range.last - range.first, 0));
+  for (int64_t tile = 0; tile < count; ++tile) {
+    reached += static_cast<double>(std::max<int64_t>(ranges[tile].last - ranges[tile].first, 0));
   }
-  const double ends_per_slab =
-      reached / static_cast<double>(ranges.size()) / static_cast<double>(size);
+  const double ends_per_slab = reached / static_cast<double>(count) / static_cast<double>(size);
   for (const int64_t parts : {4, 2}) {
     const int64_t finer = slabs * parts;
     if (finer <= size && ends_per_slab * static_cast<double>(finer) <= kMostCrossing) return parts;
@@ -230,4 +183,4 @@ inline int64_t finer_slabs(const std::vector<TapRange>& ranges, int64_t size, in
   return 1;
 }
 
-}  // namespace gridsample_ext
+}  // namespace gridsample_ext::cpu
