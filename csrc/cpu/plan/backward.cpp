@@ -160,7 +160,9 @@ class BackwardPlanner {
 
   void plan_joint_slabs() {
     const bool rows = has_rows(geometry_, grad_input_view());
-    const char* reason = "threads share parts of the image, each with all its channels";
+    const char* reason = plan_.split.slabs > 1
+                             ? "threads share parts of the image, each with all its channels"
+                             : "each image has one thread, with all its channels";
     const int64_t items = call_.input.batch * plan_.split.slabs;
     set_grad_input(rows ? GradInputPath::kJointSlabsInRows : GradInputPath::kJointSlabsInPlanes,
                    reason, items);
