@@ -110,7 +110,9 @@ class Explainer {
 
  private:
   void explain_forward() {
-    const ForwardPlan plan = plan_forward({geometry_, input_}, most_, without_);
+    View output;  // in the layout of results
+    output.channel_stride = input_.channels_last ? 1 : geometry_.samples;
+    const ForwardPlan plan = plan_forward({geometry_, input_, output}, most_, without_);
     add("output", name_of(plan.path), plan.reason, plan.threads, plan.items);
     explanation_.split = {{"channel blocks", plan.channel_blocks},
                           {"tiles in a run", plan.run_tiles},

@@ -11,17 +11,16 @@
 namespace gridsample_ext::cpu {
 namespace {
 
-void sample(const ForwardPlan& plan, void* scratch, const Tensor& input, const Tensor& grid,
-            const Tensor& output, const Geometry& geometry) {
-  ForwardParams params;
-  params.geometry = geometry;
-  params.input = image_view(input, geometry);
-  params.grid = grid_view(grid, geometry);
-  params.output = mutable_image_view(output, geometry);
-  params.channel_blocks = plan.channel_blocks;
-  params.run_tiles = plan.run_tiles;
-  params.packed_channels = plan.packed_channels;
-  params.scratch = scratch;
+void sample(const ForwardPlan& plan, const Geometry& geometry, const View& input, const View& grid,
+            const View& output, void* scratch) {
+  const ForwardParams params{.geometry = geometry,
+                             .input = input,
+                             .grid = grid,
+                             .output = output,
+                             .channel_blocks = plan.channel_blocks,
+                             .run_tiles = plan.run_tiles,
+                             .packed_channels = plan.packed_channels,
+                             .scratch = scratch};
   const ForwardKernels& kernels = kernels_for(geometry).forward;
   const bool packs = plan.path == ForwardPath::kPackedRows;
   run_items(plan.items, plan.threads, [&](int64_t worker, int64_t begin, int64_t end) {
@@ -33,7 +32,8 @@ void sample(const ForwardPlan& plan, void* scratch, const Tensor& input, const T
 
 Tensor forward(const Tensor& input, const Tensor& grid, const Geometry& geometry) {
   const Tensor output = empty_image(input, output_sizes(geometry), input.scalar_type());
-  const ForwardCall call{geometry, plan_image(input, geometry)};
+  const ForwardCall call{geometry, plan_image(input, geometry),
+                         mutable_image_view(output, geometry)};
   const int64_t threads = most_threads();
   Without without;
   ForwardPlan plan = plan_forward(call, threads, without);
@@ -53,7 +53,10 @@ Tensor forward(const Tensor& input, const Tensor& grid, const Geometry& geometry
     plain_output(plain_params(geometry, grid, std::nullopt), input, std::nullopt, output,
                  plan.threads);
   } else if (plan.path != ForwardPath::kEmpty) {
-    sample(plan, lent->packed_blocks.data(), image, grid, result, geometry);
+    sample(plan, geometry, plan.widens ? image_view(image, geometry) : call.input.view,
+           grid_view(grid, geometry),
+           plan.widens ? mutable_image_view(result, geometry) : call.output,
+           lent->packed_blocks.data());
     if (plan.widens) copy(output, result);
   }
   return output;

@@ -99,22 +99,21 @@ Tensor zeros(Tensor tensor) {
   return tensor;
 }
 
-/// grad_input from what moves the grid; `without` says what there was no memory for.
-Tensor double_backward_input(const DoubleBackwardPlan& plan, const Lent& lent,
-                             const Geometry& geometry, const Tensor& grad_output,
-                             const Tensor& grid, const Tensor& tangent_grid, Tensor grad_input) {
+/// Writes grad_input, which is allocated in the type that the plan sums in.
+void double_backward_input(const DoubleBackwardPlan& plan, const Lent& lent,
+                           const Geometry& geometry, const Tensor& grad_output, const Tensor& grid,
+                           const std::optional<Tensor>& tangent_grid, const Tensor& grad_input) {
+  if (plan.grad_input == SecondGradInputPath::kZero) return zero(grad_input);
   const PlainParams plain = plain_params(geometry, grid, tangent_grid);
   if (plan.grad_input == SecondGradInputPath::kPlain) {
-    plain_scatter(plain, grad_output, grad_input, plan.threads);
-    return grad_input;
+    return plain_scatter(plain, grad_output, grad_input, plan.threads);
   }
   if (plan.grad_input == SecondGradInputPath::kListedTaps) {
-    plain_grad_input(plain, grad_output, grad_input, lent.listed_taps.data(), plan.threads);
-    return grad_input;
+    return plain_grad_input(plain, grad_output, grad_input, lent.listed_taps.data(), plan.threads);
   }
   const Image image = plan_image(grad_input, geometry);
   const Rows rows = rows_like(grad_input, image, geometry);
-  SecondOrderParams params = second_order_params(geometry, grid, tangent_grid);
+  SecondOrderParams params = second_order_params(geometry, grid, *tangent_grid);
   params.grad_output = image_view(grad_output, geometry);
   params.input = rows.view;  // for its strides
   GradInputParams& to_input = params.to_input;
@@ -130,7 +129,6 @@ Tensor double_backward_input(const DoubleBackwardPlan& plan, const Lent& lent,
               kernels.double_backward_input(params, begin, end);
             });
   if (rows.copied) copy_rows(kernels.from_rows, rows, image, geometry, plan.threads);
-  return grad_input;
 }
 
 Tensor double_backward_grid(const DoubleBackwardPlan& plan, const Geometry& geometry,
@@ -222,34 +220,29 @@ std::tuple<Tensor, Tensor> grid_sample_double_backward(
   DoubleBackwardPlan plan;
   Tensor grad_input;
   Tensor grad_grid;
-  {
-    std::optional<Lent> lent;
-    do {
-      lent.reset();
-      plan = plan_double_backward(call, most, without);
-      if (call.wants_input) {
-        const bool sums = plan.grad_input == SecondGradInputPath::kPlain;
-        if (!grad_input.defined()) {
-          grad_input = empty_image(input, sizes_vector(input),
-                                   sums ? sum_type(geometry) : input.scalar_type());
-        }
-      }
-      lent.emplace(plan.memory);
-    } while (!lent->is_complete(without));
-    executed.second_grad_input = plan.grad_input;
-    executed.second_grad_grid = plan.grad_grid;
-    if (plan.grad_input == SecondGradInputPath::kZero) {
-      zero(grad_input);
-    } else if (call.wants_input) {
-      grad_input = double_backward_input(plan, *lent, geometry, grad_output, grid, *grad_grad_grid,
-                                         grad_input);
+  std::optional<Lent> lent;
+  do {
+    lent.reset();
+    plan = plan_double_backward(call, most, without);
+    if (call.wants_input && !grad_input.defined()) {
+      const bool sums = plan.grad_input == SecondGradInputPath::kPlain;
+      grad_input =
+          empty_image(input, sizes_vector(input), sums ? sum_type(geometry) : input.scalar_type());
     }
+    lent.emplace(plan.memory);
+  } while (!lent->is_complete(without));
+  executed.second_grad_input = plan.grad_input;
+  executed.second_grad_grid = plan.grad_grid;
+  if (call.wants_input) {
+    double_backward_input(plan, *lent, geometry, grad_output, grid, grad_grad_grid, grad_input);
+    grad_input = rounded(grad_input, input, copy);
   }
+  lent.reset();
   if (call.wants_grid) {
     grad_grid = double_backward_grid(plan, geometry, grad_output, input, grid, grad_grad_input,
                                      grad_grad_grid);
   }
-  return {rounded(grad_input, input, copy), grad_grid};
+  return {grad_input, grad_grid};
 }
 
 }  // namespace gridsample_ext::cpu

@@ -71,9 +71,7 @@ ForwardPlan plan_forward(const ForwardCall& call, int64_t most_threads, const Wi
     plan.memory.result_copies =
         geometry.batch * geometry.channels * geometry.samples * compute_size(geometry);
   }
-  // By the strides: a contiguous output of one sample has channels innermost as well.
-  const bool output_rows = call.input.channels_last || geometry.samples == 1;
-  const bool rows = has_rows(geometry, image.view) && output_rows;
+  const bool rows = has_rows(geometry, image.view) && has_rows(geometry, call.output);
   const bool nearest = geometry.mode == Mode::kNearest;
   if (rows) {
     plan.path = nearest ? ForwardPath::kNearestRows : ForwardPath::kRows;

@@ -41,6 +41,7 @@ struct Without {
 struct ForwardCall {
   Geometry geometry;
   Image input;
+  View output;
 };
 
 struct ForwardPlan {
