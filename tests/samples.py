@@ -100,7 +100,7 @@ SHAPES = [
     SMALL,
     Shape("one_image_one_channel", N=1, C=1, size=(5, 7, 3), out=(1, 5, 17)),
     Shape("odd_channels", N=1, C=19, size=(2, 5, 3), out=(2, 1, 3)),
-    # Packed into rows of channels: in blocks, and whole (csrc/cpu/host/schedule.h).
+    # Packed into rows of channels: in blocks, and whole (csrc/cpu/plan/split.h).
     Shape("blocks_of_channels", N=1, C=67, size=(2, 5, 3), out=(2, 4, 5)),
     Shape("whole_images", N=5, C=37, size=(2, 3, 5), out=(2, 3, 19)),
     Shape("size_1_width", size=(3, 4, 1)),
@@ -110,9 +110,10 @@ SHAPES = [
     Shape("one_sample", out=(1, 1, 1)),
     Shape("input_broadcast", N_input=1, N_grid=3),
     Shape("grid_broadcast", N_input=3, N_grid=1),
+    Shape("grid_broadcast_blocks", C=19, size=(2, 5, 3), out=(2, 4, 5), N_input=3, N_grid=1),
 ]
 # So few samples that the CPU takes their pixels one by one where it would have to copy the image
-# first (has_few_samples, csrc/cpu/host/schedule.h).
+# first (has_few_samples, csrc/cpu/plan/split.h).
 FEW_SAMPLES = Shape("few_samples", size=(4, 60, 70), out=(1, 1, 2))
 FEW_SAMPLES_SHAPES = [
     FEW_SAMPLES,

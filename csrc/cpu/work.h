@@ -154,6 +154,9 @@ struct BackwardSlabParams {
   BackwardParams rows;         // lanes over channels; one group, not packed
 };
 
+/// In the second-order ops lanes go over channels where a row has this many, else over samples.
+constexpr int64_t kLeastRowChannels = 4;
+
 /// Images as rows: of the compute type, channels innermost, pixel after pixel. grad_input is
 /// divided as GradInputParams says; work item of jvp = (batch, part of kPartSize samples); of
 /// double_backward_grid (grid batch, part).

@@ -135,6 +135,11 @@ constexpr int taps_per_axis(Mode mode) {
   return dispatch_mode(mode, []<Mode kMode>() { return ModeTraits<kMode>::kTaps; });
 }
 
+/// Whether the output is a pixel as it is.
+constexpr bool copies_pixels(Mode mode) {
+  return dispatch_mode(mode, []<Mode kMode>() { return ModeTraits<kMode>::kCopies; });
+}
+
 /// Whether the output has derivatives by the grid other than 0.
 constexpr bool is_smooth(Mode mode) {
   return dispatch_mode(mode, []<Mode kMode>() { return ModeTraits<kMode>::kSmooth; });

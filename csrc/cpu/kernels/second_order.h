@@ -11,9 +11,6 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// Lanes go over channels where a row has this many, else over samples.
-constexpr int64_t kLeastRowChannels = 4;
-
 /// Channels that are worked on together, and of which rows are staged.
 constexpr int64_t kStagedChannels = 64;
 
