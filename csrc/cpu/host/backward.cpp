@@ -303,6 +303,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& inp
     case GradGridPath::kRows:
       kernels.grad_grid();
   }
+  lent.reset();
   return {rounded(grad_input, input, copy), rounded(grad_grid, grid, copy)};
 }
 

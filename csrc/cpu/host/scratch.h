@@ -19,7 +19,9 @@ class Scratch {
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { ::operator delete(data_, std::align_val_t(kAlignment)); }
+  ~Scratch() {
+    if (data_ != nullptr) ::operator delete(data_, std::align_val_t(kAlignment));
+  }
   bool missing() const { return !empty_ && data_ == nullptr; }
   void* data() const { return data_; }
 
