@@ -41,6 +41,31 @@ def test_rows_of_channels(case, dtype, C, device):
     assert_matches_reference(case, samples.channels_last(input), grid)
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "case", samples.cases(padding_mode="reflection", align_corners=False), ids=str
+)
+def test_grids_of_any_strides(case, dtype, layout, device):
+    """Rows of a wider grid: samples do not follow each other at one stride."""
+    shape = samples.Shape("rows", N=2, C=8, size=(2, 3, 4), out=(2, 3, 5))
+    input, grid = samples.sample(case, shape, dtype, device=device)
+    grid = torch.cat([grid, grid], -2)[..., : grid.shape[-2], :]
+    assert_matches_reference(case, samples.INPUT_LAYOUTS[layout](input), grid)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
+def test_nearest_copies(dtype, layout, device):
+    """The sign of zero, too."""
+    values = torch.tensor([-0.0, 0.0, 1.5, -2.0, float("inf"), float("-inf")])
+    input = values.to(device, dtype).expand(2, 8, 3, 6).contiguous()
+    theta = torch.eye(2, 3, device=device).expand(2, 2, 3)
+    grid = torch.nn.functional.affine_grid(theta, input.shape, align_corners=False)
+    output = grid_sample(samples.INPUT_LAYOUTS[layout](input), grid, "nearest", "zeros", False)
+    samples.assert_bitwise_equal(output.contiguous(), input)
+
+
 @pytest.mark.parametrize("multiprocessors", ["1", "132"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize(

@@ -127,8 +127,13 @@ def build(out: Path, temporary: Path) -> Path:
         "-Xlinker --no-as-needed -ltorch -ltorch_cpu -lc10"
     )
     target = out / LIBRARY
-    common.run_ninja(temporary, sorted(CUDA.rglob("*.cu")), target, compile_command, link_command)
+    common.run_ninja(temporary, sources(), target, compile_command, link_command)
     return target
+
+
+def sources() -> list[Path]:
+    """Kernels, and host code, which nvcc passes on to the C++ compiler."""
+    return sorted([*CUDA.rglob("*.cu"), *CUDA.rglob("*.cpp")])
 
 
 if __name__ == "__main__":

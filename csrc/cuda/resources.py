@@ -2,8 +2,8 @@
 
     python csrc/cuda/resources.py [--out FILE]
 
-writes a table in Markdown, and fails if a kernel that speed depends on (all but tricubic) spills
-registers or keeps anything in local memory.
+writes a table in Markdown, and fails if a kernel spills registers or keeps anything in local
+memory.
 """
 
 import argparse
@@ -24,9 +24,10 @@ USED = re.compile(r"Used (\d+) registers")
 CONFIG = re.compile(
     r"(\w+_kernel)<gridsample_ext::cuda::Config<"
     r"(?:gridsample_ext::cuda::)?(\w+), (\d), \(gridsample_ext::Mode\)(\d), "
-    r"\(gridsample_ext::Padding\)\d, (int|long)>"
+    r"(int|long), (true|false)>"
 )
 OFFSET_BITS = {"int": "32", "long": "64"}
+PADDING = {"true": "zeros", "false": "any"}
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,14 @@ def demangled(symbols: list[str]) -> list[str]:
     ).stdout.splitlines()
 
 
-def group_of(name: str) -> tuple[str, str, str, str, bool]:
-    """Kernel, element type, dimensions and mode, bits of offsets; whether speed depends on it."""
+def group_of(name: str) -> tuple[str, str, str, str, str]:
+    """Kernel, element type, dimensions and mode, padding, bits of offsets."""
     match = CONFIG.search(name)
     if match is None:
         plain = re.search(r"(\w+_kernel)", name)
-        return (plain[1] if plain else name, "", "", "", False)
-    kernel, dtype, dims, mode, offset = match.groups()
-    hot = not (dims == "3" and MODES[int(mode)] == "bicubic")
-    return (kernel, dtype, f"{dims}-D {MODES[int(mode)]}", OFFSET_BITS[offset], hot)
+        return (plain[1] if plain else name, "", "", "", "")
+    kernel, dtype, dims, mode, offset, zeros = match.groups()
+    return (kernel, dtype, f"{dims}-D {MODES[int(mode)]}", PADDING[zeros], OFFSET_BITS[offset])
 
 
 def main() -> None:
@@ -89,32 +89,34 @@ def main() -> None:
     for usage, name in zip(usages, demangled([u.symbol for u in usages]), strict=True):
         groups[(usage.architecture, *group_of(name))].append(usage)
     lines = [
-        "| | kernel | pixels | mode | bits of offsets | kernels | registers | blocks of 256 "
-        "| spills, bytes |",
-        "|---|---|---|---|---:|---:|---:|---:|---:|",
+        "| | kernel | pixels | mode | padding | bits of offsets | kernels | registers "
+        "| blocks of 256 | spills, bytes |",
+        "|---|---|---|---|---|---:|---:|---:|---:|---:|",
     ]
     broken = []
-    for (architecture, kernel, dtype, mode, bits, hot), members in sorted(groups.items()):
+    for (architecture, kernel, dtype, mode, padding, bits), members in sorted(groups.items()):
         least = min(usage.registers for usage in members)
         registers = max(usage.registers for usage in members)
         rounded = -(-registers // 8) * 8
         spills = max(usage.spills + usage.stack for usage in members)
         lines.append(
-            f"| {architecture} | {kernel} | {dtype} | {mode} | {bits} | {len(members)} "
+            f"| {architecture} | {kernel} | {dtype} | {mode} | {padding} | {bits} | {len(members)} "
             f"| {least} to {registers} "
             f"| {REGISTERS // (rounded * THREADS)} | {spills} |"
         )
-        if hot and spills:
+        if spills:
             broken.append(
-                f"{kernel} {dtype} {mode}, {bits} bits, on {architecture}: {spills} bytes"
+                f"{kernel} {dtype} {mode} {padding}, {bits} bits, on {architecture}: {spills} bytes"
             )
+    for architecture, count in sorted(collections.Counter(u.architecture for u in usages).items()):
+        lines += ["", f"{architecture}: {count} kernels"]
     text = "\n".join(lines)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(text + "\n")
     print(text)
     if broken:
-        sys.exit("local memory in kernels that speed depends on:\n  " + "\n  ".join(broken))
+        sys.exit("local memory in kernels:\n  " + "\n  ".join(broken))
 
 
 if __name__ == "__main__":

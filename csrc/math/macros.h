@@ -24,10 +24,13 @@
   }
 #endif
 
+// GRIDSAMPLE_SELDOM: functions that GPUs call, so that kernels hold no copies of them.
 #if defined(__CUDACC__)
 #define GRIDSAMPLE_INLINE __host__ __device__ __forceinline__
+#define GRIDSAMPLE_SELDOM __host__ __device__ __noinline__
 #else
 #define GRIDSAMPLE_INLINE inline __attribute__((always_inline))
+#define GRIDSAMPLE_SELDOM GRIDSAMPLE_INLINE
 #endif
 
 // Functions that run once for a tile: compiled once for all kernels that call them, not into each.

@@ -27,29 +27,34 @@ GRIDSAMPLE_INLINE T fold(const Axis<T>& axis) {
   return axis.shift * T(-0.5);
 }
 
+/// fmod; on the GPU apart, since it is long and seldom wanted.
+template <typename T>
+GRIDSAMPLE_SELDOM T far_remainder(T distance, T period) {
+  return std::fmod(distance, period);
+}
+
 /// Triangle wave between the two folds, on an exactly rounded distance d = |x - low|.
 ///
 /// kNear: folds * extent is an integer below 2^(digits-1), hence exact, and
 /// so is d - folds * extent, a multiple of d's ulp no larger than extent. d / extent can round up
 /// to the next integer, never down past one, so the remainder may come out as a tiny negative
 /// number with one fold too many. Undoing that fold is exact, too: the sum is a multiple of the
-/// same ulp below extent. So it gives the same bits as kFar: fmod, which is exact but not
-/// vectorised; and as kOnce, whose one subtraction is exact.
+/// same ulp below extent. kFar takes whole periods off first where the distance is too large for
+/// that: by fmod, which is exact but not vectorised. The one subtraction of kOnce is exact.
 template <Reach kReach, typename T>
 GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
   const T low = fold(axis);
   const T below = x - low;
-  const T distance = std::fabs(below);
+  T distance = std::fabs(below);
   T remainder;
   bool odd;
   if constexpr (kReach == Reach::kOnce) {
     odd = distance >= axis.extent;
     remainder = select(odd, distance - axis.extent, distance);
-  } else if constexpr (kReach == Reach::kFar) {
-    remainder = std::fmod(distance, axis.extent * T(2));
-    odd = remainder >= axis.extent;
-    remainder = odd ? remainder - axis.extent : remainder;
   } else {
+    if constexpr (kReach == Reach::kFar) {
+      if (distance >= kNearLimit<T>) distance = far_remainder(distance, axis.extent * T(2));
+    }
     T folds = round_down(distance / axis.extent);
     remainder = distance - folds * axis.extent;
     const bool too_many = remainder < T(0);
@@ -104,7 +109,7 @@ struct PaddingTraits<Padding::kReflection> {
 
 /// Calls function.template operator()<kPadding>() for the padding named at run time.
 template <typename F>
-constexpr auto dispatch_padding(Padding padding, const F& function) {
+GRIDSAMPLE_INLINE constexpr auto dispatch_padding(Padding padding, const F& function) {
   switch (padding) {
 #define GRIDSAMPLE_CASE(enumerator, name) \
   case Padding::enumerator:               \

@@ -32,12 +32,11 @@ struct AxisTaps {
   T slope;
 };
 
-template <Mode kMode, Padding kPadding, Reach kReach, typename T>
-GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis) {
+/// pad(coordinate) is the padding's rule.
+template <Mode kMode, typename T, typename Pad>
+GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis,
+                                                             const Pad& pad) {
   using Interpolation = ModeTraits<kMode>;
-  const auto pad = [&](const Coordinate<T>& x) {
-    return PaddingTraits<kPadding>::template pad<kReach>(x, axis);
-  };
   AxisTaps<T, Interpolation::kTaps> taps;
   const Coordinate<T> raw = unnormalize(grid_value, axis);
   // Where each tap is moved, the coordinate is not, and its slope is the scale alone.
@@ -53,6 +52,13 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
   }
   taps.slope = Interpolation::kSmooth ? x.slope : T(0);
   return taps;
+}
+
+template <Mode kMode, Padding kPadding, Reach kReach, typename T>
+GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis) {
+  return axis_taps<kMode>(grid_value, axis, [&](const Coordinate<T>& x) {
+    return PaddingTraits<kPadding>::template pad<kReach>(x, axis);
+  });
 }
 
 /// w'' of the taps of axis_taps.

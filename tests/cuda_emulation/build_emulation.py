@@ -1,7 +1,6 @@
 """Compiles csrc/cuda/ for the host; run as a script, prints the library's path.
 
-GRIDSAMPLE_EXT_SANITIZE=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer, and fewer
-kernels (csrc/cuda/device/dispatch.cuh);
+GRIDSAMPLE_EXT_SANITIZE=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer;
 GRIDSAMPLE_EXT_WERROR=1, CXX and MAX_JOBS are as in setup.py.
 """
 
@@ -24,13 +23,11 @@ def build() -> Path:
     folder = ROOT / "build" / ("cuda-emulation" + ("-sanitize" if sanitize else ""))
     folder.mkdir(parents=True, exist_ok=True)
     sanitizers = "-fsanitize=address,undefined -fno-sanitize-recover=undefined" if sanitize else ""
-    fewer_kernels = "-DGRIDSAMPLE_FEWER_KERNELS" if sanitize else ""
     compiler = os.environ.get("CXX", "c++")
     flags = [
         "-x c++ -std=c++20 -O1 -fPIC -fvisibility=hidden -ffp-contract=off -Wall -Wextra",
         "-g1" if sanitize else "-g0",
         sanitizers,
-        fewer_kernels,
         "-Werror" if os.environ.get("GRIDSAMPLE_EXT_WERROR") == "1" else "",
         f"-I{HERE / 'include'}",
         f"-I{common.INCLUDE}",
@@ -38,14 +35,13 @@ def build() -> Path:
         "-DGRIDSAMPLE_CUDA_EMULATION",
         f"-DTORCH_TARGET_VERSION={common.TORCH_TARGET_VERSION}",
     ]
-    # All but the registration for CUDA tensors.
-    kernels = [
-        path for path in sorted((ROOT / "csrc/cuda").rglob("*.cu")) if path.stem != "register"
-    ]
+    # All but the registration for CUDA tensors, and what it asks the device.
+    sources = runpy.run_path(str(ROOT / "csrc/cuda/build.py"))["sources"]()
+    sources = [path for path in sources if path.stem not in ("register", "probe")]
     target = folder / LIBRARY
     common.run_ninja(
         folder,
-        [*kernels, HERE / "emulation.cpp", HERE / "register.cpp"],
+        [*sources, HERE / "emulation.cpp", HERE / "register.cpp"],
         target,
         f"{compiler} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out",
         f"{compiler} -shared {sanitizers} $in -o $out -L{common.torch_libraries()} "

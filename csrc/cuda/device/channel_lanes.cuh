@@ -51,8 +51,7 @@ inline int lanes_of_channels(int64_t samples, int64_t channels, bool innermost,
 inline Spread spread_over_lanes(int64_t samples, int64_t channels, int lanes, const Queue& queue) {
   Spread spread;
   spread.tiles = ceil_div(samples, kThreads / lanes);
-  spread.chunks = std::min(ceil_div(channels, kChannelsWorthTaps * lanes),
-                           ceil_div(queue.wanted_blocks(), spread.tiles));
+  spread.share_channels(ceil_div(channels, kChannelsWorthTaps * lanes), queue);
   return spread;
 }
 

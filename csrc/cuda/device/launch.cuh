@@ -3,8 +3,8 @@
 // Launching kernels: on which device and stream, how many blocks, and what went wrong.
 
 #include <algorithm>
-#include <sstream>
 #include <stdexcept>
+#include <string>
 
 #include "params.h"
 #include "cuda/device/platform.cuh"
@@ -17,9 +17,8 @@ constexpr int kThreads = 256;
 inline void check_cuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
   static_cast<void>(cudaGetLastError());
-  std::ostringstream text;
-  text << "gridsample_ext: " << what << ": " << cudaGetErrorString(error);
-  throw std::runtime_error(text.str());
+  throw std::runtime_error("gridsample_ext: " + std::string(what) + ": " +
+                           cudaGetErrorString(error));
 }
 
 /// Where a call's kernels run: the current stream of the tensors' device.
@@ -37,6 +36,12 @@ struct Spread {
   int64_t chunks = 1;  // blockIdx.y over these
   dim3 threads = dim3(kThreads);
   size_t shared_bytes = 0;
+
+  /// Channels, of which there are so many parts, go to different blocks as far as tiles alone do
+  /// not keep the device busy.
+  void share_channels(int64_t parts, const Queue& queue) {
+    chunks = std::min(parts, ceil_div(queue.wanted_blocks(), tiles));
+  }
 };
 
 template <typename Params>

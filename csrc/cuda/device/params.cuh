@@ -49,6 +49,7 @@ struct Sampling {
   View grid;
   Axis<compute_t> axis[kMaxDims];
   int64_t input_size[kMaxDims];
+  Padding padding;
 };
 
 template <typename compute_t>

@@ -3,6 +3,7 @@
 // Element types: how they are read, computed with and written; single values and rows of channels.
 
 #include <cstring>
+#include <type_traits>
 
 #include "params.h"
 #include "cuda/device/platform.cuh"
@@ -16,15 +17,14 @@ struct Half {
 struct BFloat16 {
   uint16_t bits;
 };
+/// Either of them: a DType tells which.
+struct AnyHalf {
+  uint16_t bits;
+};
 
+/// What pixels are computed in.
 template <typename pixel_t>
-struct Compute {
-  using type = float;
-};
-template <>
-struct Compute<double> {
-  using type = double;
-};
+using compute_type = std::conditional_t<std::is_same_v<pixel_t, double>, double, float>;
 
 GRIDSAMPLE_DEVICE float widen(Half value) { return __half2float(__ushort_as_half(value.bits)); }
 GRIDSAMPLE_DEVICE float widen(BFloat16 value) {
@@ -33,135 +33,138 @@ GRIDSAMPLE_DEVICE float widen(BFloat16 value) {
 GRIDSAMPLE_DEVICE float widen(float value) { return value; }
 GRIDSAMPLE_DEVICE double widen(double value) { return value; }
 
-/// One pixel of an image that nobody writes meanwhile.
-GRIDSAMPLE_DEVICE float load_pixel(const Half* from) {
-  return widen(Half{__ldg(reinterpret_cast<const unsigned short*>(from))});
-}
-GRIDSAMPLE_DEVICE float load_pixel(const BFloat16* from) {
-  return widen(BFloat16{__ldg(reinterpret_cast<const unsigned short*>(from))});
-}
-GRIDSAMPLE_DEVICE float load_pixel(const float* from) { return __ldg(from); }
-GRIDSAMPLE_DEVICE double load_pixel(const double* from) { return __ldg(from); }
-
+/// Rounds to the nearest.
 template <typename pixel_t>
-struct Narrow;
-template <>
-struct Narrow<Half> {
-  static GRIDSAMPLE_DEVICE Half from(float value) {
+GRIDSAMPLE_DEVICE pixel_t narrow(compute_type<pixel_t> value) {
+  if constexpr (std::is_same_v<pixel_t, Half>) {
     return {__half_as_ushort(__float2half_rn(value))};
-  }
-};
-template <>
-struct Narrow<BFloat16> {
-  static GRIDSAMPLE_DEVICE BFloat16 from(float value) {
+  } else if constexpr (std::is_same_v<pixel_t, BFloat16>) {
     return {__bfloat16_as_ushort(__float2bfloat16_rn(value))};
+  } else {
+    return value;
   }
-};
-template <>
-struct Narrow<float> {
-  static GRIDSAMPLE_DEVICE float from(float value) { return value; }
-};
-template <>
-struct Narrow<double> {
-  static GRIDSAMPLE_DEVICE double from(double value) { return value; }
-};
+}
 
-/// a * b + c in one rounding. The build forbids nvcc to contract on its own, for the sake of the
-/// coordinates (math/coordinates.h); sums of products ask for it here.
-GRIDSAMPLE_DEVICE float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
-GRIDSAMPLE_DEVICE double multiply_add(double a, double b, double c) { return fma(a, b, c); }
-
-/// One value of an argument whose type is known at run time only; the same for all threads.
-template <typename compute_t>
-GRIDSAMPLE_DEVICE compute_t load_as(const void* data, DType dtype, int64_t offset) {
+/// Calls visit.template operator()<T>() for an argument whose type is known at run time only, and
+/// the same for all threads.
+template <typename Visit>
+GRIDSAMPLE_DEVICE auto with_type(DType dtype, const Visit& visit) {
   switch (dtype) {
     case DType::kHalf:
-      return static_cast<compute_t>(widen(static_cast<const Half*>(data)[offset]));
+      return visit.template operator()<Half>();
     case DType::kBFloat16:
-      return static_cast<compute_t>(widen(static_cast<const BFloat16*>(data)[offset]));
+      return visit.template operator()<BFloat16>();
     case DType::kFloat:
-      return static_cast<compute_t>(static_cast<const float*>(data)[offset]);
+      return visit.template operator()<float>();
     case DType::kDouble:
-      return static_cast<compute_t>(static_cast<const double*>(data)[offset]);
+      break;
   }
-  return compute_t(0);
+  return visit.template operator()<double>();
 }
 
-template <typename from_t, typename compute_t, int kCount>
-GRIDSAMPLE_DEVICE void load_strided(compute_t (&values)[kCount], const from_t* from,
-                                    int64_t stride) {
-  GRIDSAMPLE_UNROLL_ALL
-  for (int i = 0; i < kCount; ++i) values[i] = static_cast<compute_t>(widen(from[i * stride]));
-}
-
-/// Several values.
+/// Several values of such an argument.
 template <typename compute_t, int kCount>
 GRIDSAMPLE_DEVICE void load_as(compute_t (&values)[kCount], const void* data, DType dtype,
                                int64_t offset, int64_t stride) {
-  switch (dtype) {
-    case DType::kHalf:
-      return load_strided(values, static_cast<const Half*>(data) + offset, stride);
-    case DType::kBFloat16:
-      return load_strided(values, static_cast<const BFloat16*>(data) + offset, stride);
-    case DType::kFloat:
-      return load_strided(values, static_cast<const float*>(data) + offset, stride);
-    case DType::kDouble:
-      return load_strided(values, static_cast<const double*>(data) + offset, stride);
-  }
+  with_type(dtype, [&]<typename T>() {
+    const T* from = static_cast<const T*>(data) + offset;
+    GRIDSAMPLE_UNROLL_ALL
+    for (int i = 0; i < kCount; ++i) values[i] = static_cast<compute_t>(widen(from[i * stride]));
+  });
 }
 
-/// Its counterpart, rounding to the type.
+template <typename compute_t>
+GRIDSAMPLE_DEVICE compute_t load_as(const void* data, DType dtype, int64_t offset) {
+  compute_t value[1];
+  load_as(value, data, dtype, offset, 0);
+  return value[0];
+}
+
+/// Rounds to the type.
 template <typename compute_t>
 GRIDSAMPLE_DEVICE void store_as(void* data, DType dtype, int64_t offset, compute_t value) {
-  switch (dtype) {
-    case DType::kHalf:
-      static_cast<Half*>(data)[offset] = Narrow<Half>::from(static_cast<float>(value));
-      return;
-    case DType::kBFloat16:
-      static_cast<BFloat16*>(data)[offset] = Narrow<BFloat16>::from(static_cast<float>(value));
-      return;
-    case DType::kFloat:
-      static_cast<float*>(data)[offset] = static_cast<float>(value);
-      return;
-    case DType::kDouble:
-      static_cast<double*>(data)[offset] = static_cast<double>(value);
-      return;
+  with_type(dtype, [&]<typename T>() {
+    static_cast<T*>(data)[offset] = narrow<T>(static_cast<compute_type<T>>(value));
+  });
+}
+
+template <size_t kBytes>
+using raw_type = std::conditional_t<
+    kBytes == 2, unsigned short,
+    std::conditional_t<kBytes == 4, unsigned, std::conditional_t<kBytes == 8, uint2, uint4>>>;
+
+/// Pixels as they are. Several lie side by side in memory, aligned to their size, and are one
+/// access of up to 16 bytes. Those that are loaded nobody writes meanwhile.
+template <typename pixel_t>
+struct CopiedPixels {
+  using value_t = pixel_t;
+
+  GRIDSAMPLE_DEVICE explicit CopiedPixels(DType) {}
+
+  template <int kCount>
+  GRIDSAMPLE_DEVICE void load(const pixel_t* from, pixel_t (&pixels)[kCount]) const {
+    using raw_t = raw_type<sizeof(pixel_t) * kCount>;
+    const raw_t raw = __ldg(reinterpret_cast<const raw_t*>(from));
+    std::memcpy(pixels, &raw, sizeof(raw));
   }
-}
 
-template <int kBytes>
-struct RawBytes;
-template <>
-struct RawBytes<8> {
-  using type = uint2;
-};
-template <>
-struct RawBytes<16> {
-  using type = uint4;
+  template <int kCount>
+  GRIDSAMPLE_DEVICE void store(pixel_t* to, const pixel_t (&pixels)[kCount]) const {
+    raw_type<sizeof(pixel_t) * kCount> raw;
+    std::memcpy(&raw, pixels, sizeof(raw));
+    *reinterpret_cast<decltype(raw)*>(to) = raw;
+  }
 };
 
-/// kCount channels side by side in memory, aligned to their size: 8 or 16 bytes in one access.
-template <typename pixel_t, int kCount>
-GRIDSAMPLE_DEVICE void load_row(const pixel_t* from,
-                                typename Compute<pixel_t>::type (&values)[kCount]) {
-  using raw_t = typename RawBytes<sizeof(pixel_t) * kCount>::type;
-  const raw_t raw = __ldg(reinterpret_cast<const raw_t*>(from));
-  pixel_t pixels[kCount];
-  std::memcpy(pixels, &raw, sizeof(raw));
-  GRIDSAMPLE_UNROLL_ALL
-  for (int i = 0; i < kCount; ++i) values[i] = widen(pixels[i]);
-}
+/// Pixels as what they are computed in.
+template <typename pixel_t>
+class Pixels {
+ public:
+  using value_t = compute_type<pixel_t>;
 
-template <typename pixel_t, int kCount>
-GRIDSAMPLE_DEVICE void store_row(pixel_t* to,
-                                 const typename Compute<pixel_t>::type (&values)[kCount]) {
-  using raw_t = typename RawBytes<sizeof(pixel_t) * kCount>::type;
-  pixel_t pixels[kCount];
-  GRIDSAMPLE_UNROLL_ALL
-  for (int i = 0; i < kCount; ++i) pixels[i] = Narrow<pixel_t>::from(values[i]);
-  raw_t raw;
-  std::memcpy(&raw, pixels, sizeof(raw));
-  *reinterpret_cast<raw_t*>(to) = raw;
-}
+  GRIDSAMPLE_DEVICE explicit Pixels(DType dtype)
+      : copied_(dtype), is_half_(dtype == DType::kHalf) {}
+
+  GRIDSAMPLE_DEVICE value_t load(const pixel_t* from) const {
+    value_t value[1];
+    load(from, value);
+    return value[0];
+  }
+
+  template <int kCount>
+  GRIDSAMPLE_DEVICE void load(const pixel_t* from, value_t (&values)[kCount]) const {
+    pixel_t pixels[kCount];
+    copied_.load(from, pixels);
+    GRIDSAMPLE_UNROLL_ALL
+    for (int i = 0; i < kCount; ++i) {
+      if constexpr (std::is_same_v<pixel_t, AnyHalf>) {
+        const uint16_t bits = pixels[i].bits;
+        values[i] = is_half_ ? widen(Half{bits}) : widen(BFloat16{bits});
+      } else {
+        values[i] = widen(pixels[i]);
+      }
+    }
+  }
+
+  /// Rounds.
+  template <int kCount>
+  GRIDSAMPLE_DEVICE void store(pixel_t* to, const value_t (&values)[kCount]) const {
+    pixel_t pixels[kCount];
+    GRIDSAMPLE_UNROLL_ALL
+    for (int i = 0; i < kCount; ++i) {
+      if constexpr (std::is_same_v<pixel_t, AnyHalf>) {
+        const value_t value = values[i];
+        pixels[i] = {is_half_ ? narrow<Half>(value).bits : narrow<BFloat16>(value).bits};
+      } else {
+        pixels[i] = narrow<pixel_t>(values[i]);
+      }
+    }
+    copied_.store(to, pixels);
+  }
+
+ private:
+  CopiedPixels<pixel_t> copied_;
+  bool is_half_;
+};
 
 }  // namespace gridsample_ext::cuda

@@ -16,7 +16,7 @@ struct SharedTaps {
   using index_t = typename Config::index_t;
   static constexpr int kPerAxis = Config::kDims * Config::kTaps;
   // Those of two taps are -1 and 1, and that of one is 0.
-  static constexpr bool kStoresDerivatives = kDerivatives && Config::kTaps == 4;
+  static constexpr bool kStoresDerivatives = kDerivatives && Config::kCurved;
   // Weights, derivatives; the slope and the gradient along each axis.
   static constexpr int kValues =
       kPerAxis * (kStoresDerivatives ? 2 : 1) + (kDerivatives ? 2 * Config::kDims : 0);
@@ -65,7 +65,7 @@ struct SharedTaps {
         if constexpr (kStoresDerivatives) {
           taps.derivative[a][k] = values_[(kPerAxis + entry) * tile_ + i];
         } else {
-          taps.derivative[a][k] = compute_t(Config::kTaps == 1 ? 0 : 2 * k - 1);
+          taps.derivative[a][k] = compute_t(Config::kSmooth ? 2 * k - 1 : 0);
         }
       }
     }
@@ -149,12 +149,21 @@ inline int lanes_for(int64_t vectors) {
   return lanes;
 }
 
-/// How many samples a block takes at a time: as many as it has threads, fewer where that leaves
+/// Has a block take as many samples at a time as it has threads; fewer where that leaves
 /// multiprocessors without a block, but one for each of the groups that share a sample.
-inline int tile_for(int64_t samples, int groups, int most, const Queue& queue) {
-  int tile = most;
-  while (tile > groups && ceil_div(samples, tile) < queue.wanted_blocks()) tile /= 2;
-  return tile;
+template <typename Shared, typename Params>
+Spread spread_in_tiles(Params& params, int64_t vectors, const Queue& queue) {
+  const int64_t samples = params.sampling.walk.total;
+  params.lanes = lanes_for(vectors);
+  params.tile = Shared::kMostSamples;
+  while (params.tile > kThreads / params.lanes &&
+         ceil_div(samples, params.tile) < queue.wanted_blocks()) {
+    params.tile /= 2;
+  }
+  Spread spread;
+  spread.tiles = params.tiles = ceil_div(samples, params.tile);
+  spread.shared_bytes = Shared::kBytes * params.tile;
+  return spread;
 }
 
 }  // namespace gridsample_ext::cuda

@@ -1,46 +1,18 @@
 #pragma once
 
-// From the number of a sample to its taps, and what is computed from taps with lanes over samples.
+// From the number of a sample to its taps.
 
-#include "math/taps.h"
+#include "cuda/device/config.cuh"
 #include "cuda/device/params.cuh"
-#include "cuda/device/pixels.cuh"
 
 namespace gridsample_ext::cuda {
 
 using portable::axis_taps;
 using portable::AxisTaps;
-using portable::kNearLimit;
-using portable::kTapsPerAxis;
-
-/// What kernels are compiled for. index_t holds the offset of a pixel within one channel of one
-/// image; batches and channels are added in 64 bits. If it has 32 bits, so have the numbers of
-/// samples and channels, and the walk over the samples is linear, too: without that, a sample of
-/// one channel took half as many instructions again.
-template <typename pixel_type, int dims, Mode mode, Padding padding, typename index_type>
-struct Config {
-  using pixel_t = pixel_type;
-  using compute_t = typename Compute<pixel_type>::type;
-  using index_t = index_type;
-  static constexpr int kDims = dims;
-  static constexpr Mode kMode = mode;
-  static constexpr Padding kPadding = padding;
-  static constexpr int kTaps = kTapsPerAxis<mode>;
-  static constexpr int kVector = 16 / sizeof(pixel_type);  // pixels in the widest access
-  static constexpr int kTapsZ = dims == 3 ? kTaps : 1;
-  static constexpr bool kNarrow = sizeof(index_type) == sizeof(int32_t);
-  // Numbers of samples and of channels, and steps from one to a later one.
-  using number_t = std::conditional_t<kNarrow, uint32_t, int64_t>;
-};
-
-/// Blocks of a multiprocessor that registers should leave room for: the more taps, the more are
-/// read at once, and the fewer blocks it takes to keep memory busy.
-template <typename Config>
-constexpr int kLeastBlocks =
-    Config::kTaps == 4 ? (Config::kDims == 2 && sizeof(typename Config::compute_t) == 4 ? 2 : 1)
-    : sizeof(typename Config::compute_t) == 8 ? 2
-    : Config::kTaps == 2                      ? 3
-                                              : 4;
+using portable::Coordinate;
+using portable::dispatch_padding;
+using portable::PaddingTraits;
+using portable::Reach;
 
 /// A sample: image, number within the image and, where some view needs it, place along each axis.
 struct Sample {
@@ -106,15 +78,49 @@ GRIDSAMPLE_DEVICE int64_t offset_of(const Sample& sample, const View& view, cons
   return offset_of<Config::kDims>(sample, view, walk);
 }
 
+template <typename T>
+GRIDSAMPLE_DEVICE void rotate(T (&values)[4]) {
+  const T first = values[0];
+  GRIDSAMPLE_UNROLL_ALL
+  for (int k = 0; k < 3; ++k) values[k] = values[k + 1];
+  values[3] = first;
+}
+
 /// The taps of a sample along each axis, with offsets in elements; kOutside: see math/taps.h.
 template <typename Config>
 struct Taps {
+  using config = Config;
   using compute_t = typename Config::compute_t;
+  using weight_t = compute_t;
   typename Config::index_t offset[Config::kDims][Config::kTaps];
   compute_t weight[Config::kDims][Config::kTaps];
   compute_t derivative[Config::kDims][Config::kTaps];
   compute_t slope[Config::kDims];
+
+  GRIDSAMPLE_DEVICE compute_t weight_at(int a, int k) const { return weight[a][k]; }
+  GRIDSAMPLE_DEVICE compute_t derivative_at(int a, int k) const { return derivative[a][k]; }
+
+  /// Moves the taps along z up by one.
+  GRIDSAMPLE_DEVICE void rotate_planes() {
+    rotate(offset[2]);
+    rotate(weight[2]);
+    rotate(derivative[2]);
+  }
 };
+
+/// The taps of an axis, under the padding that the configuration or, at run time, the call names.
+template <typename Config, typename compute_t>
+GRIDSAMPLE_DEVICE AxisTaps<compute_t, Config::kTaps> padded_taps(compute_t value,
+                                                                 const Axis<compute_t>& axis,
+                                                                 Padding padding) {
+  return axis_taps<Config::kMode>(value, axis, [&](const Coordinate<compute_t>& x) {
+    const auto pad = [&]<Padding kPadding>() {
+      return PaddingTraits<kPadding>::template pad<Reach::kFar>(x, axis);
+    };
+    if constexpr (Config::kPadsWithZeros) return pad.template operator()<Padding::kZeros>();
+    return dispatch_padding(padding, pad);
+  });
+}
 
 /// view: strides of the image the offsets are for.
 template <typename Config>
@@ -130,16 +136,8 @@ GRIDSAMPLE_DEVICE void compute_taps(Taps<Config>& taps, const Sample& sample,
           grid.channel_stride);
   GRIDSAMPLE_UNROLL_ALL
   for (int a = 0; a < Config::kDims; ++a) {
-    const compute_t value = values[a];
     const Axis<compute_t>& axis = sampling.axis[a];
-    AxisTaps<compute_t, Config::kTaps> along;
-    if constexpr (Config::kPadding == Padding::kReflection) {
-      const bool far = fabs(portable::unnormalize(value, axis).value) >= kNearLimit<compute_t>;
-      along = far ? axis_taps<Config::kMode, Config::kPadding, portable::Reach::kFar>(value, axis)
-                  : axis_taps<Config::kMode, Config::kPadding, portable::Reach::kNear>(value, axis);
-    } else {
-      along = axis_taps<Config::kMode, Config::kPadding, portable::Reach::kNear>(value, axis);
-    }
+    const auto along = padded_taps<Config>(values[a], axis, sampling.padding);
     portable::tap_offsets<Config::kMode>(along, static_cast<index_t>(sampling.input_size[a]),
                                          static_cast<index_t>(view.stride[a]), taps.offset[a]);
     GRIDSAMPLE_UNROLL_ALL
@@ -157,22 +155,6 @@ GRIDSAMPLE_DEVICE index_t join(index_t outer, index_t inner) {
   return (outer | inner) < 0 ? index_t(portable::kOutside) : index_t(outer + inner);
 }
 
-template <typename T, int kCount>
-GRIDSAMPLE_DEVICE void set_zero(T (&values)[kCount]) {
-  GRIDSAMPLE_UNROLL_ALL
-  for (int i = 0; i < kCount; ++i) values[i] = T(0);
-}
-
-template <typename T, int kCount>
-GRIDSAMPLE_DEVICE void add_product(T (&sum)[kCount], T weight, const T (&values)[kCount]) {
-  GRIDSAMPLE_UNROLL_ALL
-  for (int i = 0; i < kCount; ++i) sum[i] = multiply_add(weight, values[i], sum[i]);
-}
-
-/// Of all axes together; the number of a tap counts x fastest.
-template <typename Config>
-constexpr int kAllTaps = Config::kTapsZ * Config::kTaps * Config::kTaps;
-
 /// Negative for a tap outside the image.
 template <typename Config>
 GRIDSAMPLE_DEVICE typename Config::index_t offset_of_tap(const Taps<Config>& taps, int z, int y,
@@ -183,96 +165,5 @@ GRIDSAMPLE_DEVICE typename Config::index_t offset_of_tap(const Taps<Config>& tap
                           : taps.offset[1][y];
   return join(row, taps.offset[0][x]);
 }
-
-template <typename Config>
-GRIDSAMPLE_DEVICE typename Config::compute_t weight_of_tap(const Taps<Config>& taps, int z, int y,
-                                                           int x) {
-  const auto weight = taps.weight[1][y] * taps.weight[0][x];
-  return Config::kDims == 3 ? taps.weight[Config::kDims - 1][z] * weight : weight;
-}
-
-/// Calls visit(z, y, x) for every tap, unrolled.
-template <typename Config, typename Visit>
-GRIDSAMPLE_DEVICE void for_each_tap(const Visit& visit) {
-  GRIDSAMPLE_UNROLL_ALL
-  for (int z = 0; z < Config::kTapsZ; ++z) {
-    GRIDSAMPLE_UNROLL_ALL
-    for (int y = 0; y < Config::kTaps; ++y) {
-      GRIDSAMPLE_UNROLL_ALL
-      for (int x = 0; x < Config::kTaps; ++x) visit(z, y, x);
-    }
-  }
-}
-
-template <typename Config>
-GRIDSAMPLE_DEVICE constexpr int number_of_tap(int z, int y, int x) {
-  return (z * Config::kTaps + y) * Config::kTaps + x;
-}
-
-/// Offsets and weights of all taps, for modes of few: worked out once, used for all channels.
-template <typename Config>
-struct FlatTaps {
-  typename Config::index_t offset[kAllTaps<Config>];
-  typename Config::compute_t weight[kAllTaps<Config>];
-
-  GRIDSAMPLE_DEVICE explicit FlatTaps(const Taps<Config>& taps) {
-    for_each_tap<Config>([&](int z, int y, int x) {
-      const int tap = number_of_tap<Config>(z, y, x);
-      offset[tap] = offset_of_tap(taps, z, y, x);
-      weight[tap] = weight_of_tap(taps, z, y, x);
-    });
-  }
-};
-
-/// Sums of weight times pixel, for kCount channels: load(offset, values) reads them.
-///
-/// Two taps an axis: tap by tap. Four: x within y within z, which multiplies less often.
-template <typename Config>
-struct WeightedSum {
-  using compute_t = typename Config::compute_t;
-  static constexpr bool kNested = Config::kTaps == 4;
-
-  template <int kCount, typename Load>
-  static GRIDSAMPLE_DEVICE void flat(const FlatTaps<Config>& taps, const Load& load,
-                                     compute_t (&sum)[kCount]) {
-    set_zero(sum);
-    GRIDSAMPLE_UNROLL_ALL
-    for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
-      if (taps.offset[tap] >= 0) {
-        compute_t pixel[kCount];
-        load(taps.offset[tap], pixel);
-        add_product(sum, taps.weight[tap], pixel);
-      }
-    }
-  }
-
-  template <int kCount, typename Load>
-  static GRIDSAMPLE_DEVICE void nested(const Taps<Config>& taps, const Load& load,
-                                       compute_t (&sum)[kCount]) {
-    set_zero(sum);
-    GRIDSAMPLE_UNROLL_ALL
-    for (int z = 0; z < Config::kTapsZ; ++z) {
-      compute_t plane[kCount];
-      set_zero(plane);
-      GRIDSAMPLE_UNROLL_ALL
-      for (int y = 0; y < Config::kTaps; ++y) {
-        compute_t row[kCount];
-        set_zero(row);
-        GRIDSAMPLE_UNROLL_ALL
-        for (int x = 0; x < Config::kTaps; ++x) {
-          const auto offset = offset_of_tap(taps, z, y, x);
-          if (offset >= 0) {
-            compute_t pixel[kCount];
-            load(offset, pixel);
-            add_product(row, taps.weight[0][x], pixel);
-          }
-        }
-        add_product(plane, taps.weight[1][y], row);
-      }
-      add_product(sum, Config::kDims == 3 ? taps.weight[Config::kDims - 1][z] : compute_t(1),
-                  plane);
-    }
-  }
-};
 
 }  // namespace gridsample_ext::cuda

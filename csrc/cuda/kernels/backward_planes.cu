@@ -4,10 +4,10 @@
 // as well.
 
 #include "cuda/device/dispatch.cuh"
-#include "cuda/device/grid_gradient.cuh"
-#include "cuda/kernels/kernels.cuh"
 #include "cuda/device/launch.cuh"
 #include "cuda/device/scatter.cuh"
+#include "cuda/device/sums.cuh"
+#include "cuda/kernels/kernels.cuh"
 
 namespace gridsample_ext::cuda {
 namespace {
@@ -18,10 +18,11 @@ struct PlanesBackward {
   using pixel_t = typename Config::pixel_t;
   using compute_t = typename Config::compute_t;
   // With few taps their products are summed over the channels first, and contracted once.
-  static constexpr bool kFewTaps = kAllTaps<Config> <= 16;
+  static constexpr bool kFewTaps = Config::kAllTaps <= 16;
 
   const BackwardParams<compute_t>& params;
-  const Taps<Config>& taps;
+  const Pixels<pixel_t>& pixels;
+  Taps<Config>& taps;
   const Sample& sample;
   bool active;
 
@@ -39,7 +40,7 @@ struct PlanesBackward {
       const auto* input = plane_of<const pixel_t>(params.input, batch, c);
       auto* grad_input = plane_of<compute_t>(params.grad_input, batch, c);
       for (; c < channels; c += step) {
-        visit(active ? load_pixel(grad) : compute_t(0), input, grad_input);
+        visit(active ? pixels.load(grad) : compute_t(0), input, grad_input);
         grad += step * params.grad_output.channel_stride;
         input += step * params.input.channel_stride;
         grad_input += step * params.grad_input.channel_stride;
@@ -64,32 +65,33 @@ struct PlanesBackward {
   GRIDSAMPLE_DEVICE void run_few_taps(compute_t (&gradient)[Config::kDims]) const {
     const bool wants_input = params.grad_input.data != nullptr;
     const bool wants_grid = params.grad_grid.data != nullptr;
-    const FlatTaps<Config> flat(taps);
+    const FlatTaps<Taps<Config>> flat(taps);
     WarpPeers peers;
     if (wants_input) {
       peers = WarpPeers(taps, sample.batch * params.grad_input.batch_stride, active);
     }
-    compute_t products[kAllTaps<Config>];
+    compute_t products[Config::kAllTaps];
     set_zero(products);
     for_each_channel([&](compute_t grad, const pixel_t* input, compute_t* grad_input) {
       if (wants_grid) {
         GRIDSAMPLE_UNROLL_ALL
-        for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
+        for (int tap = 0; tap < Config::kAllTaps; ++tap) {
           if (flat.offset[tap] >= 0) {
-            products[tap] = multiply_add(grad, load_pixel(input + flat.offset[tap]), products[tap]);
+            products[tap] =
+                multiply_add(grad, pixels.load(input + flat.offset[tap]), products[tap]);
           }
         }
       }
       if (!wants_input) return;
       if (peers.combine()) {
         GRIDSAMPLE_UNROLL_ALL
-        for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
+        for (int tap = 0; tap < Config::kAllTaps; ++tap) {
           const compute_t sum = peers.sum(flat.weight[tap] * grad);
           if (peers.leads() && flat.offset[tap] >= 0) atomicAdd(grad_input + flat.offset[tap], sum);
         }
       } else {
         GRIDSAMPLE_UNROLL_ALL
-        for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
+        for (int tap = 0; tap < Config::kAllTaps; ++tap) {
           if (flat.offset[tap] >= 0) {
             atomicAdd(grad_input + flat.offset[tap], flat.weight[tap] * grad);
           }
@@ -111,7 +113,7 @@ struct PlanesBackward {
         const auto offset = offset_of_tap(taps, z, y, x);
         if (offset < 0) return compute_t(0);
         if (wants_input) atomicAdd(grad_input + offset, weight_of_tap(taps, z, y, x) * grad);
-        return wants_grid ? grad * load_pixel(input + offset) : compute_t(0);
+        return wants_grid ? grad * pixels.load(input + offset) : compute_t(0);
       };
       contract(taps, visit_tap, gradient);
     });
@@ -120,8 +122,8 @@ struct PlanesBackward {
 
 /// Blocks of a multiprocessor that registers leave room for, without spills.
 template <typename Config>
-constexpr int kBlocks = kAllTaps<Config> == 1                     ? 4
-                        : kAllTaps<Config> > 8                    ? 1
+constexpr int kBlocks = Config::kAllTaps == 1  ? 4
+                        : Config::kAllTaps > 8 ? (sizeof(typename Config::compute_t) == 8 ? 1 : 2)
                         : sizeof(typename Config::compute_t) == 8 ? 2
                         : Config::kDims == 3                      ? (Config::kNarrow ? 3 : 2)
                                                                   : 4;
@@ -130,6 +132,7 @@ template <typename Config>
 __global__ void __launch_bounds__(kThreads, kBlocks<Config>)
     backward_planes_kernel(const BackwardParams<typename Config::compute_t> params) {
   using compute_t = typename Config::compute_t;
+  const Pixels<typename Config::pixel_t> pixels(params.input.dtype);
   const Walk& walk = params.sampling.walk;
   auto* parts = static_cast<compute_t*>(shared_memory());  // [slice][axis][sample]
   using number_t = typename Config::number_t;
@@ -152,7 +155,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<Config>)
     }
     compute_t gradient[Config::kDims];
     set_zero(gradient);
-    PlanesBackward<Config>{params, taps, sample, active}.run(gradient);
+    PlanesBackward<Config>{params, pixels, taps, sample, active}.run(gradient);
     if (params.grad_grid.data == nullptr) continue;
     if (slices > 1) {
       const int slice = static_cast<int>(threadIdx.y);
@@ -168,14 +171,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks<Config>)
       __syncthreads();
     }
     if (active && threadIdx.y == 0) {
-      const View& grad_grid = params.grad_grid;
-      const int64_t to =
-          sample.batch * grad_grid.batch_stride + offset_of<Config>(sample, grad_grid, walk);
-      GRIDSAMPLE_UNROLL_ALL
-      for (int a = 0; a < Config::kDims; ++a) {
-        store_as(grad_grid.data, grad_grid.dtype, to + a * grad_grid.channel_stride,
-                 times_slope(gradient[a], taps.slope[a]));
-      }
+      store_grad_grid<Config>(
+          params.grad_grid, sample, walk, [&](int a) { return gradient[a]; },
+          [&](int a) { return taps.slope[a]; });
     }
   }
 }
@@ -186,10 +184,9 @@ template <typename compute_t>
 void backward_planes(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                      const Queue& queue) {
   const int64_t samples = params.sampling.walk.total;
-  const int64_t wanted = queue.wanted_blocks();
   int slices = 1;
   while (slices < kThreads / kWarpSize && 2 * slices <= params.images * params.channels &&
-         ceil_div(samples, kThreads / slices) < wanted) {
+         ceil_div(samples, kThreads / slices) < queue.wanted_blocks()) {
     slices *= 2;
   }
   Spread spread;
@@ -197,15 +194,12 @@ void backward_planes(BackwardParams<compute_t> params, const Geometry& geometry,
   spread.tiles = ceil_div(samples, kThreads / slices);
   // grad_grid has one block for all channels of a sample, which adds up.
   if (params.grad_grid.data == nullptr) {
-    const int64_t parts = ceil_div(params.channels, slices);
-    spread.chunks = std::min(parts, ceil_div(wanted, spread.tiles));
+    spread.share_channels(ceil_div(params.channels, slices), queue);
   }
   spread.shared_bytes = slices > 1 ? sizeof(compute_t) * geometry.dims * kThreads : 0;
-  dispatch_pixels_of<compute_t>(params.input.dtype, [&]<typename pixel_t>() {
-    dispatch_geometry<pixel_t>(geometry, narrow, [&]<typename Config>() {
-      launch(backward_planes_kernel<Config>, spread, params, queue);
-    });
-  });
+  dispatch<kBackwardKernels, compute_t>(
+      geometry, params.input.dtype, narrow,
+      [&]<typename Config>() { launch(backward_planes_kernel<Config>, spread, params, queue); });
 }
 
 template void backward_planes(BackwardParams<float>, const Geometry&, bool, const Queue&);

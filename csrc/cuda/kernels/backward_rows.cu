@@ -4,10 +4,10 @@
 // added up in registers.
 
 #include "cuda/device/dispatch.cuh"
-#include "cuda/device/grid_gradient.cuh"
-#include "cuda/kernels/kernels.cuh"
 #include "cuda/device/scatter.cuh"
 #include "cuda/device/shared_taps.cuh"
+#include "cuda/device/sums.cuh"
+#include "cuda/kernels/kernels.cuh"
 
 namespace gridsample_ext::cuda {
 namespace {
@@ -16,34 +16,34 @@ namespace {
 template <typename Config, int kVector>
 struct HeldRows {
   using compute_t = typename Config::compute_t;
-  typename Config::index_t offset[kAllTaps<Config>];
-  compute_t sums[kAllTaps<Config>][kVector];
+  typename Config::index_t offset[Config::kAllTaps];
+  compute_t sums[Config::kAllTaps][kVector];
 
   /// Nothing to flush.
   GRIDSAMPLE_DEVICE HeldRows() {
     GRIDSAMPLE_UNROLL_ALL
-    for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
+    for (int tap = 0; tap < Config::kAllTaps; ++tap) {
       offset[tap] = portable::kOutside;
       set_zero(sums[tap]);
     }
   }
 
-  GRIDSAMPLE_DEVICE void start(const FlatTaps<Config>& taps) {
+  GRIDSAMPLE_DEVICE void start(const FlatTaps<Taps<Config>>& taps) {
     GRIDSAMPLE_UNROLL_ALL
-    for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
+    for (int tap = 0; tap < Config::kAllTaps; ++tap) {
       offset[tap] = taps.offset[tap];
       set_zero(sums[tap]);
     }
   }
 
-  GRIDSAMPLE_DEVICE void add(const FlatTaps<Config>& taps, const compute_t (&grad)[kVector]) {
+  GRIDSAMPLE_DEVICE void add(const FlatTaps<Taps<Config>>& taps, const compute_t (&grad)[kVector]) {
     GRIDSAMPLE_UNROLL_ALL
-    for (int tap = 0; tap < kAllTaps<Config>; ++tap) add_product(sums[tap], taps.weight[tap], grad);
+    for (int tap = 0; tap < Config::kAllTaps; ++tap) add_product(sums[tap], taps.weight[tap], grad);
   }
 
   GRIDSAMPLE_DEVICE void flush(compute_t* image) const {
     GRIDSAMPLE_UNROLL_ALL
-    for (int tap = 0; tap < kAllTaps<Config>; ++tap) {
+    for (int tap = 0; tap < Config::kAllTaps; ++tap) {
       if (offset[tap] >= 0) add_row(image + offset[tap], sums[tap]);
     }
   }
@@ -54,9 +54,10 @@ struct RowsBackward {
   using pixel_t = typename Config::pixel_t;
   using compute_t = typename Config::compute_t;
   static constexpr int kVector = kBackwardVector<compute_t>;
-  static constexpr bool kHolds = kAllTaps<Config> <= 8;
+  static constexpr bool kHolds = Config::kAllTaps <= 8;
 
   const BackwardParams<compute_t>& params;
+  const Pixels<pixel_t>& pixels;
   SharedTaps<Config, true>& shared;
   int lane;  // of those that share a sample
 
@@ -81,11 +82,11 @@ struct RowsBackward {
       const int64_t batch = shared.place(i, 0) + image;
       compute_t grad[kVector];
       set_zero(grad);
-      if (active) load_row(grad_output + shared.place(i, 1), grad);
+      if (active) pixels.load(grad_output + shared.place(i, 1), grad);
       if (wants_input && active) {
         compute_t* to = grad_input + batch * params.grad_input.batch_stride;
         if constexpr (kHolds) {
-          const FlatTaps<Config> flat(taps);
+          const FlatTaps<Taps<Config>> flat(taps);
           if (turn == 0 || to != held_image || !shared.same(i, i - 1)) {
             held.flush(held_image);
             held.start(flat);
@@ -93,7 +94,7 @@ struct RowsBackward {
           }
           held.add(flat, grad);
         } else {
-          for_each_tap<Config>([&](int z, int y, int x) {
+          for_each_tap(taps, [&](int z, int y, int x) {
             const auto offset = offset_of_tap(taps, z, y, x);
             if (offset < 0) return;
             compute_t part[kVector];
@@ -114,9 +115,8 @@ struct RowsBackward {
     }
   }
 
-  GRIDSAMPLE_DEVICE void add_gradient(int i, const Taps<Config>& taps,
-                                      const compute_t (&grad)[kVector], const pixel_t* input,
-                                      bool active) {
+  GRIDSAMPLE_DEVICE void add_gradient(int i, Taps<Config>& taps, const compute_t (&grad)[kVector],
+                                      const pixel_t* input, bool active) {
     compute_t gradient[Config::kDims];
     set_zero(gradient);
     const auto product = [&](int z, int y, int x) {
@@ -124,7 +124,7 @@ struct RowsBackward {
       compute_t sum = 0;
       if (offset >= 0 && active) {
         compute_t pixel[kVector];
-        load_row(input + offset, pixel);
+        pixels.load(input + offset, pixel);
         GRIDSAMPLE_UNROLL_ALL
         for (int v = 0; v < kVector; ++v) sum = multiply_add(grad[v], pixel[v], sum);
       }
@@ -156,7 +156,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   SharedTaps<Config, true> shared(shared_memory(), tile);
   const GroupMember member(params.lanes);
   const int64_t step = int64_t(params.lanes) * kBackwardVector<compute_t>;
-  RowsBackward<Config> rows{params, shared, member.lane};
+  const Pixels<typename Config::pixel_t> pixels(params.input.dtype);
+  RowsBackward<Config> rows{params, pixels, shared, member.lane};
 
   for (int64_t number = blockIdx.x; number < params.tiles; number += gridDim.x) {
     const int64_t first = number * tile;
@@ -176,15 +177,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     __syncthreads();
     if (member.thread < count && params.grad_grid.data != nullptr) {
-      const View& grad_grid = params.grad_grid;
-      const Sample sample = locate<Config>(first + member.thread, walk);
-      const int64_t to =
-          sample.batch * grad_grid.batch_stride + offset_of<Config>(sample, grad_grid, walk);
-      GRIDSAMPLE_UNROLL_ALL
-      for (int a = 0; a < Config::kDims; ++a) {
-        store_as(grad_grid.data, grad_grid.dtype, to + a * grad_grid.channel_stride,
-                 times_slope(shared.gradient(member.thread, a), shared.slope(member.thread, a)));
-      }
+      store_grad_grid<Config>(
+          params.grad_grid, locate<Config>(first + member.thread, walk), walk,
+          [&](int a) { return shared.gradient(member.thread, a); },
+          [&](int a) { return shared.slope(member.thread, a); });
     }
     __syncthreads();  // before the next tile's taps replace these
   }
@@ -195,25 +191,16 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <typename compute_t>
 void backward_rows(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                    const Queue& queue) {
-  params.lanes = lanes_for(params.channels / kBackwardVector<compute_t>);
-  dispatch_pixels_of<compute_t>(params.input.dtype, [&]<typename pixel_t>() {
-    dispatch_geometry<pixel_t>(geometry, narrow, [&]<typename Config>() {
-      using Shared = SharedTaps<Config, true>;
-      const int64_t samples = params.sampling.walk.total;
-      params.tile = tile_for(samples, kThreads / params.lanes, Shared::kMostSamples, queue);
-      params.tiles = ceil_div(samples, params.tile);
-      Spread spread;
-      spread.tiles = params.tiles;
-      // grad_grid has one block for all channels of a sample, which adds up.
-      if (params.grad_grid.data == nullptr) {
-        const int64_t parts = ceil_div(params.channels, params.lanes * kBackwardVector<compute_t>);
-        const int64_t wanted = queue.wanted_blocks();
-        spread.chunks = std::min(parts, ceil_div(wanted, spread.tiles));
-      }
-      spread.shared_bytes = Shared::kBytes * params.tile;
-      launch(backward_rows_kernel<Config>, spread, params, queue);
-    });
-  });
+  const int64_t vectors = params.channels / kBackwardVector<compute_t>;
+  dispatch<kBackwardKernels, compute_t>(
+      geometry, params.input.dtype, narrow, [&]<typename Config>() {
+        Spread spread = spread_in_tiles<SharedTaps<Config, true>>(params, vectors, queue);
+        // grad_grid has one block for all channels of a sample, which adds up.
+        if (params.grad_grid.data == nullptr) {
+          spread.share_channels(ceil_div(vectors, params.lanes), queue);
+        }
+        launch(backward_rows_kernel<Config>, spread, params, queue);
+      });
 }
 
 template void backward_rows(BackwardParams<float>, const Geometry&, bool, const Queue&);

@@ -4,8 +4,8 @@
 
 #include "cuda/device/channel_lanes.cuh"
 #include "cuda/device/dispatch.cuh"
-#include "cuda/kernels/kernels.cuh"
 #include "cuda/device/moving_taps.cuh"
+#include "cuda/kernels/kernels.cuh"
 
 namespace gridsample_ext::cuda {
 namespace {
@@ -15,35 +15,42 @@ template <typename Config>
 struct MovingBackward {
   using pixel_t = typename Config::pixel_t;
   using compute_t = typename Config::compute_t;
-  using index_t = typename Config::index_t;
-  using moving_t = Moving<compute_t>;
+  using dual_t = Dual<compute_t>;
   // With few taps their products are summed over the channels first, and contracted once.
-  static constexpr bool kFewTaps = kAllTaps<Config> <= 16;
+  static constexpr bool kFewTaps = Config::kAllTaps <= 16;
 
   const BackwardParams<compute_t>& params;
+  const Pixels<pixel_t>& pixels;
   MovingTaps<Config>& taps;
   const Sample& sample;
   const ChannelLanes& lanes;
 
-  /// Calls visit(grad, input, grad_grad_input, grad_input) for the thread's channels: a value and
-  /// three planes, the second of them null where it is zero.
+  /// A value of grad_output, and planes; null where they are not wanted or zero.
+  struct Channel {
+    compute_t grad;
+    const pixel_t* input;
+    const pixel_t* grad_grad_input;
+    compute_t* grad_input;
+  };
+
+  /// Calls visit(channel) for the thread's channels.
   template <typename Visit>
   GRIDSAMPLE_DEVICE void for_each_channel(const Visit& visit) const {
-    const View& grad_output = params.grad_output;
-    const int64_t grad_place = offset_of<Config>(sample, grad_output, params.sampling.walk);
-    const auto plane = [&]<typename T>(const View& view, T* data, int64_t batch, int64_t c) {
-      return data == nullptr ? nullptr : data + batch * view.batch_stride + c * view.channel_stride;
-    };
+    const int64_t place = offset_of<Config>(sample, params.grad_output, params.sampling.walk);
     int64_t c = lanes.first_channel();
     for (int64_t image = 0; image < params.images; ++image) {
-      const int64_t batch = sample.batch + image;
+      const auto plane = [&]<typename T>(const View& view, T* data) {
+        return data == nullptr
+                   ? nullptr
+                   : data + (sample.batch + image) * view.batch_stride + c * view.channel_stride;
+      };
+      const auto pixels_of = [&](const View& view) {
+        return plane(view, static_cast<const pixel_t*>(view.data));
+      };
       for (; c < params.channels; c += lanes.channel_step()) {
-        const auto* grad = static_cast<const pixel_t*>(grad_output.data);
-        visit(load_pixel(plane(grad_output, grad, batch, c) + grad_place),
-              plane(params.input, static_cast<const pixel_t*>(params.input.data), batch, c),
-              plane(params.grad_grad_input,
-                    static_cast<const pixel_t*>(params.grad_grad_input.data), batch, c),
-              plane(params.grad_input, static_cast<compute_t*>(params.grad_input.data), batch, c));
+        visit(Channel{pixels.load(pixels_of(params.grad_output) + place), pixels_of(params.input),
+                      pixels_of(params.grad_grad_input),
+                      plane(params.grad_input, static_cast<compute_t*>(params.grad_input.data))});
       }
       c -= params.channels;
     }
@@ -51,59 +58,52 @@ struct MovingBackward {
 
   GRIDSAMPLE_DEVICE void run(compute_t (&gradient)[Config::kDims]) const {
     if (!taps.moves) return;
+    const bool wants_grid = params.grad_grid.data != nullptr;
+    // Adds to grad_input at a tap, and to the product of grad_output and the pixel.
+    const auto add_tap = [&](dual_t& product, const Channel& channel, int z, int y, int x) {
+      const auto offset = offset_of_tap(taps, z, y, x);
+      if (offset < 0) return;
+      if (wants_grid) {
+        dual_t pixel = {pixels.load(channel.input + offset), 0};
+        if (channel.grad_grad_input != nullptr) {
+          pixel.dot = pixels.load(channel.grad_grad_input + offset);
+        }
+        add_product(product, channel.grad, pixel);
+      }
+      if (channel.grad_input != nullptr) {
+        atomicAdd(channel.grad_input + offset, weight_of_tap(taps, z, y, x).dot * channel.grad);
+      }
+    };
     if constexpr (kFewTaps) {
-      run_few_taps(gradient);
-    } else {
-      run_many_taps(gradient);
-    }
-  }
-
-  GRIDSAMPLE_DEVICE void run_few_taps(compute_t (&gradient)[Config::kDims]) const {
-    const bool wants_grid = params.grad_grid.data != nullptr;
-    moving_t products[kAllTaps<Config>] = {};
-    for_each_channel([&](compute_t grad, const pixel_t* input, const pixel_t* grad_grad_input,
-                         compute_t* grad_input) {
-      for_each_tap<Config>([&](int z, int y, int x) {
-        const auto offset = offset_of_tap(taps, z, y, x);
-        if (offset < 0) return;
-        if (wants_grid) {
-          moving_t& product = products[number_of_tap<Config>(z, y, x)];
-          product.value = multiply_add(grad, load_pixel(input + offset), product.value);
-          if (grad_grad_input != nullptr) {
-            product.dot = multiply_add(grad, load_pixel(grad_grad_input + offset), product.dot);
-          }
-        }
-        if (grad_input != nullptr) {
-          atomicAdd(grad_input + offset, weight_dot_of_tap(taps, z, y, x) * grad);
-        }
+      dual_t products[Config::kAllTaps] = {};
+      for_each_channel([&](const Channel& channel) {
+        for_each_tap(taps, [&](int z, int y, int x) {
+          add_tap(products[number_of_tap<Config>(z, y, x)], channel, z, y, x);
+        });
       });
-    });
-    if (wants_grid) {
-      moving_contract(
-          taps, [&](int z, int y, int x) { return products[number_of_tap<Config>(z, y, x)]; },
-          gradient);
+      if (!wants_grid) return;
+      add_contraction([&](int z, int y, int x) { return products[number_of_tap<Config>(z, y, x)]; },
+                      gradient);
+    } else {
+      for_each_channel([&](const Channel& channel) {
+        const auto product_at = [&](int z, int y, int x) {
+          dual_t product = {};
+          add_tap(product, channel, z, y, x);
+          return product;
+        };
+        add_contraction(product_at, gradient);
+      });
     }
   }
 
-  GRIDSAMPLE_DEVICE void run_many_taps(compute_t (&gradient)[Config::kDims]) const {
-    const bool wants_grid = params.grad_grid.data != nullptr;
-    for_each_channel([&](compute_t grad, const pixel_t* input, const pixel_t* grad_grad_input,
-                         compute_t* grad_input) {
-      const auto visit_tap = [&](int z, int y, int x) {
-        moving_t product = {};
-        const auto offset = offset_of_tap(taps, z, y, x);
-        if (offset < 0) return product;
-        if (grad_input != nullptr) {
-          atomicAdd(grad_input + offset, weight_dot_of_tap(taps, z, y, x) * grad);
-        }
-        if (wants_grid) {
-          product.value = grad * load_pixel(input + offset);
-          if (grad_grad_input != nullptr) product.dot = grad * load_pixel(grad_grad_input + offset);
-        }
-        return product;
-      };
-      moving_contract(taps, visit_tap, gradient);
-    });
+  /// Adds the derivatives of what contract adds.
+  template <typename Product>
+  GRIDSAMPLE_DEVICE void add_contraction(const Product& product,
+                                         compute_t (&gradient)[Config::kDims]) const {
+    dual_t contracted[Config::kDims] = {};
+    contract(taps, product, contracted);
+    GRIDSAMPLE_UNROLL_ALL
+    for (int a = 0; a < Config::kDims; ++a) gradient[a] += contracted[a].dot;
   }
 };
 
@@ -111,9 +111,9 @@ template <typename Config>
 __global__ void __launch_bounds__(kThreads, 1)
     double_backward_kernel(const BackwardParams<typename Config::compute_t> params) {
   using compute_t = typename Config::compute_t;
+  const Pixels<typename Config::pixel_t> pixels(params.input.dtype);
   const Walk& walk = params.sampling.walk;
   const ChannelLanes lanes(params.lanes);
-  const View& grad_grid = params.grad_grid;
   // Whole warps go round together, for the shuffles.
   int64_t number = lanes.first_sample();
   for (int64_t first = lanes.first_sample_of_block(); first < walk.total;
@@ -125,8 +125,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     taps.moves = taps.moves && active;
     compute_t gradient[Config::kDims];
     set_zero(gradient);
-    MovingBackward<Config>{params, taps, sample, lanes}.run(gradient);
-    if (grad_grid.data == nullptr) continue;
+    MovingBackward<Config>{params, pixels, taps, sample, lanes}.run(gradient);
+    if (params.grad_grid.data == nullptr) continue;
     for (int distance = lanes.lanes / 2; distance > 0; distance /= 2) {
       GRIDSAMPLE_UNROLL_ALL
       for (int a = 0; a < Config::kDims; ++a) {
@@ -134,13 +134,9 @@ __global__ void __launch_bounds__(kThreads, 1)
       }
     }
     if (active && lanes.lane == 0) {
-      const int64_t to =
-          sample.batch * grad_grid.batch_stride + offset_of<Config>(sample, grad_grid, walk);
-      GRIDSAMPLE_UNROLL_ALL
-      for (int a = 0; a < Config::kDims; ++a) {
-        store_as(grad_grid.data, grad_grid.dtype, to + a * grad_grid.channel_stride,
-                 times_slope(gradient[a], taps.slope[a]));
-      }
+      store_grad_grid<Config>(
+          params.grad_grid, sample, walk, [&](int a) { return gradient[a]; },
+          [&](int a) { return taps.slope[a]; });
     }
   }
 }
@@ -156,11 +152,9 @@ void double_backward(BackwardParams<compute_t> params, const Geometry& geometry,
   // grad_grid has one block for all channels of a sample, which adds up.
   const int64_t divisible = params.grad_grid.data == nullptr ? params.channels : 1;
   const Spread spread = spread_over_lanes(samples, divisible, params.lanes, queue);
-  dispatch_pixels_of<compute_t>(params.input.dtype, [&]<typename pixel_t>() {
-    dispatch_moving_geometry<pixel_t>(geometry, narrow, [&]<typename Config>() {
-      launch(double_backward_kernel<Config>, spread, params, queue);
-    });
-  });
+  dispatch<kSecondOrderKernels, compute_t>(
+      geometry, params.input.dtype, narrow,
+      [&]<typename Config>() { launch(double_backward_kernel<Config>, spread, params, queue); });
 }
 
 template void double_backward(BackwardParams<float>, const Geometry&, bool, const Queue&);

@@ -24,9 +24,9 @@
 #include <limits>
 
 #include "cuda/device/dispatch.cuh"
-#include "cuda/kernels/kernels.cuh"
 #include "cuda/device/launch.cuh"
 #include "cuda/device/moving_taps.cuh"
+#include "cuda/kernels/kernels.cuh"
 
 namespace gridsample_ext::cuda {
 namespace {
@@ -199,22 +199,17 @@ __global__ void __launch_bounds__(kThreads, 1)
       const auto grad = load_as<compute_t>(grad_output.data, grad_output.dtype,
                                            from + c * grad_output.channel_stride);
       const int64_t plane = to + c * grad_input.channel_stride;
-      const auto visit_tap = [&](int z, int y, int x) {
+      for_each_tap(taps, [&](int z, int y, int x) {
         const auto offset = offset_of_tap(taps, z, y, x);
         if (offset < 0) return;
         compute_t weight;
         if constexpr (kMoving) {
-          weight = weight_dot_of_tap(taps, z, y, x);
+          weight = weight_of_tap(taps, z, y, x).dot;
         } else {
           weight = weight_of_tap(taps, z, y, x);
         }
         add_fixed(params, coarse, fine, plane + offset, weight * grad);
-      };
-      if constexpr (kMoving) {
-        for_each_moving_tap(taps, visit_tap);
-      } else {
-        for_each_tap<Config>(visit_tap);
-      }
+      });
     }
   });
 }
@@ -260,15 +255,14 @@ void grad_input_in_fixed_point(FixedPointParams<compute_t> params, const Geometr
   Spread elements;
   elements.tiles = ceil_div(params.elements, kThreads);
   launch(largest_kernel<compute_t>, shares, params, queue);
-  if (params.grad_grad_grid.data != nullptr) {
-    dispatch_moving_geometry<compute_t>(geometry, [&]<typename Config>() {
-      launch(fixed_point_kernel<Config, true>, shares, params, queue);
-    });
-  } else {
-    dispatch_geometry<compute_t>(geometry, [&]<typename Config>() {
-      launch(fixed_point_kernel<Config, false>, shares, params, queue);
-    });
-  }
+  dispatch<kFixedPointKernels, compute_t>(
+      geometry, params.grad_output.dtype, false, [&]<typename Config>() {
+        if (params.grad_grad_grid.data == nullptr) {
+          launch(fixed_point_kernel<Config, false>, shares, params, queue);
+        } else if constexpr (Config::kSmooth) {
+          launch(fixed_point_kernel<Config, true>, shares, params, queue);
+        }
+      });
   launch(finish_kernel<compute_t>, elements, params, queue);
 }
 

@@ -3,8 +3,10 @@
 // neighbouring pixels where the grid is smooth, and write neighbouring outputs.
 
 #include "cuda/device/dispatch.cuh"
-#include "cuda/kernels/kernels.cuh"
 #include "cuda/device/launch.cuh"
+#include "cuda/device/sums.cuh"
+#include "cuda/kernels/forward.cuh"
+#include "cuda/kernels/kernels.cuh"
 
 namespace gridsample_ext::cuda {
 namespace {
@@ -13,9 +15,10 @@ template <typename Config>
 __global__ void __launch_bounds__(kThreads, kLeastBlocks<Config>)
     forward_planes_kernel(const ForwardParams<typename Config::compute_t> params) {
   using pixel_t = typename Config::pixel_t;
-  using compute_t = typename Config::compute_t;
   using index_t = typename Config::index_t;
   using number_t = typename Config::number_t;
+  using value_t = typename OutputPixels<Config>::value_t;
+  const OutputPixels<Config> pixels(params.input.dtype);
   const Walk& walk = params.sampling.walk;
   const auto total = static_cast<number_t>(walk.total);
   const auto channels = static_cast<number_t>(params.channels);
@@ -31,32 +34,20 @@ __global__ void __launch_bounds__(kThreads, kLeastBlocks<Config>)
     auto* output = static_cast<pixel_t*>(params.output.data) +
                    sample.batch * params.output.batch_stride +
                    offset_of<Config>(sample, params.output, walk);
-    const auto sum_channels = [&](const auto& sum) {
-      for (number_t chunk = blockIdx.y * chunk_channels; chunk < channels;
-           chunk += gridDim.y * chunk_channels) {
-        const number_t left = channels - chunk;
-        const int count = static_cast<int>(left < chunk_channels ? left : chunk_channels);
-        const pixel_t* plane = image + chunk * params.input.channel_stride;
-        pixel_t* to = output + chunk * params.output.channel_stride;
-        for (int c = 0; c < count; ++c) {
-          compute_t value[1];
-          sum([&](index_t offset, compute_t(&pixel)[1]) { pixel[0] = load_pixel(plane + offset); },
-              value);
-          *to = Narrow<pixel_t>::from(value[0]);
-          plane += params.input.channel_stride;
-          to += params.output.channel_stride;
-        }
+    const WeightedSum<Taps<Config>> sum(taps);
+    for (number_t chunk = blockIdx.y * chunk_channels; chunk < channels;
+         chunk += gridDim.y * chunk_channels) {
+      const number_t left = channels - chunk;
+      const int count = static_cast<int>(left < chunk_channels ? left : chunk_channels);
+      const pixel_t* plane = image + chunk * params.input.channel_stride;
+      pixel_t* to = output + chunk * params.output.channel_stride;
+      for (int c = 0; c < count; ++c) {
+        value_t value[1] = {};
+        sum([&](index_t offset, value_t(&pixel)[1]) { pixels.load(plane + offset, pixel); }, value);
+        pixels.store(to, value);
+        plane += params.input.channel_stride;
+        to += params.output.channel_stride;
       }
-    };
-    if constexpr (WeightedSum<Config>::kNested) {
-      sum_channels([&](const auto& load, compute_t(&value)[1]) {
-        WeightedSum<Config>::nested(taps, load, value);
-      });
-    } else {
-      const FlatTaps<Config> flat(taps);
-      sum_channels([&](const auto& load, compute_t(&value)[1]) {
-        WeightedSum<Config>::flat(flat, load, value);
-      });
     }
   }
 }
@@ -74,11 +65,9 @@ void forward_planes(ForwardParams<compute_t> params, const Geometry& geometry, b
   params.chunk_channels = std::max(std::min(kLeastChannels, params.channels),
                                    std::min(kMostChannels, ceil_div(params.channels, wanted)));
   spread.chunks = ceil_div(params.channels, params.chunk_channels);
-  dispatch_pixels_of<compute_t>(params.input.dtype, [&]<typename pixel_t>() {
-    dispatch_geometry<pixel_t>(geometry, narrow, [&]<typename Config>() {
-      launch(forward_planes_kernel<Config>, spread, params, queue);
-    });
-  });
+  dispatch<kForwardKernels, compute_t>(
+      geometry, params.input.dtype, narrow,
+      [&]<typename Config>() { launch(forward_planes_kernel<Config>, spread, params, queue); });
 }
 
 template void forward_planes(ForwardParams<float>, const Geometry&, bool, const Queue&);

@@ -3,8 +3,10 @@
 // turn, each thread some vectors of their channels. All access to pixels and output is in vectors.
 
 #include "cuda/device/dispatch.cuh"
-#include "cuda/kernels/kernels.cuh"
 #include "cuda/device/shared_taps.cuh"
+#include "cuda/device/sums.cuh"
+#include "cuda/kernels/forward.cuh"
+#include "cuda/kernels/kernels.cuh"
 
 namespace gridsample_ext::cuda {
 namespace {
@@ -13,9 +15,10 @@ template <typename Config>
 __global__ void __launch_bounds__(kThreads, kLeastBlocks<Config>)
     forward_rows_kernel(const ForwardParams<typename Config::compute_t> params) {
   using pixel_t = typename Config::pixel_t;
-  using compute_t = typename Config::compute_t;
   using index_t = typename Config::index_t;
-  constexpr int64_t kVector = Config::kVector;
+  using value_t = typename OutputPixels<Config>::value_t;
+  constexpr int kVector = kForwardVector<pixel_t>;
+  const OutputPixels<Config> format(params.input.dtype);
   const Walk& walk = params.sampling.walk;
   const int tile = params.tile;
   SharedTaps<Config, false> shared(shared_memory(), tile);
@@ -36,29 +39,18 @@ __global__ void __launch_bounds__(kThreads, kLeastBlocks<Config>)
       // The output is dense, so samples follow each other at one stride within an image.
       pixel_t* output = outputs + batch * params.output.batch_stride +
                         (first + i - batch * walk.per_image) * params.output.stride[0];
-      const auto sum_channels = [&](const auto& sum) {
-        for (int64_t chunk = int64_t(blockIdx.y) * params.chunk_channels; chunk < params.channels;
-             chunk += int64_t(gridDim.y) * params.chunk_channels) {
-          const int64_t rest = params.channels - chunk;
-          const int64_t end = chunk + (rest < params.chunk_channels ? rest : params.chunk_channels);
-          for (int64_t c = chunk + member.lane * kVector; c < end; c += params.lanes * kVector) {
-            compute_t values[Config::kVector];
-            sum([&](index_t offset,
-                    compute_t(&pixel)[Config::kVector]) { load_row(image + c + offset, pixel); },
-                values);
-            store_row(output + c, values);
-          }
+      const WeightedSum<Taps<Config>> sum(taps);
+      for (int64_t chunk = int64_t(blockIdx.y) * params.chunk_channels; chunk < params.channels;
+           chunk += int64_t(gridDim.y) * params.chunk_channels) {
+        const int64_t rest = params.channels - chunk;
+        const int64_t end = chunk + (rest < params.chunk_channels ? rest : params.chunk_channels);
+        for (int64_t c = chunk + member.lane * kVector; c < end; c += params.lanes * kVector) {
+          value_t values[kVector] = {};
+          sum([&](index_t offset,
+                  value_t(&pixel)[kVector]) { format.load(image + c + offset, pixel); },
+              values);
+          format.store(output + c, values);
         }
-      };
-      if constexpr (WeightedSum<Config>::kNested) {
-        sum_channels([&](const auto& load, compute_t(&values)[Config::kVector]) {
-          WeightedSum<Config>::nested(taps, load, values);
-        });
-      } else {
-        const FlatTaps<Config> flat(taps);
-        sum_channels([&](const auto& load, compute_t(&values)[Config::kVector]) {
-          WeightedSum<Config>::flat(flat, load, values);
-        });
       }
     }
     __syncthreads();  // before the next tile's taps replace these
@@ -70,26 +62,19 @@ __global__ void __launch_bounds__(kThreads, kLeastBlocks<Config>)
 template <typename compute_t>
 void forward_rows(ForwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                   const Queue& queue) {
-  dispatch_pixels_of<compute_t>(params.input.dtype, [&]<typename pixel_t>() {
-    dispatch_geometry<pixel_t>(geometry, narrow, [&]<typename Config>() {
-      using Shared = SharedTaps<Config, false>;
-      const int64_t vectors = params.channels / Config::kVector;
-      params.lanes = lanes_for(vectors);
-      const int64_t samples = params.sampling.walk.total;
-      params.tile = tile_for(samples, kThreads / params.lanes, Shared::kMostSamples, queue);
-      params.tiles = ceil_div(samples, params.tile);
-      Spread spread;
-      spread.tiles = params.tiles;
-      // Many channels and few samples: turns of the lanes go to other blocks.
-      const int64_t turns = ceil_div(vectors, params.lanes);
-      const int64_t wanted = ceil_div(queue.wanted_blocks(), spread.tiles);
-      const int64_t chunk_turns = ceil_div(turns, std::min(turns, wanted));
-      params.chunk_channels = chunk_turns * params.lanes * Config::kVector;
-      spread.chunks = ceil_div(params.channels, params.chunk_channels);
-      spread.shared_bytes = Shared::kBytes * params.tile;
-      launch(forward_rows_kernel<Config>, spread, params, queue);
-    });
-  });
+  dispatch<kForwardKernels, compute_t>(
+      geometry, params.input.dtype, narrow, [&]<typename Config>() {
+        constexpr int kVector = kForwardVector<typename Config::pixel_t>;
+        const int64_t vectors = params.channels / kVector;
+        Spread spread = spread_in_tiles<SharedTaps<Config, false>>(params, vectors, queue);
+        // Many channels and few samples: turns of the lanes go to other blocks.
+        const int64_t turns = ceil_div(vectors, params.lanes);
+        const int64_t wanted = ceil_div(queue.wanted_blocks(), spread.tiles);
+        const int64_t chunk_turns = ceil_div(turns, std::min(turns, wanted));
+        params.chunk_channels = chunk_turns * params.lanes * kVector;
+        spread.chunks = ceil_div(params.channels, params.chunk_channels);
+        launch(forward_rows_kernel<Config>, spread, params, queue);
+      });
 }
 
 template void forward_rows(ForwardParams<float>, const Geometry&, bool, const Queue&);

@@ -1,16 +1,23 @@
 #pragma once
 
 // The kernels as the host code sees them: each function picks a kernel and launches it.
+//
+// Includes point one way: host/ (tensors, C++) -> kernels/ -> device/ (what kernels share) ->
+// math/.
 
 #include "cuda/device/launch.cuh"
 #include "cuda/device/params.cuh"
 
 namespace gridsample_ext::cuda {
 
-/// narrow: see is_narrow in describe.cuh.
+/// narrow: see is_narrow in describe.h.
 template <typename compute_t>
 void forward_planes(ForwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                     const Queue& queue);
+
+/// How many channels a thread of forward_rows has: 16 bytes of pixels.
+template <typename pixel_t>
+constexpr int kForwardVector = 16 / sizeof(pixel_t);
 
 /// Of images whose channels are innermost: strides and addresses of input and output have to be
 /// multiples of 16 bytes, and so has a row of channels.

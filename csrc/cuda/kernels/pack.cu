@@ -22,7 +22,7 @@ GRIDSAMPLE_DEVICE to_t convert(from_t value) {
   if constexpr (std::is_same_v<from_t, to_t>) {
     return value;
   } else {
-    return Narrow<to_t>::from(value);
+    return narrow<to_t>(value);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <initializer_list>
 
+#include "math/modes.h"
 #include "tensors.h"
 #include "cuda/device/launch.cuh"
 #include "cuda/device/params.cuh"
@@ -105,7 +106,8 @@ inline bool is_narrow(const Geometry& geometry, const View& image, const Walk& w
 }
 
 template <typename compute_t>
-void describe_axes(Sampling<compute_t>& sampling, const Geometry& geometry) {
+void describe_sampling(Sampling<compute_t>& sampling, const Geometry& geometry) {
+  sampling.padding = geometry.padding;
   for (int a = 0; a < kMaxDims; ++a) {
     sampling.input_size[a] = geometry.input_size[a];
     sampling.axis[a] =

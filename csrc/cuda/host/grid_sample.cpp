@@ -5,10 +5,10 @@
 
 #include "checks.h"
 #include "tensors.h"
-#include "cuda/host/describe.cuh"
+#include "cuda/host/describe.h"
 #include "cuda/host/gradients.h"
 #include "cuda/kernels/kernels.cuh"
-#include "cuda/host/queue.cuh"
+#include "cuda/host/queue.h"
 
 namespace gridsample_ext::cuda {
 
@@ -22,7 +22,7 @@ void sample_into(const Tensor& output, const Tensor& input, const Tensor& grid,
     params.output = mutable_image_view(output, geometry);
     params.channels = geometry.channels;
     params.sampling.grid = grid_view(grid, geometry);
-    describe_axes(params.sampling, geometry);
+    describe_sampling(params.sampling, geometry);
     const auto element_size = static_cast<int64_t>(input.element_size());
     const int64_t vector = 16 / element_size;
     const bool rows = has_vector_rows(params.input, geometry.input_size, geometry.channels, vector,
@@ -54,7 +54,7 @@ void differentiate_into(const Tensor& output, const Tensor& input, const Tensor&
     params.output = mutable_image_view(output, geometry);
     params.channels = geometry.channels;
     params.sampling.grid = grid_view(grid, geometry);
-    describe_axes(params.sampling, geometry);
+    describe_sampling(params.sampling, geometry);
     params.sampling.walk = walk_over(geometry, geometry.batch,
                                      {&params.sampling.grid, &params.tangent_grid, &params.output});
     jvp(params, geometry, is_narrow(geometry, params.input, params.sampling.walk), queue);
@@ -97,7 +97,7 @@ Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
       check_call(input, grid, interpolation_mode, padding_mode, align_corners);
   check_companions("tangent_input", tangent_input, "tangent_grid", tangent_grid, input, grid);
   const CurrentQueue queue(input);
-  const bool moves = tangent_grid.has_value() && geometry.mode != Mode::kNearest;
+  const bool moves = tangent_grid.has_value() && portable::is_smooth(geometry.mode);
   Tensor images[] = {input, tangent_input.value_or(Tensor())};
   in_one_type(images, geometry);
   const Tensor output = empty_image(input, output_sizes(geometry), images[0].scalar_type());

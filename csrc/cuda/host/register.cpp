@@ -5,7 +5,7 @@
 #include <string>
 
 #include "cuda/host/grid_sample.h"
-#include "cuda/device/platform.cuh"
+#include "cuda/kernels/probe.h"
 
 STABLE_TORCH_LIBRARY_IMPL(gridsample_ext, CUDA, m) {
   m.impl("grid_sample", TORCH_BOX(&gridsample_ext::cuda::grid_sample));
@@ -18,8 +18,6 @@ STABLE_TORCH_LIBRARY_IMPL(gridsample_ext, CUDA, m) {
 namespace gridsample_ext::cuda {
 namespace {
 
-__global__ void probe_kernel(int) {}
-
 std::string problem() {
   int driver = 0;
   int runtime = 0;
@@ -31,8 +29,7 @@ std::string problem() {
            ", but the driver is for CUDA " + std::to_string(driver / 1000) +
            "; rebuild with an older nvcc or update the driver";
   }
-  cudaFuncAttributes attributes;
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, probe_kernel);
+  const cudaError_t error = find_kernels();
   if (error == cudaSuccess) return "";
   static_cast<void>(cudaGetLastError());
   return std::string("the kernels cannot run on this device: ") + cudaGetErrorString(error) +

@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "cuda/host/describe.cuh"
+#include "cuda/host/describe.h"
 #include "cuda/kernels/kernels.cuh"
 
 namespace gridsample_ext::cuda {
@@ -42,7 +42,7 @@ inline bool worth_packing(const Tensor& grad_output, const Tensor& input, bool r
   // Of a multiprocessor: below, launches cost more than they save.
   constexpr int64_t kLeastElements = 4096;
   const int64_t elements = grad_output.numel();
-  if (geometry.mode == Mode::kNearest || geometry.channels < kLeastChannels ||
+  if (!portable::is_smooth(geometry.mode) || geometry.channels < kLeastChannels ||
       geometry.channels % kBackwardVector<float> != 0 ||
       elements < kLeastElements * queue.multiprocessors) {
     return false;
@@ -56,7 +56,7 @@ inline bool worth_packing(const Tensor& grad_output, const Tensor& input, bool r
     if (!can_be_packed(input, geometry, geometry.input_size)) return false;
     moved += input.numel();
   }
-  const int64_t along = geometry.mode == Mode::kBicubic ? 4 : 2;
+  const int64_t along = portable::taps_per_axis(geometry.mode);
   const int64_t taps = geometry.dims == 3 ? along * along * along : along * along;
   return moved > 0 && 4 * taps * elements > 3 * moved;
 }

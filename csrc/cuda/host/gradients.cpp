@@ -2,9 +2,9 @@
 
 #include "cuda/host/gradients.h"
 
-#include "cuda/host/describe.cuh"
+#include "cuda/host/describe.h"
 #include "cuda/kernels/kernels.cuh"
-#include "cuda/host/packing.cuh"
+#include "cuda/host/packing.h"
 
 namespace gridsample_ext::cuda {
 namespace {
@@ -53,7 +53,7 @@ void accumulate_gradients(const Tensor& grad_output, const Tensor& input, const 
     params.input = image_view(input, geometry);
     params.sampling.grid = grid_view(grid, geometry);
     if (direction.grid.defined()) params.grad_grad_grid = grid_view(direction.grid, geometry);
-    describe_axes(params.sampling, geometry);
+    describe_sampling(params.sampling, geometry);
     View to_input;
     if (grad_input.defined()) to_input = mutable_image_view(grad_input, geometry);
     // By its size: a grid expanded over the batch has a gradient for each image.
@@ -104,7 +104,7 @@ Tensor deterministic_grad_input(const Tensor& grad_output, const Tensor& input, 
     params.grad_output = image_view(grad_output, geometry);
     params.grad_input = mutable_image_view(grad_input, geometry);
     params.sampling.grid = grid_view(grid, geometry);
-    describe_axes(params.sampling, geometry);
+    describe_sampling(params.sampling, geometry);
     if (grad_grad_grid.defined()) params.grad_grad_grid = grid_view(grad_grad_grid, geometry);
     params.sampling.walk =
         walk_over(geometry, geometry.batch,
@@ -129,15 +129,15 @@ std::tuple<Tensor, Tensor> gradients(const Tensor& grad_output, const Tensor& in
                                      const Tensor& grid, const Direction& direction,
                                      const Geometry& geometry, bool wants_input, bool wants_grid,
                                      bool deterministic, const Queue& queue) {
-  // Nearest has a gradient by input alone, and that does not depend on the grid.
-  const bool nearest = geometry.mode == Mode::kNearest;
+  // Without, there is a gradient by input alone, and that does not depend on the grid.
+  const bool smooth = portable::is_smooth(geometry.mode);
   const bool no_samples = grad_output.numel() == 0;
   Tensor grad_input;
   Tensor grad_grid;
-  const bool has_grad_input = wants_input && !no_samples && !(nearest && direction.grid.defined());
+  const bool has_grad_input = wants_input && !no_samples && (smooth || !direction.grid.defined());
   const bool deterministic_input = has_grad_input && deterministic;
   const bool adds_input = has_grad_input && !deterministic;
-  const bool adds_grid = wants_grid && !no_samples && !nearest;
+  const bool adds_grid = wants_grid && !no_samples && smooth;
   if (deterministic_input) {
     grad_input =
         deterministic_grad_input(grad_output, input, grid, direction.grid, geometry, queue);
