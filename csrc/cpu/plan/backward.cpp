@@ -49,13 +49,13 @@ class BackwardPlanner {
                        "samples",
                        listed_taps(geometry_));
         plan_.memory.listed_taps = listed_taps(geometry_) * static_cast<int64_t>(sizeof(PlainTap));
-      } else if (!has_narrow_offsets(geometry_, grad_input_view())) {
+      } else if (!has_32_bit_offsets(geometry_, grad_input_view())) {
         set_grad_input(GradInputPath::kPlain, kWide, call_.input.batch * plan_.threads);
       }
     }
     if (to_grid_) {
-      const bool wide = !has_narrow_offsets(geometry_, call_.input.view) ||
-                        (!own_type && !has_narrow_offsets(geometry_, in_compute_type().view));
+      const bool wide = !has_32_bit_offsets(geometry_, call_.input.view) ||
+                        (!own_type && !has_32_bit_offsets(geometry_, in_compute_type().view));
       if (!is_smooth(geometry_.mode)) {
         set_grad_grid(GradGridPath::kZero, "nearest has no derivative by the grid", 0);
       } else if (wide || (!own_type && has_few_samples(geometry_, call_.input.batch, kPlainRead))) {
@@ -272,9 +272,9 @@ bool asks_whether_scattered(const BackwardCall& call) {
   if (tile_count(geometry) < kLeastTiles || has_no_output(geometry)) return false;
   if (geometry.input_size[outermost_axis(geometry)] < kLeastSize) return false;
   const View dense = dense_like(geometry, call.input, compute_type(geometry)).view;
-  return (call.wants_input && has_narrow_offsets(geometry, dense)) ||
+  return (call.wants_input && has_32_bit_offsets(geometry, dense)) ||
          (call.wants_grid && is_smooth(geometry.mode) &&
-          has_narrow_offsets(geometry, call.input.view));
+          has_32_bit_offsets(geometry, call.input.view));
 }
 
 BackwardPlan plan_backward(const BackwardCall& call, int64_t most_threads, const Without& without) {

@@ -56,8 +56,8 @@ ForwardPlan plan_forward(const ForwardCall& call, int64_t most_threads, const Wi
   const bool widens = is_widened(geometry, call.input);
   const Image image =
       widens ? dense_like(geometry, call.input, compute_type(geometry)) : call.input;
-  const bool wide = !has_narrow_offsets(geometry, call.input.view) ||
-                    (widens && !has_narrow_offsets(geometry, image.view));
+  const bool wide = !has_32_bit_offsets(geometry, call.input.view) ||
+                    (widens && !has_32_bit_offsets(geometry, image.view));
   if (wide || (widens && has_few_samples(geometry, image.batch, kPlainRead))) {
     plan.path = ForwardPath::kPlain;
     plan.reason = wide ? "offsets within a plane of the image need 64 bits"

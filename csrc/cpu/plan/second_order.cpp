@@ -11,7 +11,7 @@ constexpr const char* kFew = "to copy images would take longer than their few sa
 constexpr const char* kAsRows = "images are rows, or are copied as rows";
 
 bool has_wide_rows(const Geometry& geometry) {
-  return !has_narrow_offsets(geometry, rows_view(geometry, 1));
+  return !has_32_bit_offsets(geometry, rows_view(geometry, 1));
 }
 
 /// Why plain kernels read the images, or null: few samples of an image that would be copied (one
@@ -90,7 +90,7 @@ void plan_grad_grid(DoubleBackwardPlan& plan, const SecondOrderCall& call) {
     plan.grad_grid = geometry.channels < kLeastRowChannels ? SecondGradGridPath::kLanesOverSamples
                                                            : SecondGradGridPath::kLanesOverChannels;
     plan.grad_grid_reason = kAsRows;
-    plan.grad_grid_items = call.grid_batch * part_count(geometry);
+    plan.grad_grid_items = call.grid_batch * strip_count(geometry);
     plan.memory.image_copies = copies_as_rows(call);
   }
 }
@@ -124,7 +124,7 @@ JvpPlan plan_jvp(const SecondOrderCall& call, int64_t most_threads) {
     plan.path = geometry.channels < kLeastRowChannels ? JvpPath::kLanesOverSamples
                                                       : JvpPath::kLanesOverChannels;
     plan.reason = kAsRows;
-    plan.items = geometry.batch * part_count(geometry);
+    plan.items = geometry.batch * strip_count(geometry);
     plan.memory.image_copies = copies_as_rows(call);
   }
   return plan;
