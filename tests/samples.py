@@ -57,6 +57,35 @@ def cases(**fixed):
     ]
 
 
+def factors(parameters):
+    """Split the parameters of a test, by name, into what pairwise() combines: a case into its four.
+
+    Values are told apart by their repr.
+    """
+    split = {}
+    for name, value in parameters.items():
+        split.update(vars(value) if isinstance(value, Case) else {name: value})
+    return {name: repr(value) for name, value in split.items()}
+
+
+def pairwise(rows):
+    """Choose rows that hold every pair of values that any row holds: a covering array.
+
+    rows: a dict per row, from the names of factors to values. Returns the indices of the chosen
+    rows in ascending order. Greedy: the first of the rows with the most pairs that are still
+    missing, until none is; so rows in one order always give one choice. A product of four factors
+    of 2, 3, 3 and 2 values, 36 rows, takes about ten.
+    """
+    # A value beside itself is a pair, so that rows of one factor are chosen, too.
+    pairs = [set(itertools.combinations_with_replacement(row.items(), 2)) for row in rows]
+    missing = set().union(*pairs)
+    chosen = []
+    while missing:
+        chosen.append(max(range(len(rows)), key=lambda i: len(pairs[i] & missing)))
+        missing -= pairs[chosen[-1]]
+    return sorted(chosen)
+
+
 def torch_supports(case):
     """Whether the installed torch has this case; 5-D bicubic came late."""
     try:
