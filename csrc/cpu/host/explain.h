@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/plan/plan.h"
+#include "math/macros.h"
 
 namespace gridsample_ext::cpu {
 
