@@ -13,11 +13,11 @@ TOOLS = $(dir $(shell command -v $(PYTHON)))
 CXX_SOURCES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 PYTHON_SOURCES := setup.py csrc docs gridsample_ext tests benchmarks examples
 
-.PHONY: help build test demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda test-avx512 lint format clean test-abi
+.PHONY: help build test test-all demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda test-avx512 lint format clean test-abi
 
 help:
 	@echo "make demo      register a photograph, the main job (examples/register_photo.py)"
-	@echo "make test      run the test-suite"
+	@echo "make test      run the test-suite, parameters combined pairwise;  make test-all  all combinations"
 	@echo "make bench     the benchmark, to JSON, tables and figures;  make bench-quick  part of it"
 	@echo "make sanitize  tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make sanitize-cuda  the same for the CUDA kernels, emulated on the host"
@@ -37,9 +37,17 @@ $(VENV)/.installed: requirements-dev.txt
 build: $(ENVIRONMENT)
 	$(PYTHON) setup.py --quiet egg_info build_ext --inplace
 
+# A worker on each of up to eight cores, where pytest-xdist is there. Threads that wait then leave the
+# cores to others.
+WORKERS = $(shell $(PYTHON) -c 'from importlib.util import find_spec; \
+  print("-n auto --maxprocesses 8 --dist worksteal" if find_spec("xdist") else "")')
+TIER := pairwise
 test: build
 	$(RUN) tests/cuda_emulation/build_emulation.py
-	$(RUN) -m pytest $(PYTEST_ARGUMENTS)
+	OMP_WAIT_POLICY=passive $(RUN) -m pytest --tier $(TIER) $(WORKERS) $(PYTEST_ARGUMENTS)
+
+test-all: TIER := all
+test-all: test
 
 demo: build
 	$(RUN) examples/register_photo.py

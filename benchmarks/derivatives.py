@@ -70,6 +70,17 @@ def forward_mode(
 
 
 KINDS = {"penalty step": penalty_step, "forward mode": forward_mode}
+# What they compute, by the names that gridsample_ext._C.executed_paths has for it.
+RESULTS = {
+    "penalty step": (
+        "output",
+        "grad_input",
+        "grad_grid",
+        "second grad_input",
+        "second grad_grid",
+    ),
+    "forward mode": ("output", "tangent"),
+}
 
 
 def stock_has(what: str, case: Case) -> bool:

@@ -39,7 +39,7 @@ ERRORS_FOUND = "errors found"
 TOOL_MISSING, CANNOT_RUN = "tool missing", "tool cannot run here"
 BAD = (FAILED, TIMED_OUT, ERRORS_FOUND)
 
-PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--device", "cuda")
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--device", "cuda", "--tier", "all")
 SANITIZED_TESTS = ("tests/test_forward.py", "tests/test_backward.py")
 # Every mode in 2-D and 3-D, forward and backward, on images of three channels and of 67. The two
 # terms of names that are matched stand for shapes in tests/samples.py.

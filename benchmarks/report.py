@@ -37,6 +37,11 @@ def of_copy(record: Record) -> str:
     return f"{seconds(record, 'copy') / seconds(record):.0%}" if copied else "–"
 
 
+def path(record: Record) -> str:
+    """The path of ours, one for each result, or one that they have in common."""
+    return " / ".join(dict.fromkeys(record.get("path", {}).values())) or "–"
+
+
 def peer_ratios(record: Record) -> dict[str, float]:
     """The peers' times over ours, measured beside them."""
     group = record.get("beside_peers", {})
@@ -125,26 +130,27 @@ def survey_table(survey: list[Record], threads: int) -> str:
         for direction in ("forward", "backward"):
             several, one = records[direction, threads], records[direction, 1]
             row += [f"{seconds(several) * 1e3:.2f}", f"{ratio(several):.2f}", f"{ratio(one):.2f}"]
-            row.append(of_copy(several))
+            row += [of_copy(several), path(several)]
         others = peer_ratios(records["forward", threads])
         best = min(others, key=others.__getitem__, default=None)
         row.append(f"{others[best]:.2f} ({best})" if best else "–")
         rows.append([cell.replace("nan", "–") for cell in row])
-    columns = ["case", "forward, ms", f"ratio, {threads} threads", "1 thread", "of copy"]
-    columns += ["backward, ms", f"ratio, {threads} threads ", "1 thread ", "of copy "]
+    columns = ["case", "forward, ms", f"ratio, {threads} threads", "1 thread", "of copy", "path"]
+    columns += ["backward, ms", f"ratio, {threads} threads ", "1 thread ", "of copy ", "path "]
     return table([*columns, "fastest peer, forward"], rows)
 
 
 def small_calls_table(records: list[Record]) -> str:
     """The cost of a call."""
     return table(
-        ["a whole call", "F.grid_sample, µs", "ours, µs", "ours ÷ F"],
+        ["a whole call", "F.grid_sample, µs", "ours, µs", "ours ÷ F", "path"],
         (
             [
                 record["name"],
                 f"{seconds(record, STOCK) * 1e6:.1f}",
                 f"{seconds(record) * 1e6:.1f}",
                 f"{1 / ratio(record):.2f}",
+                path(record),
             ]
             for record in records
         ),
@@ -181,11 +187,12 @@ def derivatives_tables(results: dict[str, Any]) -> str:
             peaks = record["peak_bytes"]
             row = [record["name"], direction, f"{seconds(record) * 1e3:.2f}"]
             row += [f"{ratio(record):.2f}".replace("nan", "–")]
-            rows.append([*row, mebibytes(peaks[OURS]), mebibytes(peaks.get(STOCK))])
+            row += [mebibytes(peaks[OURS]), mebibytes(peaks.get(STOCK)), path(record)]
+            rows.append(row)
     columns = ["float32", "time, F ÷ ours, geomean", "least", "cells"]
     parts = [environment_line(results)]
     parts.append(table([*columns, "peak memory, F ÷ ours, geomean", "least "], summary_rows))
-    columns = ["case", "what", "ours, ms", "F ÷ ours", "ours adds, MiB", "F adds, MiB"]
+    columns = ["case", "what", "ours, ms", "F ÷ ours", "ours adds, MiB", "F adds, MiB", "path"]
     return "\n\n".join([*parts, table(columns, rows)])
 
 

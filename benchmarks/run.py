@@ -23,13 +23,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from cases import Case, quick, sizes, small_calls, survey
-from derivatives import FUNCTIONS, KINDS, added_at_peak, derivative_cases, stock_has
+from derivatives import FUNCTIONS, KINDS, RESULTS, added_at_peak, derivative_cases, stock_has
 from peers import Peer, installed_peers
 from rounds import rounds
 from torch import Tensor
 from tqdm import tqdm
 
 import gridsample_ext
+from gridsample_ext import _C
 from gridsample_ext.collect_env import collect_env
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
@@ -130,6 +131,12 @@ def copy_call(moved: int) -> Call:
     return source.clone
 
 
+def path(case: Case, direction: str, input: Tensor, grid: Tensor) -> dict[str, str]:
+    """The path of each result of a pass, with the current number of threads."""
+    plan = gridsample_ext.explain(input, grid, **case.options, backward=direction == "backward")
+    return plan.paths
+
+
 def measure(
     case: Case, all_threads: Iterable[int], peers: list[Peer], seconds: float, verified: bool = True
 ) -> list[dict[str, Any]]:
@@ -151,6 +158,7 @@ def measure(
                 "bytes_moved": case.bytes_moved(direction),
                 "direction": direction,
                 "threads": threads,
+                "path": path(case, direction, input, grid),
                 "seconds": interleaved(implementations, seconds),
             }
             records.append(record)
@@ -190,9 +198,12 @@ def measure_small_call(case: Case, seconds: float) -> list[dict[str, Any]]:
         "gradient": lambda function: call(function, *leaves),
         "forward and backward": step,
     }
+    forward = path(case, "forward", input, grid)
+    backward = path(case, "backward", input, grid)
     return [
         {
             "name": f"{case.name}, {kind}",
+            "path": forward | backward if make is step else forward,
             "seconds": interleaved(
                 {name: make(function) for name, function in functions.items()},
                 seconds,
@@ -226,12 +237,15 @@ def measure_derivatives(case: Case, threads: int, seconds: float) -> list[dict[s
             calls[OURS](), make(FUNCTIONS[names[-1]], case, *exact)(), strict=True
         ):
             check_close(case, what, ours, oracle, 1e-3)
+        calls[OURS]()
+        taken = _C.executed_paths()
         records.append(
             {
                 "case": {**dataclasses.asdict(case), "dtype": str(case.dtype)[6:]},
                 "name": case.name,
                 "direction": what,
                 "threads": threads,
+                "path": {result: taken[result] for result in RESULTS[what]},
                 "seconds": interleaved(calls, seconds, least=3),
                 "peak_bytes": {name: peak_memory(case, what, name) for name in names},
             }

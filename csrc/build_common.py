@@ -23,13 +23,13 @@ def run_ninja(
     folder: Path, sources: list[Path], target: Path, compile_command: str, link_command: str
 ) -> None:
     """Compile what has changed to objects in a folder, and link."""
-    objects = " ".join(f"{source.stem}.o" for source in sources)
+    objects = {source: f"{source.parent.name}_{source.stem}.o" for source in sources}
     lines = [
         f"rule compile\n  command = {compile_command}\n  depfile = $out.d\n  deps = gcc",
         "  description = $in",
         f"rule link\n  command = {link_command}\n  description = $out",
-        *(f"build {source.stem}.o: compile {_escaped(source)}" for source in sources),
-        f"build {_escaped(target)}: link {objects}",
+        *(f"build {name}: compile {_escaped(source)}" for source, name in objects.items()),
+        f"build {_escaped(target)}: link {' '.join(objects.values())}",
     ]
     (folder / "build.ninja").write_text("\n".join(lines) + "\n")
     jobs = os.environ.get("MAX_JOBS")

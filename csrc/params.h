@@ -51,7 +51,7 @@ inline bool same_spatial_strides(const View& a, const View& b, const Geometry& g
 
 /// True when offsets within one plane of the view fit 32 bits, two steps past each end included,
 /// with room for a float that rounds up.
-inline bool has_narrow_offsets(const Geometry& geometry, const View& image) {
+inline bool has_32_bit_offsets(const Geometry& geometry, const View& image) {
   constexpr int64_t kLimit = (int64_t(1) << 31) - 256;
   int64_t reach = 0;
   for (int a = 0; a < geometry.dims; ++a) {

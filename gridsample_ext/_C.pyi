@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import TypedDict
 
 class BuildInfo(TypedDict):
@@ -14,3 +15,33 @@ PADDING_MODES: dict[str, int]
 kernel_stack: int
 
 def build_info() -> BuildInfo: ...
+
+# Sizes, strides, dtype, and whether results are channels-last.
+_Facts = tuple[Sequence[int], Sequence[int], str, bool]
+
+class Plan(TypedDict):
+    paths: dict[str, str]
+    reasons: dict[str, str]
+    instruction_set: str
+    threads: int
+    scratch_bytes: dict[str, int]
+    split: dict[str, int]
+
+def explain(
+    op: str,
+    input: _Facts,
+    grid: _Facts,
+    mode: int,
+    padding: int,
+    align_corners: bool,
+    *,
+    tangent_input: _Facts | None = None,
+    moves_grid: bool = False,
+    wanted: tuple[bool, bool] = (True, True),
+    scattered: bool = False,
+    grid_address: int = 0,
+    threads: int = 0,
+    without: Sequence[str] = (),
+) -> Plan: ...
+def executed_paths() -> dict[str, str]: ...
+def all_paths() -> dict[str, list[str]]: ...

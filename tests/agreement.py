@@ -1,4 +1,4 @@
-"""Holds gridsample_ext to the reference: values and both gradients of one call."""
+"""Holds values and both gradients of a call to the reference, or to another call."""
 
 import reference
 import samples
@@ -17,3 +17,17 @@ def assert_matches_reference(case, input, grid):
     actual = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])
     expected = reference.grid_sample_backward(grad_output, input, grid, *case.options)
     samples.assert_gradients_close(actual, expected, input, grid)
+
+
+def assert_same_results(case, arguments, plain):
+    """Compare all results of (grad_output, input, grid) in two layouts of the same values."""
+    assert all(map(torch.equal, arguments, plain))
+    samples.assert_close(
+        grid_sample(*arguments[1:], *case.options),
+        grid_sample(*plain[1:], *case.options).double(),
+        plain[1].dtype,
+    )
+    results = grid_sample_backward(*arguments, *case.op_options, [True, True])
+    expected = grid_sample_backward(*plain, *case.op_options, [True, True])
+    for gradient, values, tensor in zip(results, expected, plain[1:], strict=True):
+        samples.assert_close(gradient, values.double(), dtype=tensor.dtype)

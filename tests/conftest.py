@@ -1,11 +1,13 @@
-"""Fixtures that every test gets."""
+"""Which tests run, on which devices, and fixtures that every test gets."""
 
 import contextlib
+import functools
 import sys
 import warnings
 from pathlib import Path
 
 import pytest
+import samples
 import torch
 
 import gridsample_ext
@@ -14,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "cuda_emulation"))
 import build_emulation
 
 DEVICES = ("cpu", "emulated-cuda", "cuda")
+PER_DEVICE = ("device", "cuda_side")  # fixtures: a test that has one runs on each of the devices
 OPS = (
     "grid_sample",
     "grid_sample_backward",
@@ -29,12 +32,23 @@ def pytest_addoption(parser):
         choices=DEVICES,
         help="run tests that have a device on this one only; may be repeated (default: on all)",
     )
+    parser.addoption(
+        "--tier",
+        choices=("pairwise", "all"),
+        default="pairwise",
+        help="run every pair of values of a test's parameters, or all combinations "
+        "(default: pairwise)",
+    )
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "devices(*names): those that a test is for, of all")
+    config.addinivalue_line("markers", "all_combinations: of a test's parameters, in every tier")
+    if "cuda" in (config.getoption("--device") or ()) and why_no_cuda():
+        raise pytest.UsageError(f"--device cuda: {why_no_cuda()}")
 
 
+@functools.cache
 def why_no_cuda():
     if torch.version.cuda is None:
         return f"PyTorch {torch.__version__} is built without CUDA"
@@ -43,18 +57,51 @@ def why_no_cuda():
     return gridsample_ext._ops.cuda_library_error()
 
 
+def devices(config):
+    """List the devices of this run."""
+    wanted = config.getoption("--device") or DEVICES
+    return [name for name in wanted if name != "cuda" or not why_no_cuda()]
+
+
 def pytest_generate_tests(metafunc):
-    if "device" not in metafunc.fixturenames:
-        return
-    reason = why_no_cuda()
-    marks = {"cuda": pytest.mark.skipif(reason is not None, reason=f"no CUDA: {reason}")}
-    wanted = metafunc.config.getoption("--device") or DEVICES
-    names = next(metafunc.definition.iter_markers("devices"), pytest.mark.devices(*DEVICES)).args
-    metafunc.parametrize(
-        "device",
-        [pytest.param(name, marks=marks.get(name, ())) for name in names if name in wanted],
-        indirect=True,
-    )
+    for fixture in set(PER_DEVICE) & set(metafunc.fixturenames):
+        mark = next(metafunc.definition.iter_markers("devices"), pytest.mark.devices(*DEVICES))
+        names = [name for name in mark.args if name in devices(metafunc.config)]
+        # Without any the test is collected once, and left out below.
+        metafunc.parametrize(fixture, names or [None], indirect=True)
+
+
+def parameters(item):
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m
+def pytest_collection_modifyitems(config, items):
+    """Leave out tests without a device and, in the pairwise tier, what samples.pairwise does."""
+    tests = {}
+    for item in items:
+        if not any(parameters(item).get(name, "") is None for name in PER_DEVICE):
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    by_name = any("[" in argument for argument in config.args)  # who names combinations wants them
+    if config.getoption("--tier") == "pairwise" and not by_name:
+        for name, group in tests.items():
+            if len(group) > 1 and group[0].get_closest_marker("all_combinations") is None:
+                chosen = samples.pairwise([samples.factors(parameters(item)) for item in group])
+                tests[name] = [group[i] for i in chosen]
+    kept = {item for group in tests.values() for item in group}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("--tier") == "pairwise":
+        terminalreporter.write_line(
+            "Parameters of tests were combined pairwise; --tier all takes all combinations."
+        )
+    if why_no_cuda() and not config.getoption("--device"):
+        terminalreporter.write_line(
+            f"Nothing ran on a GPU ({why_no_cuda()}): the CUDA kernels ran emulated on the host."
+        )
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,15 @@
-"""Runs a function of a test's file as a program of its own.
+"""Runs functions of a test's file as programs of their own.
 
 So a hang or a crash is one failed test. The file ends with :func:`main`.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+import traceback
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,35 @@ def run(file, program, *arguments, timeout=240, **environment):
     return output + errors
 
 
+EACH = "--each"
+
+
+def errors_of(file, calls, timeout=900, **environment):
+    """Run functions of a file as one program, and return the error of each call, "" if none.
+
+    calls: (function, *arguments), all of them text. For functions that take less time than it takes
+    to import PyTorch.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "errors.json"
+        run(file, EACH, json.dumps(calls), str(path), timeout=timeout, **environment)
+        return dict(zip(calls, json.loads(path.read_text()), strict=True))
+
+
+def error_of(function, arguments):
+    try:
+        function(*arguments)
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+
 def main(functions):
-    """Call the function that the command names: ``main(globals())``."""
-    functions[sys.argv[1]](*sys.argv[2:])
+    """Call the functions that the command names: ``main(globals())``."""
+    program, *arguments = sys.argv[1:]
+    if program != EACH:
+        functions[program](*arguments)
+        return
+    calls = json.loads(arguments[0])
+    errors = [error_of(functions[name], values) for name, *values in calls]
+    Path(arguments[1]).write_text(json.dumps(errors))

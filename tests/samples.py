@@ -57,6 +57,35 @@ def cases(**fixed):
     ]
 
 
+def factors(parameters):
+    """Split the parameters of a test, by name, into what pairwise() combines: a case into its four.
+
+    Values are told apart by their repr.
+    """
+    split = {}
+    for name, value in parameters.items():
+        split.update(vars(value) if isinstance(value, Case) else {name: value})
+    return {name: repr(value) for name, value in split.items()}
+
+
+def pairwise(rows):
+    """Choose rows that hold every pair of values that any row holds: a covering array.
+
+    rows: a dict per row, from the names of factors to values. Returns the indices of the chosen
+    rows in ascending order. Greedy: the first of the rows with the most pairs that are still
+    missing, until none is; so rows in one order always give one choice. A product of four factors
+    of 2, 3, 3 and 2 values, 36 rows, takes about ten.
+    """
+    # A value beside itself is a pair, so that rows of one factor are chosen, too.
+    pairs = [set(itertools.combinations_with_replacement(row.items(), 2)) for row in rows]
+    missing = set().union(*pairs)
+    chosen = []
+    while missing:
+        chosen.append(max(range(len(rows)), key=lambda i: len(pairs[i] & missing)))
+        missing -= pairs[chosen[-1]]
+    return sorted(chosen)
+
+
 def torch_supports(case):
     """Whether the installed torch has this case; 5-D bicubic came late."""
     try:
@@ -100,7 +129,7 @@ SHAPES = [
     SMALL,
     Shape("one_image_one_channel", N=1, C=1, size=(5, 7, 3), out=(1, 5, 17)),
     Shape("odd_channels", N=1, C=19, size=(2, 5, 3), out=(2, 1, 3)),
-    # Packed into rows of channels: in blocks, and whole (csrc/cpu/host/schedule.h).
+    # Packed into rows of channels: in blocks, and whole (csrc/cpu/plan/split.h).
     Shape("blocks_of_channels", N=1, C=67, size=(2, 5, 3), out=(2, 4, 5)),
     Shape("whole_images", N=5, C=37, size=(2, 3, 5), out=(2, 3, 19)),
     Shape("size_1_width", size=(3, 4, 1)),
@@ -110,9 +139,10 @@ SHAPES = [
     Shape("one_sample", out=(1, 1, 1)),
     Shape("input_broadcast", N_input=1, N_grid=3),
     Shape("grid_broadcast", N_input=3, N_grid=1),
+    Shape("grid_broadcast_blocks", C=19, size=(2, 5, 3), out=(2, 4, 5), N_input=3, N_grid=1),
 ]
 # So few samples that the CPU takes their pixels one by one where it would have to copy the image
-# first (has_few_samples, csrc/cpu/host/schedule.h).
+# first (has_few_samples, csrc/cpu/plan/split.h).
 FEW_SAMPLES = Shape("few_samples", size=(4, 60, 70), out=(1, 1, 2))
 FEW_SAMPLES_SHAPES = [
     FEW_SAMPLES,
@@ -121,6 +151,15 @@ FEW_SAMPLES_SHAPES = [
     Shape("few_samples_one_grid", size=(4, 60, 70), out=(1, 1, 2), N_input=3, N_grid=1),
     Shape("few_samples_many_channels", N=1, C=35, size=(4, 20, 30), out=(1, 1, 2)),
 ]
+# For finite differences and derivatives of several orders.
+TINY = Shape("tiny", N=1, C=2, size=(2, 3, 4), out=(1, 2, 3))
+TINY_BATCH = Shape("tiny", N=2, C=2, size=(2, 3, 4), out=(2, 1, 2))
+SMALL_SHAPES = [SMALL, *(shape for shape in SHAPES if "broadcast" in shape.name)]
+# Many samples on few pixels, so that the order of additions matters, and the orders in which the
+# emulation of CUDA runs threads: seeds, the first of them twice.
+CROWDED = Shape("crowded", N=1, C=8, size=(1, 2, 3), out=(2, 17, 31))
+SEEDS = ("1", "2", "3")
+SEEDS_AND_FIRST = (*SEEDS, *SEEDS[:1])
 EMPTY_SHAPES = [
     Shape("no_images", N=0),
     Shape("no_images_one_grid", N_input=0, N_grid=1),
@@ -177,6 +216,12 @@ def wide_grid(shape, sizes, align_corners, dtype=torch.float64, device="cpu", se
     return normalize(off_lattice(u), sizes, align_corners).to(device, dtype)
 
 
+def in_a_row(points, device="cpu", dtype=torch.float64):
+    """Make a grid of one image, (1, [1, ]1, n, dims), of n points, (n, dims)."""
+    dims = points.shape[-1]
+    return points.reshape(1, *[1] * (dims - 1), -1, dims).to(device, dtype)
+
+
 def identity_grid(sizes, align_corners, dtype=torch.float64, device="cpu"):
     """One sample at every pixel centre, shape (1, ...sizes, dims)."""
     axes = torch.meshgrid(
@@ -201,6 +246,26 @@ def grad_like(input, grid, seed=3):
     return randn(
         N, input.shape[1], *grid.shape[1:-1], dtype=input.dtype, device=input.device, seed=seed
     )
+
+
+TAPS = {"nearest": slice(4, 5), "bilinear": slice(4, 6), "bicubic": slice(3, 7)}
+
+
+def amid_infinity(case, device, seed=0):
+    """(input, grid) of one sample at 4.3 along each axis; pixels without a tap are infinite."""
+    input = torch.full((1, 2, *[9] * case.dims), math.inf, dtype=torch.float64, device=device)
+    footprint = (slice(None), slice(None), *[TAPS[case.mode]] * case.dims)
+    input[footprint] = randn(*input[footprint].shape, device=device, seed=seed)
+    u = torch.full((1, case.dims), 4.3, dtype=torch.float64)
+    return input, in_a_row(normalize(u, input.shape[2:], case.align_corners), device)
+
+
+def few_to_many(case):
+    """(sizes of an image, numbers of samples), with up to twice as many taps as it has pixels."""
+    taps = {"nearest": 1, "bilinear": 2, "bicubic": 4}[case.mode] ** case.dims
+    size = (16, 17, 18) if case.dims == 3 else (36, 60)
+    as_many = math.prod(size) // taps
+    return size, [max(as_many * i // 64, 1) for i in (1, 3, 5, 15, 17, 31, 33, 63, 65, 127, 129)]
 
 
 def channels_last(tensor):

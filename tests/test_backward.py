@@ -32,6 +32,7 @@ def assert_both_close(actual, expected, like):
         samples.assert_close(gradient, values, dtype=tensor.dtype)
 
 
+@pytest.mark.all_combinations
 @pytest.mark.parametrize("shape", samples.SHAPES, ids=str)
 @pytest.mark.parametrize("case", samples.TORCH_CASES, ids=str)
 def test_matches_torch(case, shape, device):

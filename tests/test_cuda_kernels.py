@@ -10,7 +10,6 @@ import reference
 import samples
 import torch
 from agreement import assert_matches_reference
-from conftest import DEVICES, why_no_cuda
 
 import gridsample_ext
 from gridsample_ext import grid_sample
@@ -20,7 +19,6 @@ grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward
 pytestmark = pytest.mark.devices("emulated-cuda", "cuda")
 cuda_only = pytest.mark.devices("cuda")
 
-SEEDS = ("1", "2", "3")
 
 # Channels in rows: lanes 1 to 32, several turns, idle lanes; and what is no whole vector.
 ROW_CHANNELS = (4, 8, 12, 20, 48, 96, 136, 264, 6, 33)
@@ -255,10 +253,6 @@ def deterministic():
     torch.use_deterministic_algorithms(False)
 
 
-# Many samples on few pixels, so that the order of additions matters.
-CROWDED = samples.Shape("crowded", N=1, C=8, size=(1, 2, 3), out=(2, 17, 31))
-
-
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
 @pytest.mark.parametrize("mode", samples.MODES)
@@ -267,10 +261,10 @@ def test_bitwise_repeatable(dims, mode, dtype, layout, device, monkeypatch, dete
     """Through autograd, in whatever order the threads run."""
     case = samples.Case(dims, mode, "reflection", False)
     grad_output, input, grid = arguments_of(
-        case, CROWDED, dtype, device, samples.INPUT_LAYOUTS[layout]
+        case, samples.CROWDED, dtype, device, samples.INPUT_LAYOUTS[layout]
     )
     results = []
-    for seed in (*SEEDS, *SEEDS[:1]):
+    for seed in samples.SEEDS_AND_FIRST:
         monkeypatch.setenv("GRIDSAMPLE_EMULATION_SHUFFLE", seed)
         leaves = input.clone().requires_grad_(), grid.clone().requires_grad_()
         output = grid_sample(*leaves, *case.options)
@@ -280,12 +274,14 @@ def test_bitwise_repeatable(dims, mode, dtype, layout, device, monkeypatch, dete
             samples.assert_bitwise_equal(actual, expected)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", samples.SEEDS)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("case", samples.cases(align_corners=False, padding_mode="border"), ids=str)
 def test_order_of_threads_does_not_matter(case, layout, seed, device, monkeypatch):
     """Output and grad_grid bit by bit, grad_input but for rounding: a race would show."""
-    arguments = arguments_of(case, CROWDED, torch.float32, device, samples.INPUT_LAYOUTS[layout])
+    arguments = arguments_of(
+        case, samples.CROWDED, torch.float32, device, samples.INPUT_LAYOUTS[layout]
+    )
 
     def results():
         return [
@@ -327,16 +323,11 @@ def test_more_images_than_blocks_along_an_axis(case, grids, layout, device):
         samples.assert_close(gradients[1][last], expected[1], terms=4)
 
 
-@pytest.fixture(params=["emulated-cuda", "cuda"])
+@pytest.fixture
 def cuda_side(request):
     """The ops with CUDA kernels and the device of their tensors; the CPU keeps its own."""
-    if request.param not in (request.config.getoption("--device") or DEVICES):
-        pytest.skip("another device was asked for")
     if request.param == "emulated-cuda":
         return request.getfixturevalue("emulated_ops"), "cpu"
-    reason = why_no_cuda()
-    if reason is not None:
-        pytest.skip(f"no CUDA: {reason}")
     return torch.ops.gridsample_ext, "cuda"
 
 
@@ -402,7 +393,9 @@ def test_streams(device):
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("case", samples.cases(padding_mode="zeros", align_corners=False), ids=str)
 def test_graphs(case, layout, deterministic, device):
-    arguments = arguments_of(case, CROWDED, torch.float16, device, samples.INPUT_LAYOUTS[layout])
+    arguments = arguments_of(
+        case, samples.CROWDED, torch.float16, device, samples.INPUT_LAYOUTS[layout]
+    )
 
     def results():
         return [

@@ -4,22 +4,18 @@ float16's are float32's ordinary numbers: they count, whatever happens to float3
 whatever happens to those, it is the same for any number of threads and for each layout.
 """
 
+import functools
 import itertools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import samples
 import torch
+from programs import errors_of, main
 
-import gridsample_ext
 from gridsample_ext import _C
 
 OPS = torch.ops.gridsample_ext
-ROOT = Path(gridsample_ext.__file__).parents[1]
 LAYOUTS = ("contiguous", "channels_last")
 THREADS = (1, 2)
 
@@ -224,25 +220,18 @@ def can_flush():
     return supported
 
 
+@functools.cache
+def errors_at(level):
+    return errors_of(__file__, CHECKS, GRIDSAMPLE_EXT_ISA=level, OMP_WAIT_POLICY="passive")
+
+
 @pytest.mark.skipif(not can_flush(), reason="this CPU cannot flush")
 @pytest.mark.parametrize("check", CHECKS, ids=" ".join)
 @pytest.mark.parametrize("level", _C.build_info()["isa_supported"])
 def test_subnormal_numbers(check, level):
-    process = subprocess.run(
-        [sys.executable, __file__, *check],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "GRIDSAMPLE_EXT_ISA": level,
-            "OMP_WAIT_POLICY": "passive",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
+    error = errors_at(level)[check]
+    assert not error, error
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](*sys.argv[2:])
+    main(globals())

@@ -8,9 +8,8 @@ import torch
 import gridsample_ext
 from gridsample_ext import grid_sample
 
-TINY = samples.Shape("tiny", N=1, C=2, size=(2, 3, 4), out=(1, 2, 3))
 TINY_SHAPES = [
-    TINY,
+    samples.TINY,
     samples.Shape("input_broadcast", C=1, size=(2, 3, 2), out=(1, 1, 2), N_input=1, N_grid=2),
     samples.Shape("grid_broadcast", C=1, size=(2, 3, 2), out=(1, 1, 2), N_input=2, N_grid=1),
     samples.Shape("four_channels", N=1, C=5, size=(2, 2, 3), out=(1, 1, 3)),
@@ -36,7 +35,7 @@ def gradgradcheck(case, shape, device, needs=(True, True)):
 
 @pytest.mark.parametrize("case", samples.CASES, ids=str)
 def test_gradgradcheck(case, device):
-    gradgradcheck(case, TINY, device)
+    gradgradcheck(case, samples.TINY, device)
 
 
 @pytest.mark.parametrize("shape", TINY_SHAPES[1:], ids=str)
@@ -48,7 +47,7 @@ def test_gradgradcheck_of_other_shapes(case, shape, device):
 @pytest.mark.parametrize("needs", [(True, False), (False, True)], ids=("input", "grid"))
 @pytest.mark.parametrize("case", samples.cases(padding_mode="zeros", align_corners=True), ids=str)
 def test_gradgradcheck_of_one_side(case, needs, device):
-    gradgradcheck(case, TINY, device, needs)
+    gradgradcheck(case, samples.TINY, device, needs)
 
 
 def second_gradients(function, leaves, penalty):
@@ -212,7 +211,7 @@ def test_only_what_is_needed_is_differentiated(device, monkeypatch):
 
     monkeypatch.setattr(gridsample_ext.autograd._ops, "grid_sample_double_backward", spy)
     case = samples.Case(2, "bilinear", "zeros", False)
-    input, grid = leaves(case, TINY, device)
+    input, grid = leaves(case, samples.TINY, device)
     grid.requires_grad_(False)
     output = grid_sample(input, grid, *case.options)
     (grad_input,) = torch.autograd.grad(output.square().sum(), input, create_graph=True)
@@ -225,7 +224,7 @@ def test_only_what_is_needed_is_differentiated(device, monkeypatch):
 def test_batched_gradients_keep_their_graph(device):
     """Of a jacobian in one batch, which can be differentiated again."""
     case = samples.Case(2, "bicubic", "zeros", False)
-    input, grid = leaves(case, TINY, device)
+    input, grid = leaves(case, samples.TINY, device)
     results = []
     for sample in (grid_sample, composed.grid_sample):
         jacobian = torch.autograd.functional.jacobian(

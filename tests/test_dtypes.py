@@ -1,7 +1,6 @@
 """Half, bfloat16, single and double, input and grid independently."""
 
 import itertools
-import math
 
 import pytest
 import reference
@@ -138,10 +137,7 @@ def test_output_of_a_float64_grid_is_that_of_a_float64_image(case, dtype, layout
 @pytest.mark.parametrize("case", samples.cases(padding_mode="border", align_corners=False), ids=str)
 def test_from_few_samples_of_a_float64_grid_to_many(case, dtype, layout, device):
     """Samples more or less change nothing for the others, however the call is computed."""
-    taps = {"nearest": 1, "bilinear": 2, "bicubic": 4}[case.mode] ** case.dims
-    size = (16, 17, 18) if case.dims == 3 else (36, 60)
-    enough = math.prod(size) // taps  # of them, as many taps as the image has pixels
-    counts = [max(enough * i // 64, 1) for i in (1, 3, 5, 15, 17, 31, 33, 63, 65, 127, 129)]
+    size, counts = samples.few_to_many(case)
     input = samples.randn(1, 4, *size, dtype=dtype, device=device)
     input = samples.INPUT_LAYOUTS[layout](input)
     shape = (1, *[1] * (case.dims - 1), counts[-1], case.dims)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from gridsample_ext import grid_sample
 
 
+@pytest.mark.all_combinations
 @pytest.mark.parametrize("shape", samples.SHAPES, ids=str)
 @pytest.mark.parametrize("case", samples.TORCH_CASES, ids=str)
 def test_matches_torch(case, shape, device):

@@ -8,9 +8,6 @@ from torch.autograd import forward_ad
 
 from gridsample_ext import grid_sample
 
-TINY = samples.Shape("tiny", N=1, C=2, size=(2, 3, 4), out=(1, 2, 3))
-SHAPES = [samples.SMALL, *(shape for shape in samples.SHAPES if "broadcast" in shape.name)]
-
 
 def draw(case, shape, device):
     """Draw input, grid and a tangent of each."""
@@ -24,7 +21,7 @@ def draw(case, shape, device):
 
 @pytest.mark.parametrize("case", samples.CASES, ids=str)
 def test_gradcheck_of_forward_mode(case, device):
-    inputs, _ = draw(case, TINY, device)
+    inputs, _ = draw(case, samples.TINY, device)
     assert torch.autograd.gradcheck(
         lambda input, grid: grid_sample(input, grid, *case.options),
         [tensor.requires_grad_() for tensor in inputs],
@@ -37,7 +34,7 @@ def test_gradcheck_of_forward_mode(case, device):
 
 @pytest.mark.parametrize("case", samples.cases(align_corners=False), ids=str)
 def test_gradgradcheck_of_forward_over_reverse(case, device):
-    inputs, _ = draw(case, TINY, device)
+    inputs, _ = draw(case, samples.TINY, device)
     assert torch.autograd.gradgradcheck(
         lambda input, grid: grid_sample(input, grid, *case.options),
         [tensor.requires_grad_() for tensor in inputs],
@@ -48,7 +45,7 @@ def test_gradgradcheck_of_forward_over_reverse(case, device):
     )
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", samples.SMALL_SHAPES, ids=str)
 @pytest.mark.parametrize("which", [(True, True), (True, False), (False, True)])
 @pytest.mark.parametrize("case", samples.cases(align_corners=False), ids=str)
 def test_dual_tensors(case, which, shape, device):

@@ -12,8 +12,6 @@ from torch.utils._pytree import tree_leaves
 
 from gridsample_ext import grid_sample
 
-TINY = samples.Shape("tiny", N=2, C=2, size=(2, 3, 4), out=(2, 1, 2))
-SHAPES = [samples.SMALL, *(shape for shape in samples.SHAPES if "broadcast" in shape.name)]
 CASES = [
     samples.Case(2, "bilinear", "zeros", False),
     samples.Case(2, "nearest", "border", False),
@@ -58,7 +56,7 @@ def no_loop(monkeypatch):
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_transforms(case, transform, device):
-    inputs = samples.sample(case, TINY, device=device)
+    inputs = samples.sample(case, samples.TINY_BATCH, device=device)
     ours, expected = (
         TRANSFORMS[transform](lambda *a, sample=sample: sample(*a, *case.options))(*inputs)
         for sample in (grid_sample, composed.grid_sample)
@@ -81,7 +79,7 @@ IN_DIMS = [(0, None), (2, None), (-1, None), (None, 0), (None, 2), (None, -1), (
 
 
 @pytest.mark.parametrize("in_dims", IN_DIMS, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", samples.SMALL_SHAPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_vmap(case, shape, in_dims, device):
     """Outputs are to the bit what the calls one by one give, gradients nearly."""
@@ -140,7 +138,7 @@ def test_per_sample_gradients_of_a_model(case, device):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_hessian_vector_products_in_a_batch(case, device):
-    inputs = samples.sample(case, TINY, device=device)
+    inputs = samples.sample(case, samples.TINY_BATCH, device=device)
     directions = [stack(tensor.cos(), 0) for tensor in inputs]
 
     def products(sample):
@@ -182,7 +180,7 @@ def test_vmap_of_the_op_itself(in_dims, device):
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_transforms_of_the_op_itself(transform, device):
     case = samples.Case(2, "bicubic", "zeros", True)
-    inputs = samples.sample(case, TINY, device=device)
+    inputs = samples.sample(case, samples.TINY_BATCH, device=device)
     ours, expected = (
         TRANSFORMS[transform](function)(*inputs)
         for function in (
@@ -233,7 +231,9 @@ COMPILED = {
 @pytest.mark.parametrize("case", [*CASES, samples.Case(3, "nearest", "reflection", True)], ids=str)
 def test_compiled_transforms(case, dtype, grid_dtype, transform, device):
     """They keep our op, whatever F.grid_sample cannot do, NaN coordinates included."""
-    inputs = samples.sample(case, TINY, dtype=dtype, grid_dtype=grid_dtype, device=device)
+    inputs = samples.sample(
+        case, samples.TINY_BATCH, dtype=dtype, grid_dtype=grid_dtype, device=device
+    )
     inputs[1][0, 0, 0] = float("nan")
     function = COMPILED[transform](lambda *a: grid_sample(*a, *case.options))
     compiled, names = in_graph_of(function, *inputs)
@@ -263,7 +263,7 @@ FUNCTIONALIZED = {"plain": lambda f: f, **TRANSFORMS, "vmap": COMPILED["vmap"]}
 @pytest.mark.parametrize("transform", FUNCTIONALIZED)
 def test_functionalize(transform, device):
     case = samples.Case(2, "bicubic", "reflection", True)
-    inputs = samples.sample(case, TINY, device=device)
+    inputs = samples.sample(case, samples.TINY_BATCH, device=device)
     function = FUNCTIONALIZED[transform](lambda *a: grid_sample(*a, *case.options))
     expected = function(*inputs)
     assert_all_close(functionalize(function)(*inputs), expected)

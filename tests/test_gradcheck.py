@@ -10,7 +10,6 @@ import torch
 
 from gridsample_ext import grid_sample
 
-TINY = samples.Shape("tiny", N=1, C=2, size=(2, 3, 4), out=(1, 2, 3))
 BROADCAST = {
     "input": samples.Shape("input", C=1, size=(2, 3, 2), out=(1, 2, 2), N_input=1, N_grid=2),
     "grid": samples.Shape("grid", C=1, size=(2, 3, 2), out=(1, 2, 2), N_input=2, N_grid=1),
@@ -29,7 +28,7 @@ def gradcheck(case, shape, device):
 
 @pytest.mark.parametrize("case", samples.CASES, ids=str)
 def test_gradcheck(case, device):
-    gradcheck(case, TINY, device)
+    gradcheck(case, samples.TINY, device)
 
 
 @pytest.mark.parametrize("side", BROADCAST)

@@ -28,7 +28,6 @@ from torch.utils._pytree import tree_leaves
 
 from gridsample_ext import _composed, grid_sample
 
-TINY = samples.Shape("tiny", N=2, C=2, size=(2, 3, 4), out=(2, 1, 2))
 LEAST = samples.Shape("least", N=1, C=1, size=(2, 2, 2), out=(1, 1, 1))
 BROADCAST = samples.Shape("broadcast", C=2, size=(2, 3, 4), out=(2, 1, 2), N_input=2, N_grid=1)
 CASES = samples.CASES[::5] + samples.cases(dims=2, mode="bicubic", padding_mode="reflection")
@@ -75,7 +74,7 @@ def flat(function):
     return lambda *a: tuple(tree_leaves(function(*a)))
 
 
-def assert_same_derivatives(transform, case, shape=TINY, device="cpu", expected=None):
+def assert_same_derivatives(transform, case, shape=samples.TINY_BATCH, device="cpu", expected=None):
     inputs = samples.sample(case, shape, device=device)
     ours, theirs = (
         tree_leaves(transform(lambda *a, sample=sample: sample(*a, *case.options))(*inputs))
@@ -136,7 +135,7 @@ def test_third_order(case, transforms):
             function = FUNC[name](function)
         return function
 
-    for shape in (TINY, BROADCAST):
+    for shape in (samples.TINY_BATCH, BROADCAST):
         assert_same_derivatives(transform, case, shape)
 
 
@@ -193,7 +192,9 @@ def test_third_order_by_finite_differences(case):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
 def test_types_of_third_derivatives(dtype, device):
     case = samples.Case(2, "bicubic", "zeros", False)
-    input, grid = samples.sample(case, TINY, dtype=dtype, grid_dtype=torch.float32, device=device)
+    input, grid = samples.sample(
+        case, samples.TINY_BATCH, dtype=dtype, grid_dtype=torch.float32, device=device
+    )
     transform = FUNC["grad"]
     results = transform(transform(transform(lambda *a: grid_sample(*a, *case.options))))(
         input, grid
@@ -206,7 +207,7 @@ def test_types_of_third_derivatives(dtype, device):
 @pytest.mark.parametrize("case", samples.CASES[::4], ids=str)
 def test_third_derivatives_at_coordinates_that_do_not_move(case, value, device):
     """Are exactly 0, where pixels are infinite, too."""
-    input, grid = samples.sample(case, TINY, device=device)
+    input, grid = samples.sample(case, samples.TINY_BATCH, device=device)
     input, grid = input.clone(), grid.clone()
     input[0] = float("inf")
     grid[0] = value

@@ -37,11 +37,7 @@ def points(values, dims, device, dtype):
     """Every value beside every other, (1, ..., dims); z runs through them in another order."""
     pairs = list(itertools.product(range(len(values)), repeat=2))
     rows = [[values[i], values[j], values[(i + 2 * j) % len(values)]][:dims] for i, j in pairs]
-    return (
-        torch.tensor(rows, dtype=torch.float64, device=device)
-        .to(dtype)
-        .reshape(1, *[1] * (dims - 1), -1, dims)
-    )
+    return samples.in_a_row(torch.tensor(rows, dtype=torch.float64), device, dtype)
 
 
 @pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
@@ -121,7 +117,7 @@ def test_clamped_coordinates_have_no_gradient(case, device):
     grid = samples.normalize(
         u.double()[:, None].expand(-1, case.dims), input.shape[2:], case.align_corners
     )
-    grid = grid.reshape(1, *[1] * (case.dims - 1), -1, case.dims).to(device)
+    grid = samples.in_a_row(grid, device)
     grad_output = torch.ones(1, 1, *grid.shape[1:-1], device=device)
     _, grad_grid = grid_sample_backward(grad_output, input, grid, *case.op_options, [False, True])
     assert torch.equal(grad_grid, torch.zeros_like(grid))
@@ -130,12 +126,7 @@ def test_clamped_coordinates_have_no_gradient(case, device):
 @pytest.mark.parametrize("case", samples.CASES, ids=str)
 def test_infinite_pixels_outside_the_footprint(case, device):
     """One sample inside an image that is infinite wherever the sample has no tap."""
-    input = torch.full((1, 2, *[9] * case.dims), math.inf, dtype=torch.float64, device=device)
-    taps = {"nearest": slice(4, 5), "bilinear": slice(4, 6), "bicubic": slice(3, 7)}[case.mode]
-    footprint = (slice(None), slice(None), *[taps] * case.dims)
-    input[footprint] = samples.randn(*input[footprint].shape, device=device)
-    u = torch.full((1, *[1] * case.dims, case.dims), 4.3, dtype=torch.float64)
-    grid = samples.normalize(u, input.shape[2:], case.align_corners).to(device)
+    input, grid = samples.amid_infinity(case, device)
     assert grid_sample(input, grid, *case.options).isfinite().all()
     assert_matches_reference(case, input, grid)
 
@@ -177,9 +168,7 @@ def test_borders_and_ties(case, dtype, device):
         u = torch.arange(-5, 2 * size + 5, dtype=torch.float64) / 2
         places = torch.stack([u, u.flip(0), u.roll(3)], -1)[:, : case.dims]
         grid = samples.normalize(places, input.shape[2:], case.align_corners)
-        assert_matches_reference(
-            case, input, grid.reshape(1, *[1] * (case.dims - 1), -1, case.dims).to(device, dtype)
-        )
+        assert_matches_reference(case, input, samples.in_a_row(grid, device, dtype))
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -206,7 +195,7 @@ def test_far_out_reflection_is_periodic(case, dtype, device):
         torch.randint(-96, 96, (40, case.dims), generator=samples.generator(5)).to(torch.float64)
         / 32
     )
-    grid = rows.reshape(1, *[1] * (case.dims - 1), -1, case.dims).to(device, dtype)
+    grid = samples.in_a_row(rows, device, dtype)
     near = grid_sample(input, grid, *case.options)
     for k in (0, 7, 13):
         for sign in (1, -1):
@@ -223,9 +212,7 @@ def test_far_out_reflection(case, dtype, device):
     rows = torch.tensor(
         [[x, values[-i], values[i // 2]][: case.dims] for i, x in enumerate(values)]
     )
-    assert_matches_reference(
-        case, input, rows.reshape(1, *[1] * (case.dims - 1), -1, case.dims).to(device, dtype)
-    )
+    assert_matches_reference(case, input, samples.in_a_row(rows, device, dtype))
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
@@ -247,7 +234,7 @@ def test_reflection_depends_on_no_other_sample(case, dtype, size, layout, device
     results = []
     for value in (0.0, 3.5, -5.5, 1e3, 1e8, -1e30):
         rows = torch.cat([once, torch.full((1, case.dims), value, dtype=torch.float64)])
-        grid = rows.reshape(1, *[1] * (case.dims - 1), -1, case.dims).to(device, dtype)
+        grid = samples.in_a_row(rows, device, dtype)
         output = grid_sample(input, grid, *case.options)
         grad_output = samples.grad_like(input, grid)
         gradients = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])

@@ -3,6 +3,7 @@
 import pytest
 import samples
 import torch
+from agreement import assert_same_results
 
 from gridsample_ext import grid_sample
 
@@ -76,15 +77,6 @@ def huge(tensor, dimension):
 
 LARGE_SHAPE = samples.Shape("large", N=2, C=2, size=(2, 2, 2), out=(2, 2, 2))
 LARGE_CASES = samples.cases(padding_mode="reflection", align_corners=False)
-
-
-def assert_same_results(case, arguments, plain):
-    output = grid_sample(*arguments[1:], *case.options)
-    samples.assert_close(output, grid_sample(*plain[1:], *case.options).double())
-    results = grid_sample_backward(*arguments, *case.op_options, [True, True])
-    expected = grid_sample_backward(*plain, *case.op_options, [True, True])
-    for gradient, values in zip(results, expected, strict=True):
-        samples.assert_close(gradient, values.double())
 
 
 @pytest.mark.parametrize("argument", [0, 1, 2], ids=("grad_output", "input", "grid"))

@@ -3,6 +3,7 @@
 import pytest
 import samples
 import torch
+from agreement import assert_same_results
 
 from gridsample_ext import grid_sample
 
@@ -13,20 +14,6 @@ LAYOUT_CASES = [
     samples.Case(dims, mode, "zeros", False) for dims in (2, 3) for mode in samples.MODES
 ]
 LAYOUT_DTYPES = (torch.float16, torch.float32, torch.float64)
-
-
-def assert_same_results(case, arguments, plain):
-    """Compare all results of (grad_output, input, grid) in two layouts of the same values."""
-    assert all(map(torch.equal, arguments, plain))
-    samples.assert_close(
-        grid_sample(*arguments[1:], *case.options),
-        grid_sample(*plain[1:], *case.options).double(),
-        plain[1].dtype,
-    )
-    results = grid_sample_backward(*arguments, *case.op_options, [True, True])
-    expected = grid_sample_backward(*plain, *case.op_options, [True, True])
-    for gradient, values, tensor in zip(results, expected, plain[1:], strict=True):
-        samples.assert_close(gradient, values.double(), dtype=tensor.dtype)
 
 
 @pytest.mark.parametrize("dtype", LAYOUT_DTYPES, ids=str)

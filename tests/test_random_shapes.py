@@ -6,17 +6,8 @@ from agreement import assert_matches_reference
 
 # Not everywhere where make gpu-check runs, which installs nothing.
 pytest.importorskip("hypothesis")
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-
-# The same draws in every run, and no clock: a failure is a failure of the kernels.
-SETTINGS = settings(
-    max_examples=200,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 
 
 @st.composite
@@ -42,11 +33,17 @@ def calls(draw):
     return case, shape, dtypes, layouts, scale
 
 
-@SETTINGS
-@given(call=calls())
-def test_matches_reference(call, device):
-    case, shape, dtypes, layouts, scale = call
-    input, grid = samples.sample(case, shape, *dtypes, device=device)
-    input = samples.INPUT_LAYOUTS[layouts[0]](input)
-    grid = samples.GRID_LAYOUTS[layouts[1]](grid * scale)
-    assert_matches_reference(case, input, grid)
+def test_matches_reference(device, pytestconfig):
+    every = pytestconfig.getoption("--tier") == "all"
+
+    # The same draws in every run, and no clock: a failure is a failure of the kernels.
+    @settings(max_examples=2000 if every else 200, deadline=None, database=None, derandomize=True)
+    @given(call=calls())
+    def check(call):
+        case, shape, dtypes, layouts, scale = call
+        input, grid = samples.sample(case, shape, *dtypes, device=device)
+        input = samples.INPUT_LAYOUTS[layouts[0]](input)
+        grid = samples.GRID_LAYOUTS[layouts[1]](grid * scale)
+        assert_matches_reference(case, input, grid)
+
+    check()

@@ -32,7 +32,6 @@ CALLS = [(case, samples.SMALL, given) for case in samples.CASES for given in GIV
     for shape in samples.SHAPES[1:]
     for given in (GIVEN if "broadcast" in shape.name else ["both"])
 ]
-SEEDS = ("1", "2", "3")
 
 
 def directions(input, grid, given="both", seed=5):
@@ -215,10 +214,7 @@ def test_layouts_of_few_samples(case, layout, device):
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
 def test_from_few_samples_to_many(case, dtype, device):
     """Samples more or less change nothing for the others, however the call is computed."""
-    taps = {"bilinear": 2, "bicubic": 4}[case.mode] ** case.dims
-    size = (16, 17, 18) if case.dims == 3 else (36, 60)
-    enough = math.prod(size) // taps  # of them, as many taps as the image has pixels
-    counts = [max(enough * i // 64, 1) for i in (1, 3, 5, 15, 17, 31, 33, 63, 65, 129)]
+    size, counts = samples.few_to_many(case)
     input = samples.randn(1, 5, *size, dtype=dtype, device=device)
     shape = (1, *[1] * (case.dims - 1), counts[-1], case.dims)
     grid = samples.wide_grid(shape, size, case.align_corners, torch.float32, device)
@@ -398,21 +394,17 @@ def test_deterministic_products_out_of_range(case, dtype, device):
         assert torch.equal(scaled[finite], expected[finite])
 
 
-# Many samples on few pixels, so that the order of additions matters.
-CROWDED = samples.Shape("crowded", N=1, C=8, size=(1, 2, 3), out=(2, 17, 31))
-
-
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
 def test_bitwise_repeatable(case, dtype, layout, device, monkeypatch):
     """In whatever order threads run; without the flag, all but grad_input."""
-    input, grid = samples.sample(case, CROWDED, dtype, device=device)
+    input, grid = samples.sample(case, samples.CROWDED, dtype, device=device)
     input = samples.INPUT_LAYOUTS[layout](input)
     grad_output = samples.INPUT_LAYOUTS[layout](samples.grad_like(input, grid))
     along = directions(input, grid)
     results = []
-    for seed in (*SEEDS, *SEEDS[:1]):
+    for seed in samples.SEEDS_AND_FIRST:
         monkeypatch.setenv("GRIDSAMPLE_EMULATION_SHUFFLE", seed)
         arguments = *along, grad_output, input, grid, *case.op_options, [True, True]
         _, grad_grid = grid_sample_double_backward(*arguments)
@@ -462,7 +454,7 @@ HOSTILE = (math.nan, math.inf, -math.inf, 1e30, -1e30, 70000.3)
 
 def hostile_grid(values, dims, device, dtype=torch.float32):
     rows = torch.tensor(values, dtype=torch.float64)[:, None].expand(-1, dims)
-    return rows.reshape(1, *[1] * (dims - 1), -1, dims).to(device, dtype)
+    return samples.in_a_row(rows, device, dtype)
 
 
 def non_finite_directions(input, grid):
@@ -542,14 +534,8 @@ def test_huge_coordinates(case, device):
 @pytest.mark.parametrize("case", samples.CASES, ids=str)
 def test_infinite_pixels_outside_the_footprint(case, device):
     """One sample inside an image that is infinite wherever the sample has no tap."""
-    input = torch.full((1, 2, *[9] * case.dims), math.inf, dtype=torch.float64, device=device)
-    taps = {"nearest": slice(4, 5), "bilinear": slice(4, 6), "bicubic": slice(3, 7)}[case.mode]
-    footprint = (slice(None), slice(None), *[taps] * case.dims)
-    of_input = input.clone()
-    for seed, image in enumerate((input, of_input)):
-        image[footprint] = samples.randn(*image[footprint].shape, device=device, seed=seed)
-    u = torch.full((1, *[1] * case.dims, case.dims), 4.3, dtype=torch.float64)
-    grid = samples.normalize(u, input.shape[2:], case.align_corners).to(device)
+    input, grid = samples.amid_infinity(case, device)
+    of_input, _ = samples.amid_infinity(case, device, seed=1)
     along = of_input, samples.randn(*grid.shape, device=device)
     assert_jvp(case, input, grid, along)
     output = grid_sample_jvp(input, grid, *along, *case.op_options)

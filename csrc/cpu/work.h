@@ -22,9 +22,9 @@ using offset_t = int32_t;
 /// so that a sample is always computed by the same instructions. See taps/tap_tile.h.
 constexpr int kTileSize = 256;
 
-/// Where lanes go over samples, a tile is worked on in parts of this many: their taps leave most of
+/// Where lanes go over samples, a tile is worked on in strips of this many: their taps leave most of
 /// the first-level cache to the pixels.
-constexpr int kPartSize = 64;
+constexpr int kStripSize = 64;
 
 /// Tiles that nearest takes together where channels are planes: so little is done for a sample that
 /// it pays to stay in one plane for longer.
@@ -63,7 +63,7 @@ struct GradInputParams {
   Geometry geometry;
   View grad_output;
   View grid;
-  View grad_input;  // in the compute type; each item zeros its part
+  View grad_input;  // in the compute type; each item zeros what it owns
   int64_t input_batch;
   int64_t channel_blocks;
   int64_t slabs;
@@ -154,9 +154,12 @@ struct BackwardSlabParams {
   BackwardParams rows;         // lanes over channels; one group, not packed
 };
 
+/// In the second-order ops lanes go over channels where a row has this many, else over samples.
+constexpr int64_t kLeastRowChannels = 4;
+
 /// Images as rows: of the compute type, channels innermost, pixel after pixel. grad_input is
-/// divided as GradInputParams says; work item of jvp = (batch, part of kPartSize samples); of
-/// double_backward_grid (grid batch, part).
+/// divided as GradInputParams says; work item of jvp = (batch, strip); of
+/// double_backward_grid (grid batch, strip).
 struct SecondOrderParams {
   Geometry geometry;
   View grid;
@@ -235,8 +238,8 @@ inline Range block_range(int64_t size, int64_t parts, int64_t index) {
 inline int64_t tile_count(const Geometry& geometry) {
   return ceil_div(geometry.samples, kTileSize);
 }
-inline int64_t part_count(const Geometry& geometry) {
-  return ceil_div(geometry.samples, kPartSize);
+inline int64_t strip_count(const Geometry& geometry) {
+  return ceil_div(geometry.samples, kStripSize);
 }
 /// Tiles that nearest takes together.
 inline int64_t nearest_run(const Geometry& geometry) {

@@ -8,7 +8,8 @@
 //   kPadsTaps     padding moves each tap; else it moves the coordinate, and the taps follow it
 //   kSmooth       has derivatives by the coordinate; else they are 0
 //   kCurved       has second derivatives other than 0
-//   kReach        how far from the coordinate, in pixels, a tap may be, when the coordinate and the
+//   kMargin        how far from the coordinate, in pixels, a tap may be, when the coordinate and
+//   the
 //                 tap's position are rounded
 //   base(x)       the whole pixel that taps are counted from
 //   weights       of the taps, with their derivatives by t = x - base(x)
@@ -30,7 +31,7 @@ struct ModeTraits<Mode::kNearest> {
   static constexpr bool kPadsTaps = false;
   static constexpr bool kSmooth = false;
   static constexpr bool kCurved = false;
-  static constexpr int kReach = 0;
+  static constexpr int kMargin = 0;
   template <typename T>
   static GRIDSAMPLE_INLINE T base(T x) {
     return round_half_even(x);
@@ -55,7 +56,7 @@ struct ModeTraits<Mode::kBilinear> {
   static constexpr bool kPadsTaps = false;
   static constexpr bool kSmooth = true;
   static constexpr bool kCurved = false;
-  static constexpr int kReach = 0;
+  static constexpr int kMargin = 0;
   template <typename T>
   static GRIDSAMPLE_INLINE T base(T x) {
     return round_down(x);
@@ -88,7 +89,7 @@ struct ModeTraits<Mode::kBicubic> {
   static constexpr bool kPadsTaps = true;
   static constexpr bool kSmooth = true;
   static constexpr bool kCurved = true;
-  static constexpr int kReach = 3;
+  static constexpr int kMargin = 3;
   template <typename T>
   static GRIDSAMPLE_INLINE T base(T x) {
     return round_down(x);
@@ -135,6 +136,11 @@ constexpr auto dispatch_mode(Mode mode, const F& function) {
 /// Taps on an axis.
 constexpr int taps_per_axis(Mode mode) {
   return dispatch_mode(mode, [&]<Mode kMode>() { return ModeTraits<kMode>::kTaps; });
+}
+
+/// Whether the output is a pixel as it is.
+constexpr bool copies_pixels(Mode mode) {
+  return dispatch_mode(mode, []<Mode kMode>() { return ModeTraits<kMode>::kCopies; });
 }
 
 /// Whether the output has derivatives by the grid other than 0.

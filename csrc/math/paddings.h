@@ -3,7 +3,7 @@
 // What each padding does to a coordinate, or, where a mode pads its taps, to a tap's position.
 //
 //   kMonotone     leaves coordinates in their order; else it folds them, and how far away they may
-//                 be decides how that is computed (Reach)
+//                 be decides how that is computed (Distance)
 //   pad           the coordinate that is sampled instead, and its slope. It is in [-2, axis.end],
 //   so
 //                 that it can be turned into an integer, and where it was clamped, it and the next
@@ -20,7 +20,7 @@ constexpr T kNearLimit = T(int64_t(1) << (std::numeric_limits<T>::digits - 2));
 /// How far a coordinate that is reflected may be from the fold at `low`: kOnce: less than twice the
 /// extent, so that it is folded once at most; kNear: kNearLimit and a few pixels; kFar: any
 /// distance.
-enum class Reach { kOnce, kNear, kFar };
+enum class Distance { kOnce, kNear, kFar };
 
 template <typename T>
 GRIDSAMPLE_INLINE T fold(const Axis<T>& axis) {
@@ -41,18 +41,18 @@ GRIDSAMPLE_SELDOM T far_remainder(T distance, T period) {
 /// number with one fold too many. Undoing that fold is exact, too: the sum is a multiple of the
 /// same ulp below extent. kFar takes whole periods off first where the distance is too large for
 /// that: by fmod, which is exact but not vectorised. The one subtraction of kOnce is exact.
-template <Reach kReach, typename T>
+template <Distance kDistance, typename T>
 GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
   const T low = fold(axis);
   const T below = x - low;
   T distance = std::fabs(below);
   T remainder;
   bool odd;
-  if constexpr (kReach == Reach::kOnce) {
+  if constexpr (kDistance == Distance::kOnce) {
     odd = distance >= axis.extent;
     remainder = select(odd, distance - axis.extent, distance);
   } else {
-    if constexpr (kReach == Reach::kFar) {
+    if constexpr (kDistance == Distance::kFar) {
       if (distance >= kNearLimit<T>) distance = far_remainder(distance, axis.extent * T(2));
     }
     T folds = round_down(distance / axis.extent);
@@ -82,7 +82,7 @@ struct PaddingTraits;
 template <>
 struct PaddingTraits<Padding::kZeros> {
   static constexpr bool kMonotone = true;
-  template <Reach, typename T>
+  template <Distance, typename T>
   static GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
     return {clamp(x.value, T(-2), axis.end), x.slope};
   }
@@ -91,7 +91,7 @@ struct PaddingTraits<Padding::kZeros> {
 template <>
 struct PaddingTraits<Padding::kBorder> {
   static constexpr bool kMonotone = true;
-  template <Reach, typename T>
+  template <Distance, typename T>
   static GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
     return clamp_to_image(x, axis);
   }
@@ -100,9 +100,9 @@ struct PaddingTraits<Padding::kBorder> {
 template <>
 struct PaddingTraits<Padding::kReflection> {
   static constexpr bool kMonotone = false;
-  template <Reach kReach, typename T>
+  template <Distance kDistance, typename T>
   static GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
-    const Coordinate<T> folded = reflect<kReach>(finite(x.value), axis);
+    const Coordinate<T> folded = reflect<kDistance>(finite(x.value), axis);
     return clamp_to_image(Coordinate<T>{folded.value, folded.slope * x.slope}, axis);
   }
 };

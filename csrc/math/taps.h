@@ -54,10 +54,10 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
   return taps;
 }
 
-template <Mode kMode, Padding kPadding, Reach kReach, typename T>
+template <Mode kMode, Padding kPadding, Distance kDistance, typename T>
 GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis) {
   return axis_taps<kMode>(grid_value, axis, [&](const Coordinate<T>& x) {
-    return PaddingTraits<kPadding>::template pad<kReach>(x, axis);
+    return PaddingTraits<kPadding>::template pad<kDistance>(x, axis);
   });
 }
 

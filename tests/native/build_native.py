@@ -4,6 +4,7 @@ CXX and MAX_JOBS are as in setup.py. What has not changed is not compiled again 
 """
 
 import argparse
+import fcntl
 import os
 import platform
 import runpy
@@ -51,13 +52,9 @@ def emulator(machine: str) -> list[str]:
     return [] if machine == host_machine() else [f"qemu-{machine}-static"]
 
 
-def build(machine: str) -> Path:
-    """Compile what has changed."""
-    cross = machine != host_machine()
-    compiler = CROSS_COMPILER if cross else os.environ.get("CXX", "c++")
-    folder = ROOT / "build" / "native" / f"{machine}-{Path(compiler.split()[0]).name}"
-    folder.mkdir(parents=True, exist_ok=True)
-    sources = [ROOT / "csrc/cpu/host/isa.cpp", HERE / "driver.cpp"]
+def kernel_sources(machine: str, folder: Path) -> list[Path]:
+    """A file for each kernel, instruction set and compute type."""
+    sources = []
     for isa, kernels in INSTRUCTION_SETS[machine].items():
         for kernel, compute_type in kernels:
             path = folder / f"{kernel}_{isa}_{compute_type}.cpp"
@@ -71,6 +68,15 @@ def build(machine: str) -> Path:
             if not path.exists() or path.read_text() != text:
                 path.write_text(text)
             sources.append(path)
+    return sources
+
+
+def build(machine: str) -> Path:
+    """Compile what has changed."""
+    cross = machine != host_machine()
+    compiler = CROSS_COMPILER if cross else os.environ.get("CXX", "c++")
+    folder = ROOT / "build" / "native" / f"{machine}-{Path(compiler.split()[0]).name}"
+    folder.mkdir(parents=True, exist_ok=True)
     flags = [
         "-std=c++20 -O1 -fopenmp-simd -ffp-contract=off -fno-math-errno -fno-trapping-math",
         "-Wno-psabi",
@@ -79,14 +85,20 @@ def build(machine: str) -> Path:
     ]
     target = folder / "driver"
     run_ninja = runpy.run_path(str(ROOT / "csrc/cuda/build.py"))["run_ninja"]
-    run_ninja(
-        folder,
-        sources,
-        target,
-        f"{compiler} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out",
-        # An emulator finds no libraries of the other machine.
-        f"{compiler} {'-static' if cross else ''} $in -o $out",
-    )
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests may run side by side
+        run_ninja(
+            folder,
+            [
+                ROOT / "csrc/cpu/host/isa.cpp",
+                HERE / "driver.cpp",
+                *kernel_sources(machine, folder),
+            ],
+            target,
+            f"{compiler} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out",
+            # An emulator finds no libraries of the other machine.
+            f"{compiler} {'-static' if cross else ''} $in -o $out",
+        )
     return target
 
 

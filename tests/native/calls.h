@@ -314,7 +314,7 @@ inline SecondOrderParams second_order_params(const Geometry& geometry,
 inline void run_second_order(const Geometry& geometry, const SecondOrderViews& views) {
   const SecondOrderKernels& kernels = kernels_for(geometry).second_order;
   SecondOrderParams params = second_order_params(geometry, views);
-  const int64_t parts = geometry.batch * part_count(geometry);
+  const int64_t parts = geometry.batch * strip_count(geometry);
   kernels.jvp(params, 0, parts);
   kernels.double_backward_grid(params, 0, parts);
   std::vector<TapRange> ranges;

@@ -50,7 +50,7 @@ struct Shape {
 constexpr Shape kShapes[] = {
     {2, {17, 13, 1}, {19, 21, 1}},  // more samples than a tile has
     {2, {1, 1, 1}, {5, 3, 1}},     {2, {40, 2, 1}, {1, 1, 1}},
-    {3, {5, 7, 6}, {9, 6, 5}},     {3, {1, 1, 1}, {3, 2, 2}},
+    {3, {5, 7, 6}, {6, 5, 4}},     {3, {1, 1, 1}, {3, 2, 2}},
 };
 constexpr int64_t kChannels[] = {1, 2, 3, 4, 8, 35};
 
@@ -220,6 +220,16 @@ void check_storage(const Geometry& geometry, Tensors given, bool rows, Report& r
   report.compare("grad_input", grad_input.get(), wanted.grad_input, 2e-5);
 }
 
+/// As bits. PyTorch's classes convert by instruction on aarch64, which keeps a NaN's payload.
+template <typename S>
+uint16_t rounded(float value) {
+  if constexpr (std::is_same_v<S, torch::headeronly::Half>) {
+    return torch::headeronly::detail::fp16_ieee_from_fp32_value(value);
+  } else {
+    return torch::headeronly::detail::round_to_nearest_even(value);
+  }
+}
+
 /// Every number of a 16-bit type as a channel of one pixel, times a few weights: conversions are
 /// exact on the way in, and round as PyTorch's do on the way out.
 template <typename S>
@@ -245,7 +255,7 @@ void check_bits(const char* type, Report& report) {
     run_forward(geometry, image, grid.view, to);
     int64_t wrong = 0;
     for (int bits = 0; bits < kNumbers; ++bits) {
-      wrong += output[bits].x != S(static_cast<float>(input[bits]) * weight + 0.0f).x;
+      wrong += output[bits].x != rounded<S>(static_cast<float>(input[bits]) * weight + 0.0f);
     }
     report.name = std::string("all numbers of ") + type;
     ++report.compared;

@@ -56,6 +56,7 @@ namespace {
 
 struct Level {
   const char* name;
+  const char* other;  // whose kernels serve for float64, second order and plain loops
   bool supported;
   KernelTable of_float;
   KernelTable of_double;
@@ -82,7 +83,8 @@ bool has_f16c() {
 
 const std::vector<Level>& levels() {
   static const std::vector<Level> all = [] {
-    std::vector<Level> list{{GRIDSAMPLE_STRING(GRIDSAMPLE_LOWEST), true,
+    std::vector<Level> list{{GRIDSAMPLE_STRING(GRIDSAMPLE_LOWEST),
+                             GRIDSAMPLE_STRING(GRIDSAMPLE_LOWEST), true,
                              GRIDSAMPLE_TABLE(GRIDSAMPLE_LOWEST, GRIDSAMPLE_LOWEST, float),
                              GRIDSAMPLE_TABLE(GRIDSAMPLE_LOWEST, GRIDSAMPLE_LOWEST, double)}};
 #if GRIDSAMPLE_X86_LEVELS
@@ -96,9 +98,9 @@ const std::vector<Level>& levels() {
         has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #endif
-    list.push_back({"avx2", has_avx2, GRIDSAMPLE_TABLE(avx2, avx2, float),
+    list.push_back({"avx2", "avx2", has_avx2, GRIDSAMPLE_TABLE(avx2, avx2, float),
                     GRIDSAMPLE_TABLE(avx2, avx2, double)});
-    list.push_back({"avx512", has_avx512, GRIDSAMPLE_TABLE(avx512, avx2, float),
+    list.push_back({"avx512", "avx2", has_avx512, GRIDSAMPLE_TABLE(avx512, avx2, float),
                     GRIDSAMPLE_TABLE(avx2, avx2, double)});
 #endif
     return list;
@@ -173,6 +175,11 @@ const std::string& active_isa() {
 const KernelTable& kernels_for(const Geometry& geometry) {
   const Level& level = active_level();
   return geometry.compute_in_double ? level.of_double : level.of_float;
+}
+
+const char* isa_of(const Geometry& geometry, bool in_vectors) {
+  const Level& level = active_level();
+  return in_vectors && !geometry.compute_in_double ? level.name : level.other;
 }
 
 }  // namespace gridsample_ext

@@ -26,4 +26,7 @@ const std::string& active_isa();
 /// The kernels of the level in use for a call's compute type.
 const KernelTable& kernels_for(const Geometry& geometry);
 
+/// The instruction set of these kernels: those of the first order, with vectors, or the others.
+const char* isa_of(const Geometry& geometry, bool in_vectors);
+
 }  // namespace gridsample_ext

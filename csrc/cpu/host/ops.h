@@ -1,6 +1,6 @@
 #pragma once
 
-// The CPU implementation of the ops, as registered in grid_sample.cpp, and what they share.
+// The CPU implementation of the ops, as registered in register.cpp, and what they share.
 
 #include <torch/csrc/stable/tensor.h>
 
@@ -8,7 +8,9 @@
 #include <tuple>
 #include <vector>
 
-#include "cpu/work.h"
+#include "tensors.h"
+#include "cpu/host/copies.h"
+#include "cpu/plan/plan.h"
 
 namespace gridsample_ext::cpu {
 
@@ -34,22 +36,47 @@ std::tuple<Tensor, Tensor> grid_sample_double_backward(
     int64_t padding_mode, bool align_corners, const std::vector<bool>& output_mask,
     bool deterministic);
 
-/// Calls of few samples on images of any type and layout (plain.cpp); the geometry's compute type
-/// need not be the image's. With tangent_grid they are of second order.
+/// The first two of checked arguments. `geometry` says what to compute in.
+Tensor forward(const Tensor& input, const Tensor& grid, const Geometry& geometry);
+std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input,
+                                    const Tensor& grid, const Geometry& geometry, bool wants_input,
+                                    bool wants_grid);
+
+/// A tensor as plans see it.
+inline Image plan_image(const Tensor& image, const Geometry& geometry) {
+  return {image_view(image, geometry), image.size(0), prefers_channels_last(image)};
+}
+
+inline Tensor in_compute_type(const Tensor& image, const Geometry& geometry) {
+  const Tensor copied = empty_image(image, sizes_vector(image), sum_type(geometry));
+  copy(copied, image);
+  return copied;
+}
+
+/// Whether samples that follow each other lie far apart in the image, as a few runs of them show.
+/// Asked where asks_whether_scattered says so.
+bool is_scattered(const Geometry& geometry, const View& grid);
+
+/// What a plan says of grad_input, for kernels: blocks of channels, and slabs, whose `ranges` are
+/// filled in.
+void divide_grad_input(GradInputParams& params, const GradInputSplit& split, void* ranges,
+                       int64_t threads);
+
+/// Images of any type and layout, sample by sample (plain.cpp); the geometry's compute type need
+/// not be the image's. With tangent_grid the ops are of second order.
 PlainParams plain_params(const Geometry& geometry, const Tensor& grid,
                          const std::optional<Tensor>& tangent_grid);
 void plain_output(PlainParams params, const Tensor& input,
-                  const std::optional<Tensor>& tangent_input, const Tensor& output);
+                  const std::optional<Tensor>& tangent_input, const Tensor& output,
+                  int64_t threads);
 void plain_grad_grid(PlainParams params, const Tensor& grad_output, const Tensor& input,
-                     const std::optional<Tensor>& tangent_input, const Tensor& grad_grid);
-/// Takes memory for the taps of all samples, not for the image. False if there is none; then
-/// nothing has been written.
-bool plain_grad_input(PlainParams params, const Tensor& grad_output, Tensor grad_input);
+                     const std::optional<Tensor>& tangent_input, const Tensor& grad_grid,
+                     int64_t threads);
+/// By a list of the taps of all samples, for which `taps` has room.
+void plain_grad_input(PlainParams params, const Tensor& grad_output, const Tensor& grad_input,
+                      void* taps, int64_t threads);
 /// grad_input, of the compute type, of any number of samples; takes no memory.
-void plain_scatter(PlainParams params, const Tensor& grad_output, const Tensor& grad_input);
-
-/// Cuts grad_input into blocks of channels and slabs for `threads`; all of `params` but that has to
-/// be filled in. `ranges` has to outlive them.
-void divide_grad_input(GradInputParams& params, int64_t threads, std::vector<TapRange>& ranges);
+void plain_scatter(PlainParams params, const Tensor& grad_output, const Tensor& grad_input,
+                   int64_t threads);
 
 }  // namespace gridsample_ext::cpu

@@ -1,21 +1,18 @@
-// Calls of few samples on a large image: describe, run. See plain.h.
+// Sample by sample, without vectors: describe, run. See cpu/kernels/plain.h.
 
 #include <algorithm>
-#include <new>
-#include <vector>
 
-#include "tensors.h"
-#include "cpu/host/copies.h"
-#include "cpu/host/ops.h"
 #include "cpu/host/isa.h"
-#include "cpu/host/schedule.h"
+#include "cpu/host/ops.h"
+#include "cpu/plan/split.h"
+#include "cpu/threads/run_items.h"
 
 namespace gridsample_ext::cpu {
 namespace {
 
-void run_samples(const PlainParams& params, int64_t batch,
+void run_samples(const PlainParams& params, int64_t batch, int64_t threads,
                  void (*kernel)(const PlainParams&, int64_t, int64_t)) {
-  run_items(batch * params.geometry.samples, useful_threads(params.geometry),
+  run_items(batch * params.geometry.samples, threads,
             [&](int64_t, int64_t begin, int64_t end) { kernel(params, begin, end); });
 }
 
@@ -44,51 +41,45 @@ PlainParams plain_params(const Geometry& geometry, const Tensor& grid,
 }
 
 void plain_output(PlainParams params, const Tensor& input,
-                  const std::optional<Tensor>& tangent_input, const Tensor& output) {
+                  const std::optional<Tensor>& tangent_input, const Tensor& output,
+                  int64_t threads) {
   set_images(params, input, tangent_input);
   params.output = mutable_image_view(output, params.geometry);
-  run_samples(params, params.geometry.batch, kernels_for(params.geometry).plain.output);
+  run_samples(params, params.geometry.batch, threads, kernels_for(params.geometry).plain.output);
 }
 
 void plain_grad_grid(PlainParams params, const Tensor& grad_output, const Tensor& input,
-                     const std::optional<Tensor>& tangent_input, const Tensor& grad_grid) {
+                     const std::optional<Tensor>& tangent_input, const Tensor& grad_grid,
+                     int64_t threads) {
   set_images(params, input, tangent_input);
   params.grad_output = image_view(grad_output, params.geometry);
   params.grad_grid = mutable_grid_view(grad_grid, params.geometry);
-  run_samples(params, params.grid_batch, kernels_for(params.geometry).plain.grad_grid);
+  run_samples(params, params.grid_batch, threads, kernels_for(params.geometry).plain.grad_grid);
 }
 
-bool plain_grad_input(PlainParams params, const Tensor& grad_output, Tensor grad_input) {
+void plain_grad_input(PlainParams params, const Tensor& grad_output, const Tensor& grad_input,
+                      void* taps, int64_t threads) {
   params.input = mutable_image_view(grad_input, params.geometry);
   params.grad_output = image_view(grad_output, params.geometry);
-  params.tap_count =
-      params.geometry.batch * params.geometry.samples * taps_per_sample(params.geometry);
-  std::vector<PlainTap> taps;
-  try {
-    taps.resize(static_cast<size_t>(params.tap_count));
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
+  params.taps = static_cast<PlainTap*>(taps);
+  params.tap_count = listed_taps(params.geometry);
   zero(grad_input);
-  params.taps = taps.data();
-  run_samples(params, params.geometry.batch, kernels_for(params.geometry).plain.list_taps);
-  std::sort(taps.begin(), taps.end(), [](const PlainTap& a, const PlainTap& b) {
+  const PlainKernels& kernels = kernels_for(params.geometry).plain;
+  run_samples(params, params.geometry.batch, threads, kernels.list_taps);
+  std::sort(params.taps, params.taps + params.tap_count, [](const PlainTap& a, const PlainTap& b) {
     return a.pixel != b.pixel ? a.pixel < b.pixel : a.number < b.number;
   });
-  run_items(params.tap_count, useful_threads(params.geometry),
-            [&](int64_t, int64_t begin, int64_t end) {
-              kernels_for(params.geometry).plain.add_taps(params, begin, end);
-            });
-  return true;
+  run_items(params.tap_count, threads,
+            [&](int64_t, int64_t begin, int64_t end) { kernels.add_taps(params, begin, end); });
 }
 
-void plain_scatter(PlainParams params, const Tensor& grad_output, const Tensor& grad_input) {
+void plain_scatter(PlainParams params, const Tensor& grad_output, const Tensor& grad_input,
+                   int64_t threads) {
   const Geometry& geometry = params.geometry;
   params.input = mutable_image_view(grad_input, geometry);
   params.grad_output = image_view(grad_output, geometry);
   params.input_batch = grad_input.size(0);
   zero(grad_input);
-  const int64_t threads = useful_threads(geometry);
   params.slabs =
       std::min(ceil_div(threads, params.input_batch), geometry.input_size[geometry.dims - 1]);
   run_items(params.input_batch * params.slabs, threads, [&](int64_t, int64_t begin, int64_t end) {

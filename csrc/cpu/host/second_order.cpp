@@ -1,11 +1,13 @@
-// Derivatives along a direction, and gradients of the gradients: check, allocate, describe, run.
+// Derivatives along a direction, and gradients of the gradients: plan, allocate, describe, run.
 
-#include "checks.h"
-#include "tensors.h"
-#include "cpu/host/copies.h"
-#include "cpu/host/ops.h"
+#include <optional>
+
+#include "cpu/host/explain.h"
 #include "cpu/host/isa.h"
-#include "cpu/host/schedule.h"
+#include "cpu/host/ops.h"
+#include "cpu/host/scratch.h"
+#include "cpu/plan/split.h"
+#include "cpu/threads/run_items.h"
 
 namespace gridsample_ext::cpu {
 namespace {
@@ -14,76 +16,51 @@ namespace {
 struct Rows {
   Tensor memory;
   View view;
+  bool copied;
 };
 
-bool is_rows(const Tensor& image, const View& view, const Geometry& geometry) {
-  if (view.dtype != compute_dtype(geometry)) return false;
-  if (geometry.channels > 1 && view.channel_stride != 1) return false;
-  int64_t stride = geometry.channels;
-  for (int axis = 0; axis < geometry.dims; ++axis) {
-    if (geometry.input_size[axis] > 1 && view.stride[axis] != stride) return false;
-    stride *= geometry.input_size[axis];
+/// Rows for an image, to be filled in; the image itself if it is rows.
+Rows rows_like(const Tensor& tensor, const Image& image, const Geometry& geometry) {
+  View view = rows_view(geometry, image.batch);
+  if (is_rows(geometry, image)) {
+    view.data = image.view.data;
+    view.batch_stride = image.view.batch_stride;
+    return {tensor, view, false};
   }
-  return image.size(0) == 1 || view.batch_stride >= stride;
+  const Tensor memory = empty_contiguous({tensor.numel()}, sum_type(geometry), tensor);
+  view.data = memory.mutable_data_ptr();
+  return {memory, view, true};
 }
 
-View rows_view(void* data, int64_t batch_stride, const Geometry& geometry) {
-  View view;
-  view.data = data;
-  view.dtype = compute_dtype(geometry);
-  view.batch_stride = batch_stride;
-  view.channel_stride = 1;
-  int64_t stride = geometry.channels;
-  for (int axis = 0; axis < geometry.dims; ++axis) {
-    view.stride[axis] = stride;
-    stride *= geometry.input_size[axis];
-  }
-  return view;
+/// Runs a kernel that copies between an image and its rows.
+void copy_rows(void (*kernel)(const RowsParams&, int64_t, int64_t), const Rows& rows,
+               const Image& image, const Geometry& geometry, int64_t threads) {
+  const RowsParams params{geometry, image.view, rows.view,
+                          ceil_div(enough_items(threads), image.batch)};
+  run_items(image.batch * params.parts, threads,
+            [&](int64_t, int64_t begin, int64_t end) { kernel(params, begin, end); });
 }
 
-/// Rows for an image of `image`'s sizes, to be filled in; the image itself if it is rows.
-Rows rows_like(const Tensor& image, const View& view, const Geometry& geometry) {
-  if (is_rows(image, view, geometry)) {
-    return {image, rows_view(view.data, view.batch_stride, geometry)};
-  }
-  const Tensor memory = empty_contiguous({image.numel()}, sum_type(geometry), image);
-  const int64_t batch_stride =
-      image.size(0) == 1 ? 0 : packed_elements(geometry, geometry.channels);
-  return {memory, rows_view(memory.mutable_data_ptr(), batch_stride, geometry)};
-}
-
-/// Whether offsets within an image of rows are too large for vectors.
-bool has_wide_rows(const Geometry& geometry) {
-  return !has_narrow_offsets(geometry, rows_view(nullptr, 0, geometry));
-}
-
-/// Whether plain kernels read the images: of few samples, where they would be copied (one that is
-/// rows already is not), or too large.
-bool reads_plainly(const Geometry& geometry, const Tensor& input,
-                   const std::optional<Tensor>& tangent_input) {
-  const auto is_copied = [&](const Tensor& image) {
-    return !is_rows(image, image_view(image, geometry), geometry);
-  };
-  if (has_wide_rows(geometry)) return true;
-  return has_few_samples(geometry, input.size(0), kPlainRead) &&
-         (is_copied(input) || (tangent_input.has_value() && is_copied(*tangent_input)));
-}
-
-RowsParams between(const Rows& rows, const Tensor& image, const View& view,
-                   const Geometry& geometry, int64_t threads) {
-  return {geometry, view, rows.view, ceil_div(enough_items(threads), image.size(0))};
-}
-
-Rows rows_of(const Tensor& image, const Geometry& geometry, int64_t threads) {
-  const View view = image_view(image, geometry);
-  Rows rows = rows_like(image, view, geometry);
-  if (rows.view.data != view.data) {
-    const RowsParams params = between(rows, image, view, geometry, threads);
-    run_items(image.size(0) * params.parts, threads, [&](int64_t, int64_t begin, int64_t end) {
-      kernels_for(geometry).second_order.to_rows(params, begin, end);
-    });
+Rows rows_of(const Tensor& tensor, const Geometry& geometry, int64_t threads) {
+  const Image image = plan_image(tensor, geometry);
+  Rows rows = rows_like(tensor, image, geometry);
+  if (rows.copied) {
+    copy_rows(kernels_for(geometry).second_order.to_rows, rows, image, geometry, threads);
   }
   return rows;
+}
+
+SecondOrderCall describe(const Geometry& geometry, const Tensor& input,
+                         const std::optional<Tensor>& tangent_input,
+                         const std::optional<Tensor>& tangent_grid, const Tensor& grid) {
+  SecondOrderCall call;
+  call.geometry = geometry;
+  call.input = plan_image(input, geometry);
+  call.moves_input = tangent_input.has_value();
+  if (call.moves_input) call.tangent_input = plan_image(*tangent_input, geometry);
+  call.moves_grid = tangent_grid.has_value();
+  call.grid_batch = grid.size(0);
+  return call;
 }
 
 /// What both ops tell the kernels.
@@ -97,20 +74,24 @@ SecondOrderParams second_order_params(const Geometry& geometry, const Tensor& gr
   return params;
 }
 
-/// Whether a direction that takes input's place in an op has another type, and there are few
-/// samples.
-bool reads_plainly_as(const Tensor& direction, const Tensor& input, const Geometry& geometry) {
-  return direction.scalar_type() != input.scalar_type() &&
-         has_few_samples(geometry, input.size(0), kPlainRead);
+/// Runs a kernel that reads images as rows.
+void run_on_rows(void (*kernel)(const SecondOrderParams&, int64_t, int64_t),
+                 SecondOrderParams params, const Tensor& input,
+                 const std::optional<Tensor>& tangent_input, int64_t items, int64_t threads) {
+  const Rows image = rows_of(input, params.geometry, threads);
+  Rows tangent;
+  if (tangent_input.has_value()) tangent = rows_of(*tangent_input, params.geometry, threads);
+  params.input = image.view;
+  params.tangent_input = tangent.view;
+  run_items(items, threads,
+            [&](int64_t, int64_t begin, int64_t end) { kernel(params, begin, end); });
 }
 
 /// A direction of another type than input's, in the compute type: an op may take input's place by
 /// it and not round to its type.
 Tensor of_type(const Tensor& direction, const Tensor& input, const Geometry& geometry) {
-  if (direction.scalar_type() == input.scalar_type()) return direction;
-  const Tensor moved = empty_image(direction, sizes_vector(direction), sum_type(geometry));
-  copy(moved, direction);
-  return moved;
+  return direction.scalar_type() == input.scalar_type() ? direction
+                                                        : in_compute_type(direction, geometry);
 }
 
 Tensor zeros(Tensor tensor) {
@@ -118,66 +99,60 @@ Tensor zeros(Tensor tensor) {
   return tensor;
 }
 
-/// grad_input from what moves the grid.
-Tensor double_backward_input(SecondOrderParams& params, const Tensor& grad_output,
-                             const Tensor& input, const Tensor& grid, const Tensor& tangent_grid,
-                             int64_t threads) {
-  const Geometry& geometry = params.geometry;
-  if (has_wide_rows(geometry)) {
-    const Tensor sums = empty_image(input, sizes_vector(input), sum_type(geometry));
-    plain_scatter(plain_params(geometry, grid, tangent_grid), grad_output, sums);
-    return rounded(sums, input, copy);
+/// Writes grad_input, which is allocated in the type that the plan sums in.
+void double_backward_input(const DoubleBackwardPlan& plan, const Lent& lent,
+                           const Geometry& geometry, const Tensor& grad_output, const Tensor& grid,
+                           const std::optional<Tensor>& tangent_grid, const Tensor& grad_input) {
+  if (plan.grad_input == SecondGradInputPath::kZero) return zero(grad_input);
+  const PlainParams plain = plain_params(geometry, grid, tangent_grid);
+  if (plan.grad_input == SecondGradInputPath::kPlain) {
+    return plain_scatter(plain, grad_output, grad_input, plan.threads);
   }
-  Tensor grad_input = empty_image(input, sizes_vector(input), input.scalar_type());
-  const View view = mutable_image_view(grad_input, geometry);
-  if (!is_rows(grad_input, view, geometry) && has_few_samples(geometry, input.size(0), kPlainAdd) &&
-      plain_grad_input(plain_params(geometry, grid, tangent_grid), grad_output, grad_input)) {
-    return grad_input;
+  if (plan.grad_input == SecondGradInputPath::kListedTaps) {
+    return plain_grad_input(plain, grad_output, grad_input, lent.listed_taps.data(), plan.threads);
   }
-  const Rows rows = rows_like(grad_input, view, geometry);
+  const Image image = plan_image(grad_input, geometry);
+  const Rows rows = rows_like(grad_input, image, geometry);
+  SecondOrderParams params = second_order_params(geometry, grid, *tangent_grid);
+  params.grad_output = image_view(grad_output, geometry);
   params.input = rows.view;  // for its strides
   GradInputParams& to_input = params.to_input;
   to_input.geometry = geometry;
   to_input.grad_output = params.grad_output;
   to_input.grid = params.grid;
   to_input.grad_input = rows.view;
-  to_input.input_batch = input.size(0);
-  std::vector<TapRange> ranges;
-  divide_grad_input(to_input, threads, ranges);
-  run_items(to_input.input_batch * to_input.channel_blocks * to_input.slabs, threads,
+  to_input.input_batch = image.batch;
+  divide_grad_input(to_input, plan.split, lent.slab_ranges.data(), plan.threads);
+  const SecondOrderKernels& kernels = kernels_for(geometry).second_order;
+  run_items(to_input.input_batch * to_input.channel_blocks * to_input.slabs, plan.threads,
             [&](int64_t, int64_t begin, int64_t end) {
-              kernels_for(geometry).second_order.double_backward_input(params, begin, end);
+              kernels.double_backward_input(params, begin, end);
             });
-  if (rows.view.data != view.data) {
-    const RowsParams back = between(rows, grad_input, view, geometry, threads);
-    run_items(input.size(0) * back.parts, threads, [&](int64_t, int64_t begin, int64_t end) {
-      kernels_for(geometry).second_order.from_rows(back, begin, end);
-    });
-  }
-  return grad_input;
+  if (rows.copied) copy_rows(kernels.from_rows, rows, image, geometry, plan.threads);
 }
 
-Tensor double_backward_grid(SecondOrderParams& params, const Tensor& grad_output,
-                            const Tensor& input, const Tensor& grid,
-                            const std::optional<Tensor>& tangent_input, const Tensor& tangent_grid,
-                            int64_t threads) {
-  const Geometry& geometry = params.geometry;
-  Tensor grad_grid = empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid);
-  if (reads_plainly(geometry, input, tangent_input)) {
-    plain_grad_grid(plain_params(geometry, grid, tangent_grid), grad_output, input, tangent_input,
-                    grad_grid);
+Tensor double_backward_grid(const DoubleBackwardPlan& plan, const Geometry& geometry,
+                            const Tensor& grad_output, const Tensor& input, const Tensor& grid,
+                            const std::optional<Tensor>& tangent_input,
+                            const std::optional<Tensor>& tangent_grid) {
+  if (plan.grad_grid == SecondGradGridPath::kLinear) {
+    return std::get<1>(backward(grad_output, of_type(*tangent_input, input, geometry), grid,
+                                geometry, false, true));
+  }
+  const Tensor grad_grid = empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid);
+  if (plan.grad_grid == SecondGradGridPath::kZero) return zeros(grad_grid);
+  if (plan.grad_grid == SecondGradGridPath::kPlain) {
+    const bool moves = tangent_grid.has_value();
+    plain_grad_grid(plain_params(geometry, grid, tangent_grid), grad_output,
+                    moves ? input : *tangent_input, moves ? tangent_input : std::nullopt, grad_grid,
+                    plan.threads);
     return grad_grid;
   }
-  const Rows image = rows_of(input, geometry, threads);
-  Rows tangent;
-  if (tangent_input.has_value()) tangent = rows_of(*tangent_input, geometry, threads);
-  params.input = image.view;
-  params.tangent_input = tangent.view;
+  SecondOrderParams params = second_order_params(geometry, grid, *tangent_grid);
+  params.grad_output = image_view(grad_output, geometry);
   params.grad_grid = mutable_grid_view(grad_grid, geometry);
-  run_items(params.grid_batch * part_count(geometry), threads,
-            [&](int64_t, int64_t begin, int64_t end) {
-              kernels_for(geometry).second_order.double_backward_grid(params, begin, end);
-            });
+  run_on_rows(kernels_for(geometry).second_order.double_backward_grid, params, input, tangent_input,
+              plan.grad_grid_items, plan.threads);
   return grad_grid;
 }
 
@@ -190,40 +165,39 @@ Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
   const Geometry geometry =
       check_call(input, grid, interpolation_mode, padding_mode, align_corners);
   check_companions("tangent_input", tangent_input, "tangent_grid", tangent_grid, input, grid);
-  Tensor output = empty_image(input, output_sizes(geometry), input.scalar_type());
-  if (output.numel() == 0) return output;
-  if (!tangent_grid.has_value() || geometry.mode == Mode::kNearest) {
-    if (!tangent_input.has_value()) return zeros(output);
-    // The output is linear in input.
-    if (reads_plainly_as(*tangent_input, input, geometry)) {
-      plain_output(plain_params(geometry, grid, std::nullopt), *tangent_input, std::nullopt,
-                   output);
-      return output;
+  const JvpPlan plan =
+      plan_jvp(describe(geometry, input, tangent_input, tangent_grid, grid), most_threads());
+  executed.tangent = plan.path;
+  const Tensor output = empty_image(input, output_sizes(geometry), input.scalar_type());
+  switch (plan.path) {
+    case JvpPath::kEmpty:
+      break;
+    case JvpPath::kZero:
+      zero(output);
+      break;
+    case JvpPath::kLinear: {
+      const Tensor tangent = forward(of_type(*tangent_input, input, geometry), grid, geometry);
+      if (tangent.scalar_type() == output.scalar_type() && tangent.strides() == output.strides()) {
+        return tangent;
+      }
+      copy(output, tangent);
+      break;
     }
-    const Tensor tangent = grid_sample(of_type(*tangent_input, input, geometry), grid,
-                                       interpolation_mode, padding_mode, align_corners);
-    if (tangent.scalar_type() == output.scalar_type() && tangent.strides() == output.strides()) {
-      return tangent;
+    case JvpPath::kPlain: {
+      const bool moves = tangent_grid.has_value() && is_smooth(geometry.mode);
+      plain_output(plain_params(geometry, grid, moves ? tangent_grid : std::nullopt),
+                   moves ? input : *tangent_input, moves ? tangent_input : std::nullopt, output,
+                   plan.threads);
+      break;
     }
-    copy(output, tangent);
-    return output;
+    case JvpPath::kLanesOverSamples:
+    case JvpPath::kLanesOverChannels: {
+      SecondOrderParams params = second_order_params(geometry, grid, *tangent_grid);
+      params.output = mutable_image_view(output, geometry);
+      run_on_rows(kernels_for(geometry).second_order.jvp, params, input, tangent_input, plan.items,
+                  plan.threads);
+    }
   }
-  if (reads_plainly(geometry, input, tangent_input)) {
-    plain_output(plain_params(geometry, grid, tangent_grid), input, tangent_input, output);
-    return output;
-  }
-  const int64_t threads = useful_threads(geometry);
-  SecondOrderParams params = second_order_params(geometry, grid, *tangent_grid);
-  const Rows image = rows_of(input, geometry, threads);
-  Rows tangent;
-  if (tangent_input.has_value()) tangent = rows_of(*tangent_input, geometry, threads);
-  params.input = image.view;
-  params.tangent_input = tangent.view;
-  params.output = mutable_image_view(output, geometry);
-  run_items(geometry.batch * part_count(geometry), threads,
-            [&](int64_t, int64_t begin, int64_t end) {
-              kernels_for(geometry).second_order.jvp(params, begin, end);
-            });
   return output;
 }
 
@@ -238,37 +212,35 @@ std::tuple<Tensor, Tensor> grid_sample_double_backward(
   check_companions("grad_grad_input", grad_grad_input, "grad_grad_grid", grad_grad_grid, input,
                    grid);
   check_output_mask(output_mask);
-  const bool curved = grad_output.numel() > 0 && geometry.mode != Mode::kNearest;
-  const int64_t threads = useful_threads(geometry);
+  SecondOrderCall call = describe(geometry, input, grad_grad_input, grad_grad_grid, grid);
+  call.wants_input = output_mask[0];
+  call.wants_grid = output_mask[1];
+  const int64_t most = most_threads();
+  Without without;
+  DoubleBackwardPlan plan;
   Tensor grad_input;
   Tensor grad_grid;
-  SecondOrderParams params;
-  if (curved && grad_grad_grid.has_value()) {
-    params = second_order_params(geometry, grid, *grad_grad_grid);
-    params.grad_output = image_view(grad_output, geometry);
-  }
-  if (output_mask[0]) {
-    grad_input =
-        curved && grad_grad_grid.has_value()
-            ? double_backward_input(params, grad_output, input, grid, *grad_grad_grid, threads)
-            : zeros(empty_image(input, sizes_vector(input), input.scalar_type()));
-  }
-  if (output_mask[1]) {
-    if (!curved) {
-      grad_grid = zeros(empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid));
-    } else if (grad_grad_grid.has_value()) {
-      grad_grid = double_backward_grid(params, grad_output, input, grid, grad_grad_input,
-                                       *grad_grad_grid, threads);
-    } else if (reads_plainly_as(*grad_grad_input, input, geometry)) {
-      grad_grid = empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid);
-      plain_grad_grid(plain_params(geometry, grid, std::nullopt), grad_output, *grad_grad_input,
-                      std::nullopt, grad_grid);
-    } else {
-      // grad_grid is linear in input.
-      grad_grid = std::get<1>(grid_sample_backward(
-          grad_output, of_type(*grad_grad_input, input, geometry), grid, interpolation_mode,
-          padding_mode, align_corners, {false, true}, true));
+  std::optional<Lent> lent;
+  do {
+    lent.reset();
+    plan = plan_double_backward(call, most, without);
+    if (call.wants_input && !grad_input.defined()) {
+      const bool sums = plan.grad_input == SecondGradInputPath::kPlain;
+      grad_input =
+          empty_image(input, sizes_vector(input), sums ? sum_type(geometry) : input.scalar_type());
     }
+    lent.emplace(plan.memory);
+  } while (!lent->is_complete(without));
+  executed.second_grad_input = plan.grad_input;
+  executed.second_grad_grid = plan.grad_grid;
+  if (call.wants_input) {
+    double_backward_input(plan, *lent, geometry, grad_output, grid, grad_grad_grid, grad_input);
+    grad_input = rounded(grad_input, input, copy);
+  }
+  lent.reset();
+  if (call.wants_grid) {
+    grad_grid = double_backward_grid(plan, geometry, grad_output, input, grid, grad_grad_input,
+                                     grad_grad_grid);
   }
   return {grad_input, grad_grid};
 }

@@ -18,7 +18,7 @@ inline bool owns_tile(const GradInputParams& params, Range slab, int64_t index, 
   return range.first >= slab.begin && range.first < slab.end;
 }
 
-/// `Tile` is a whole tile where lanes go over channels (kRows), or a part of one.
+/// `Tile` is a whole tile where lanes go over channels (kRows), or a strip of one.
 template <bool kRows, typename Tile>
 void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_t end) {
   const GradInputParams& to_input = params.grad_input;
@@ -26,6 +26,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
   const Geometry& geometry = to_input.geometry;
   const Range channels{0, geometry.channels};
   Tile tile;
+  TapDerivatives<Tile> derivatives;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
   for (int64_t item = begin; item < end; ++item) {
@@ -36,46 +37,47 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
     Zeros zeros(to_input.grad_input, geometry, input_batch, channels, to_input.slab_axis, slab);
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
-        const SlabReach reach = reach_into(to_input, slab, batch, t);
+        const SlabOverlap overlap = overlap_with(to_input, slab, batch, t);
         const bool owned = owns_tile(to_input, slab, s, batch, t);
-        if (!reach.any && !owned) continue;
+        if (!overlap.any && !owned) continue;
         const int64_t tile_end = t * kTileSize + tile_samples(geometry, t * kTileSize);
         for (int64_t first = t * kTileSize; first < tile_end; first += Tile::kSize) {
           const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
-          fill_taps(tile, geometry, to_input.grid, batch, first, count, to_input.grad_input);
-          if (reach.any) zero_ahead(to_input, batch, t, plain(tile), zeros);
+          fill_taps(tile, derivatives, geometry, to_input.grid, batch, first, count,
+                    to_input.grad_input);
+          if (overlap.any) zero_ahead(to_input, batch, t, tile, zeros);
           if constexpr (kRows) {
             const BackwardParams& rows = params.rows;
             const auto* image = static_cast<const compute_t*>(rows.input.data) +
                                 input_batch * rows.input.batch_stride;
             auto* grad_image = static_cast<compute_t*>(rows.grad_input.data) +
                                input_batch * rows.grad_input.batch_stride;
-            if (owned && !reach.crosses) {
-              backward_tile<true, true>(rows, rows.input, tile, image, grad_image, 0,
+            if (owned && !overlap.crosses) {
+              backward_tile<true, true>(rows, rows.input, tile, derivatives, image, grad_image, 0,
                                         geometry.channels, batch, t);
               continue;
             }
             if (owned) {
-              backward_tile<false, true>(rows, rows.input, tile, image, nullptr, 0,
+              backward_tile<false, true>(rows, rows.input, tile, derivatives, image, nullptr, 0,
                                          geometry.channels, batch, t);
             }
-            if (!reach.any) continue;
-            restrict_to_slab(to_input, slab, plain(tile));
+            if (!overlap.any) continue;
+            restrict_to_slab(to_input, slab, tile);
             locate_samples(geometry, to_input.grad_output, first, count, located);
-            grad_input_rows(to_input, plain(tile), located, batch, input_batch, channels);
+            grad_input_rows(to_input, tile, located, batch, input_batch, channels);
           } else {
-            TapRows<PlainTile<Tile>> rows(plain(tile), geometry, to_input.grad_input);
+            TapRows<Tile> rows(tile, geometry, to_input.grad_input);
             if (owned) {
-              sum_chunks(to_grid, tile, rows, batch, first, sums);
+              sum_chunks(to_grid, tile, derivatives, rows, batch, first, sums);
               store_grad_grid(geometry, to_grid.grad_grid, batch, first, count, sums);
             }
-            if (!reach.any) continue;
-            if (reach.crosses) {
-              restrict_to_slab(to_input, slab, plain(tile));
-              rows = TapRows<PlainTile<Tile>>(plain(tile), geometry, to_input.grad_input);
+            if (!overlap.any) continue;
+            if (overlap.crosses) {
+              restrict_to_slab(to_input, slab, tile);
+              rows = TapRows<Tile>(tile, geometry, to_input.grad_input);
             }
             locate_samples(geometry, to_input.grad_output, first, count, located);
-            grad_input_planes(to_input, plain(tile), rows, located, batch, input_batch, channels);
+            grad_input_planes(to_input, tile, rows, located, batch, input_batch, channels);
           }
         }
       }
@@ -91,7 +93,7 @@ void backward_slabs(const BackwardSlabParams& params, int64_t begin, int64_t end
     if (has_rows(geometry, input)) {
       backward_slab_items<true, Tile>(params, begin, end);
     } else {
-      backward_slab_items<false, typename Tile::Part>(params, begin, end);
+      backward_slab_items<false, typename Tile::Strip>(params, begin, end);
     }
   });
 }

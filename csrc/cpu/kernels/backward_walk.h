@@ -7,10 +7,11 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// Both gradients for channels [channel, channel + channels) of one tile: `image` and `grad_image`
 /// are rows of the input and of grad_input, addressed by `view`, from `channel` on.
-template <bool kInput, bool kGrid, typename Tile>
+template <bool kInput, bool kGrid, typename Tile, typename DerivativesOrNone>
 void backward_tile(const BackwardParams& params, const View& view, const Tile& tile,
-                   const compute_t* image, compute_t* grad_image, int64_t channel, int64_t channels,
-                   int64_t batch, int64_t t) {
+                   const DerivativesOrNone& derivatives, const compute_t* image,
+                   compute_t* grad_image, int64_t channel, int64_t channels, int64_t batch,
+                   int64_t t) {
   const Geometry& geometry = params.geometry;
   const View& source = params.grad_output;
   const RowPrefetch prefetch(geometry, std::min(channels, params.piece_channels), sizeof(compute_t),
@@ -19,20 +20,20 @@ void backward_tile(const BackwardParams& params, const View& view, const Tile& t
   const int64_t first = t * kTileSize;
   TileOffsets located;
   locate_samples(geometry, source, first, tile.count, located);
-  const TapList<PlainTile<Tile>> taps(tile);
+  const TapList<Tile> taps(tile);
   ActiveSamples active;
   if constexpr (!kGrid) list_active<1>(tile, active);
   alignas(64) AxisSums<Tile> sums;
   alignas(64) compute_t staged[kTileSize * kMostPieceChannels];
   for (int64_t c = 0; c < channels; c += params.piece_channels) {
     const int count = static_cast<int>(std::min(params.piece_channels, channels - c));
-    PieceRows<compute_t, compute_t> rows{kGrid ? image + c : nullptr,
-                                         kInput ? grad_image + c : nullptr,
-                                         staged,
-                                         count,
-                                         count,
-                                         geometry.input_size[0],
-                                         view.stride[0]};
+    PieceRows rows{kGrid ? image + c : nullptr,
+                   kInput ? grad_image + c : nullptr,
+                   staged,
+                   count,
+                   count,
+                   geometry.input_size[0],
+                   view.stride[0]};
     if (in_place && located.even) {
       rows.grad_output = static_cast<const compute_t*>(source.data) + batch * source.batch_stride +
                          located.first + channel + c;
@@ -43,10 +44,10 @@ void backward_tile(const BackwardParams& params, const View& view, const Tile& t
     if constexpr (!kGrid) {
       scatter_rows(rows, tile, taps, active, prefetch);
     } else {
-      const bool read_on = params.packed_channels == 0 && count == 3 &&
-                           can_read_on(plain(tile), geometry, params.input);
-      backward_rows<ScalarOf<compute_t>, kInput>(rows, tile, taps, read_on, prefetch, sums);
-      apply_slopes(tile, sums);
+      const bool read_on =
+          params.packed_channels == 0 && count == 3 && can_read_on(tile, geometry, params.input);
+      backward_rows<kInput>(rows, tile, derivatives, taps, read_on, prefetch, sums);
+      apply_slopes<Tile>(derivatives, sums);
       const int64_t piece = (channel + c) / params.piece_channels;
       const int64_t of_others = piece - ceil_div(params.group_channels, params.piece_channels);
       if (of_others >= 0) {
@@ -78,13 +79,15 @@ void backward_block(const BackwardParams& params, const View& view, const comput
     }
   } else {
     Tile tile;
+    std::conditional_t<kGrid, TapDerivatives<Tile>, const None> derivatives{};
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
         const int64_t first = t * kTileSize;
-        fill_taps(tile, geometry, params.grid, batch, first, tile_samples(geometry, first), view);
-        if constexpr (kInput) zeros->reach(plain(tile), view);
-        backward_tile<kInput, kGrid>(params, view, tile, image, grad_image, channel, channels,
-                                     batch, t);
+        fill_taps(tile, derivatives, geometry, params.grid, batch, first,
+                  tile_samples(geometry, first), view);
+        if constexpr (kInput) zeros->zero_to(tile, view);
+        backward_tile<kInput, kGrid>(params, view, tile, derivatives, image, grad_image, channel,
+                                     channels, batch, t);
       }
     }
   }
@@ -158,7 +161,7 @@ void backward_items(const BackwardParams& params, int64_t worker, int64_t begin,
 void backward(const BackwardParams& params, int64_t worker, int64_t begin, int64_t end) {
   const bool wants_input = params.grad_input.data != nullptr;
   if (params.grad_grid.data == nullptr) {
-    dispatch_tile<false>(params.geometry, [&]<typename Tile>() {
+    dispatch_tile(params.geometry, [&]<typename Tile>() {
       backward_items<true, false, Tile>(params, worker, begin, end);
     });
     return;

@@ -7,28 +7,28 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-template <bool kDerivatives, Mode kMode, typename F>
+template <Mode kMode, typename F>
 GRIDSAMPLE_INLINE void dispatch_dims(int dims, const F& function) {
   if (dims == 2) {
-    function.template operator()<TapTile<kMode, 2, kDerivatives>>();
+    function.template operator()<TapTile<kMode, 2>>();
   } else {
-    function.template operator()<TapTile<kMode, 3, kDerivatives>>();
+    function.template operator()<TapTile<kMode, 3>>();
   }
 }
 
 /// Calls function.template operator()<Tile>() for a tile of the geometry's mode and
 /// dimensions.
-template <bool kDerivatives, typename F>
+template <typename F>
 GRIDSAMPLE_INLINE void dispatch_tile(const Geometry& geometry, const F& function) {
   dispatch_mode(geometry.mode,
-                [&]<Mode kMode>() { dispatch_dims<kDerivatives, kMode>(geometry.dims, function); });
+                [&]<Mode kMode>() { dispatch_dims<kMode>(geometry.dims, function); });
 }
 
 /// dispatch_tile for the modes that have derivatives by the grid; nothing for the others.
 template <typename F>
 GRIDSAMPLE_INLINE void dispatch_smooth_tile(const Geometry& geometry, const F& function) {
   dispatch_mode(geometry.mode, [&]<Mode kMode>() {
-    if constexpr (ModeTraits<kMode>::kSmooth) dispatch_dims<true, kMode>(geometry.dims, function);
+    if constexpr (ModeTraits<kMode>::kSmooth) dispatch_dims<kMode>(geometry.dims, function);
   });
 }
 

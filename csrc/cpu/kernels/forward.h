@@ -10,7 +10,7 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// out[i] = sum over taps of weight * pixel, for every lane of the part.
+/// out[i] = sum over taps of weight * pixel, for every lane of the strip.
 template <typename scalar, typename Tile>
 void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
                   const TapRows<Tile>& rows, typename scalar::storage_t* out) {
@@ -22,7 +22,7 @@ void sample_plane(const typename scalar::storage_t* plane, const Tile& tile,
   }
 }
 
-/// Channels of a part, lanes over samples.
+/// Channels of a strip, lanes over samples.
 template <typename scalar, typename Tile>
 void forward_planes(const ForwardParams& params, const Tile& tile, const TileOffsets& located,
                     int64_t batch, Range channels) {
@@ -168,7 +168,7 @@ void forward_nearest_planes(const ForwardParams& params, int64_t begin, int64_t 
   }
 }
 
-/// `Tile` is a whole tile where lanes go over channels (kRows), or a part of one.
+/// `Tile` is a whole tile where lanes go over channels (kRows), or a strip of one.
 template <typename scalar, bool kRows, typename Tile>
 void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
@@ -186,7 +186,7 @@ void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
     for (int64_t first = tile_first; first < tile_end; first += Tile::kSize) {
       if (!kRows || which != planned) {
         const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
-        fill_taps(tile, geometry, params.grid, batch, first, count, params.input);
+        fill_taps(tile, kNone, geometry, params.grid, batch, first, count, params.input);
         locate_samples(geometry, params.output, first, count, located);
         planned = which;
       }
@@ -222,7 +222,8 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
     const RowPrefetch prefetch(geometry, count, sizeof(compute_t), Pass::kForward);
     pack_image(params.input, geometry, batch, channel, static_cast<int>(count), packed);
     for (int64_t first = 0; first < geometry.samples; first += kTileSize) {
-      fill_taps(tile, geometry, params.grid, batch, first, tile_samples(geometry, first), view);
+      fill_taps(tile, kNone, geometry, params.grid, batch, first, tile_samples(geometry, first),
+                view);
       locate_samples(geometry, params.output, first, tile.count, located);
       with_taps_for(tile, count, [&](const auto& taps) {
         for (int group = 0; group < tile.count; group += kGroup) {
@@ -242,7 +243,7 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
 }
 
 void forward_packed(const ForwardParams& params, int64_t worker, int64_t begin, int64_t end) {
-  dispatch_tile<false>(params.geometry, [&]<typename Tile>() {
+  dispatch_tile(params.geometry, [&]<typename Tile>() {
     if constexpr (!ModeTraits<Tile::kMode>::kCopies) {  // which packing does not help
       forward_packed_items<Tile>(params, worker, begin, end);
     }
@@ -251,14 +252,14 @@ void forward_packed(const ForwardParams& params, int64_t worker, int64_t begin, 
 
 void forward(const ForwardParams& params, int64_t begin, int64_t end) {
   dispatch_image_dtype(params.input.dtype, [&]<typename scalar>() {
-    dispatch_tile<false>(params.geometry, [&]<typename Tile>() {
+    dispatch_tile(params.geometry, [&]<typename Tile>() {
       if constexpr (ModeTraits<Tile::kMode>::kCopies) {
         reads_rows(params) ? forward_nearest_rows<scalar, Tile>(params, begin, end)
                            : forward_nearest_planes<scalar, Tile>(params, begin, end);
       } else if (reads_rows(params)) {
         forward_items<scalar, true, Tile>(params, begin, end);
       } else {
-        forward_items<scalar, false, typename Tile::Part>(params, begin, end);
+        forward_items<scalar, false, typename Tile::Strip>(params, begin, end);
       }
     });
   });

@@ -10,15 +10,15 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 /// sums[a] += grad_output * (sum over taps of w'_a prod_(b != a) w_b * pixel), lanes over samples.
 template <typename Tile>
 void differentiate_plane(const compute_t* plane, const Tile& tile,
-                         const TapRows<PlainTile<Tile>>& rows, const compute_t* grad_output,
-                         AxisSums<Tile>& sums) {
-  using Pixels = PlanePixels<ScalarOf<compute_t>, PlainTile<Tile>>;
+                         const TapDerivatives<Tile>& derivatives, const TapRows<Tile>& rows,
+                         const compute_t* grad_output, AxisSums<Tile>& sums) {
+  using Pixels = PlanePixels<ScalarOf<compute_t>, Tile>;
   using Lanes = typename Pixels::Lanes;
   constexpr int kLanes = Pixels::kLanes;
   for (int i = 0; i < tile.count; i += kLanes) {
     const Pixels pixels(plane, tile, rows, i);
     Lanes d[Tile::kDims];
-    differentiate<kLanes>(tile, i, pixels, d);
+    differentiate<kLanes>(tile, derivatives, i, pixels, d);
     const Lanes grad = load_vector<compute_t, kLanes>(grad_output + i);
     GRIDSAMPLE_UNROLL
     for (int a = 0; a < Tile::kDims; ++a) {
@@ -31,8 +31,9 @@ void differentiate_plane(const compute_t* plane, const Tile& tile,
 
 template <typename Tile>
 void differentiate_planes(const GradGridParams& params, const Tile& tile,
-                          const TapRows<PlainTile<Tile>>& rows, const TileOffsets& located,
-                          int64_t batch, Range channels, AxisSums<Tile>& sums) {
+                          const TapDerivatives<Tile>& derivatives, const TapRows<Tile>& rows,
+                          const TileOffsets& located, int64_t batch, Range channels,
+                          AxisSums<Tile>& sums) {
   const View& source = params.grad_output;
   const auto* image =
       static_cast<const compute_t*>(params.input.data) + batch * params.input.batch_stride;
@@ -42,13 +43,14 @@ void differentiate_planes(const GradGridParams& params, const Tile& tile,
     prefetch_plane(plane, rows);
     load_samples(source, batch * source.batch_stride + c * source.channel_stride, located,
                  grad_output);
-    differentiate_plane(plane, tile, rows, grad_output, sums);
+    differentiate_plane(plane, tile, derivatives, rows, grad_output, sums);
   }
 }
 
 /// sums = the same, lanes over channels, which are innermost in the input.
 template <typename Tile>
-void differentiate_rows(const GradGridParams& params, const Tile& tile, const TileOffsets& located,
+void differentiate_rows(const GradGridParams& params, const Tile& tile,
+                        const TapDerivatives<Tile>& derivatives, const TileOffsets& located,
                         int64_t batch, Range channels, AxisSums<Tile>& sums) {
   const int count = static_cast<int>(channels.end - channels.begin);
   alignas(64) compute_t grad_output[kTileSize * kMostPieceChannels];
@@ -58,22 +60,21 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile, const Ti
   // Of many taps several are in a line, and one sample has loads enough to wait for together.
   const bool scattered = params.scattered && Tile::kTaps == 2;
   const RowPrefetch prefetch(params.geometry, count, sizeof(*image), Pass::kBackward, scattered);
-  const bool read_on = count == 3 && can_read_on(plain(tile), params.geometry, params.input);
-  backward_rows<ScalarOf<compute_t>, false>({image, nullptr, grad_output, count, count,
-                                             params.geometry.input_size[0], params.input.stride[0]},
-                                            tile, TapList<PlainTile<Tile>>(tile), read_on, prefetch,
-                                            sums);
+  const bool read_on = count == 3 && can_read_on(tile, params.geometry, params.input);
+  backward_rows<false>({image, nullptr, grad_output, count, count, params.geometry.input_size[0],
+                        params.input.stride[0]},
+                       tile, derivatives, TapList<Tile>(tile), read_on, prefetch, sums);
 }
 
 /// sums *= slope, and exactly 0 where the slope is 0: from derivatives by coordinates to those by
 /// grid values. Done before sums are added to those of other channels, so adding needs no taps.
 /// Never -0, which 0 + -0 is not either: it does not matter where sums begin from 0.
 template <typename Tile>
-void apply_slopes(const Tile& tile, AxisSums<Tile>& sums) {
+void apply_slopes(const TapDerivatives<Tile>& derivatives, AxisSums<Tile>& sums) {
   for (int a = 0; a < Tile::kDims; ++a) {
 #pragma omp simd
     for (int i = 0; i < Tile::kSize; ++i) {
-      const auto slope = tile.change[a].slope[i];
+      const auto slope = derivatives.axis[a].slope[i];
       sums[a][i] = (slope == 0 ? slope : slope * sums[a][i]) + 0;
     }
   }
@@ -117,10 +118,11 @@ void add_to_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t g
   store_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
 }
 
-/// The gradient of one tile or part, summed over one chunk. Without tap_rows lanes go over
+/// The gradient of one tile or strip, summed over one chunk. Without tap_rows lanes go over
 /// channels.
 template <typename Tile, typename TapRowsOrNone>
-void sum_chunk(const GradGridParams& params, const Tile& tile, const TapRowsOrNone& tap_rows,
+void sum_chunk(const GradGridParams& params, const Tile& tile,
+               const TapDerivatives<Tile>& derivatives, const TapRowsOrNone& tap_rows,
                const TileOffsets& located, int64_t grid_batch, int64_t chunk,
                AxisSums<Tile>& sums) {
   for (auto& axis : sums) fill_rest(axis, 0, compute_t(0));
@@ -130,25 +132,26 @@ void sum_chunk(const GradGridParams& params, const Tile& tile, const TapRowsOrNo
     const Range channels = channels_of_piece(params, piece);
     if constexpr (std::is_same_v<TapRowsOrNone, std::nullptr_t>) {
       alignas(64) AxisSums<Tile> of_piece;
-      differentiate_rows(params, tile, located, batch, channels, of_piece);
+      differentiate_rows(params, tile, derivatives, located, batch, channels, of_piece);
       add_sums(sums, of_piece);
     } else {
-      differentiate_planes(params, tile, tap_rows, located, batch, channels, sums);
+      differentiate_planes(params, tile, derivatives, tap_rows, located, batch, channels, sums);
     }
   }
-  apply_slopes(tile, sums);
+  apply_slopes(derivatives, sums);
 }
 
-/// The gradient of one tile or part, summed over all chunks.
+/// The gradient of one tile or strip, summed over all chunks.
 template <typename Tile, typename TapRowsOrNone>
-void sum_chunks(const GradGridParams& params, const Tile& tile, const TapRowsOrNone& tap_rows,
+void sum_chunks(const GradGridParams& params, const Tile& tile,
+                const TapDerivatives<Tile>& derivatives, const TapRowsOrNone& tap_rows,
                 int64_t grid_batch, int64_t first, AxisSums<Tile>& total) {
   TileOffsets located;
   locate_samples(params.geometry, params.grad_output, first, tile.count, located);
   alignas(64) AxisSums<Tile> sums;
-  sum_chunk(params, tile, tap_rows, located, grid_batch, 0, total);
+  sum_chunk(params, tile, derivatives, tap_rows, located, grid_batch, 0, total);
   for (int64_t chunk = 1; chunk < grad_grid_chunks(params); ++chunk) {
-    sum_chunk(params, tile, tap_rows, located, grid_batch, chunk, sums);
+    sum_chunk(params, tile, derivatives, tap_rows, located, grid_batch, chunk, sums);
     add_sums(total, sums);
   }
 }
@@ -160,16 +163,17 @@ GRIDSAMPLE_INLINE auto tap_rows_unless(const Tile& tile, const Geometry& geometr
   if constexpr (kRows) {
     return nullptr;
   } else {
-    return TapRows<PlainTile<Tile>>(tile, geometry, image);
+    return TapRows<Tile>(tile, geometry, image);
   }
 }
 
-/// `Tile` is a whole tile, or a part of one, of which an item's tile has several.
+/// `Tile` is a whole tile, or a strip, of which an item's tile has several.
 template <bool kRows, typename Tile>
 void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
   Tile tile;
+  TapDerivatives<Tile> derivatives;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
   for (int64_t item = begin; item < end; ++item) {
@@ -180,15 +184,15 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
     const int64_t tile_end = tile_first + tile_samples(geometry, tile_first);
     for (int64_t first = tile_first; first < tile_end; first += Tile::kSize) {
       const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
-      fill_taps(tile, geometry, params.grid, grid_batch, first, count, params.input);
+      fill_taps(tile, derivatives, geometry, params.grid, grid_batch, first, count, params.input);
       const auto rows = tap_rows_unless<kRows>(tile, geometry, params.input);
       if (params.chunk_groups == 1) {
-        sum_chunks(params, tile, rows, grid_batch, first, sums);
+        sum_chunks(params, tile, derivatives, rows, grid_batch, first, sums);
         store_grad_grid(geometry, params.grad_grid, grid_batch, first, count, sums);
         continue;
       }
       locate_samples(geometry, params.grad_output, first, count, located);
-      sum_chunk(params, tile, rows, located, grid_batch, chunk, sums);
+      sum_chunk(params, tile, derivatives, rows, located, grid_batch, chunk, sums);
       auto* partial = static_cast<compute_t*>(params.partial) +
                       (chunk * params.grid_batch * tiles + which) * Tile::kDims * kTileSize +
                       (first - tile_first);
@@ -227,24 +231,24 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
   const RowPrefetch prefetch(geometry, std::min(params.channels, params.piece_channels),
                              sizeof(compute_t), Pass::kBackward);
   Tile tile;
+  TapDerivatives<Tile> derivatives;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
   alignas(64) compute_t grad_output[kTileSize * kMostPieceChannels];
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item * kTileSize;
-    fill_taps(tile, geometry, params.grid, params.batch, first, tile_samples(geometry, first),
-              view);
+    fill_taps(tile, derivatives, geometry, params.grid, params.batch, first,
+              tile_samples(geometry, first), view);
     locate_samples(geometry, params.grad_output, first, tile.count, located);
-    const TapList<PlainTile<Tile>> taps(tile);
+    const TapList<Tile> taps(tile);
     for (int64_t c = 0; c < params.channels; c += params.piece_channels) {
       const int count = static_cast<int>(std::min(params.piece_channels, params.channels - c));
       load_rows(params.grad_output, params.batch, params.channel + c, count, located, grad_output,
                 count);
-      backward_rows<ScalarOf<compute_t>, false>(
-          {static_cast<const compute_t*>(params.packed) + c, nullptr, grad_output, count, count,
-           geometry.input_size[0], view.stride[0]},
-          tile, taps, false, prefetch, sums);
-      apply_slopes(tile, sums);
+      backward_rows<false>({static_cast<const compute_t*>(params.packed) + c, nullptr, grad_output,
+                            count, count, geometry.input_size[0], view.stride[0]},
+                           tile, derivatives, taps, false, prefetch, sums);
+      apply_slopes(derivatives, sums);
       add_to_grad_grid(geometry, params.grad_grid, params.batch, first, tile.count,
                        params.first && c == 0, sums);
     }
@@ -269,7 +273,7 @@ void grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
     if (has_rows(params.geometry, params.input)) {
       grad_grid_items<true, Tile>(params, begin, end);
     } else {
-      grad_grid_items<false, typename Tile::Part>(params, begin, end);
+      grad_grid_items<false, typename Tile::Strip>(params, begin, end);
     }
   });
 }

@@ -62,15 +62,15 @@ GRIDSAMPLE_INLINE void add_rows_to_planes(compute_t* planes, int64_t plane_strid
   }
 }
 
-/// planes[c][tap] += grad_output[c] * weight for the samples of a part, from `strands` places of it
-/// in turn: neighbours hit the same pixels, and an addition to a pixel waits for the one before.
+/// planes[c][tap] += grad_output[c] * weight for the samples of a strip, from `strands` places of
+/// it in turn: neighbours hit the same pixels, and an addition to a pixel waits for the one before.
 template <int kGroup, typename Tile>
 void scatter_planes(compute_t* planes, int64_t plane_stride, const Tile& tile,
                     const TapRows<Tile>& rows, const RowWeights<Tile>& weights,
                     const ActiveSamples& active, int strands,
                     const compute_t (&grad_output)[kGroup][Tile::kSize]) {
   const int length = Tile::kSize / strands;
-  // A row that has a part of one just written would wait for it to reach the cache.
+  // A row that shares pixels with one just written would wait for it to reach the cache.
   const bool by_rows = Tile::kTaps > 1 && !rows.often_overlap(strands == 1 ? 1 : length);
   const auto add = [&]<bool kRegular, bool kRows>(int i) {
     compute_t grad[kGroup];
@@ -104,7 +104,7 @@ void scatter_planes(compute_t* planes, int64_t plane_stride, const Tile& tile,
   add_all.template operator()<false>();
 }
 
-/// Channels of a part into planes.
+/// Channels of a strip into planes.
 template <typename Tile>
 void grad_input_planes(const GradInputParams& params, const Tile& tile, const TapRows<Tile>& rows,
                        const TileOffsets& located, int64_t batch, int64_t input_batch,
@@ -115,7 +115,7 @@ void grad_input_planes(const GradInputParams& params, const Tile& tile, const Ta
   const RowWeights<Tile> weights(tile);
   ActiveSamples active;
   // Four channels at once are strands enough, and have the order of packed rows; scattered samples
-  // seldom hit the same pixels, and come in other parts where they are picked.
+  // seldom hit the same pixels, and come in other strips where they are picked.
   const bool in_order = params.scattered || params.geometry.channels >= 4;
   in_order ? list_active<1>(tile, active) : list_active<kStrands>(tile, active);
   const auto scatter = [&]<int kGroup>(int64_t c) {
@@ -132,7 +132,7 @@ void grad_input_planes(const GradInputParams& params, const Tile& tile, const Ta
   };
   int64_t c = channels.begin;
   for (; c + 4 <= channels.end; c += 4) scatter.template operator()<4>(c);
-  if constexpr (kUsual) {
+  if constexpr (kIsFloat) {
     if (channels.end - c == 3) return scatter.template operator()<3>(c);
     if (channels.end - c == 2) return scatter.template operator()<2>(c);
   }
@@ -189,14 +189,14 @@ void grad_input_nearest_planes(const GradInputParams& params, Range slab, int64_
   const int64_t run_tiles = nearest_run(geometry);
   const PixelFinder<Tile> finder(geometry, target, params.slab_axis, slab);
   TileOffsets located;
-  PixelRun<Tile> run;
+  NearestPixels<Tile> run;
   alignas(64) compute_t staged[4][kNearestRun][kTileSize];
   for (int64_t t = 0; t < tiles; t += run_tiles) {
     const int64_t t_end = std::min(t + run_tiles, tiles);
     run.clear();
     for (int64_t next = t; next < t_end; ++next) {
       const int count = tile_samples(geometry, next * kTileSize);
-      if (reach_into(params, slab, batch, next).any) {
+      if (overlap_with(params, slab, batch, next).any) {
         run.append(finder, params.grid, batch, next, count);
       } else {
         run.skip(count);
@@ -255,7 +255,7 @@ void grad_input_nearest_items(const GradInputParams& params, int64_t begin, int6
       if constexpr (kRows) {
         add_nearest_rows<Tile>(geometry, params.grid, params.grad_output, batch, owned.channels,
                                target, params.slab_axis, owned.slab, image, zeros, [&](int64_t t) {
-                                 return reach_into(params, owned.slab, batch, t).any;
+                                 return overlap_with(params, owned.slab, batch, t).any;
                                });
       } else {
         grad_input_nearest_planes<Tile>(params, owned.slab, batch, owned.input_batch,
@@ -266,7 +266,7 @@ void grad_input_nearest_items(const GradInputParams& params, int64_t begin, int6
   }
 }
 
-/// `Tile` is a whole tile where lanes go over channels (kRows), or a part of one.
+/// `Tile` is a whole tile where lanes go over channels (kRows), or a strip of one.
 template <bool kRows, typename Tile>
 void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
@@ -294,8 +294,8 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
         add();
       };
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
-        const SlabReach reach = reach_into(params, owned.slab, batch, t);
-        if (!reach.any) continue;
+        const SlabOverlap overlap = overlap_with(params, owned.slab, batch, t);
+        if (!overlap.any) continue;
         const int64_t tile_end = t * kTileSize + tile_samples(geometry, t * kTileSize);
         for (int64_t first = t * kTileSize; first < tile_end; first += Tile::kSize) {
           const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
@@ -303,8 +303,8 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
             picked.append(batch, first, count, add_picked);
             continue;
           }
-          fill_taps(tile, geometry, params.grid, batch, first, count, params.grad_input);
-          if (reach.crosses) restrict_to_slab(params, owned.slab, tile);
+          fill_taps(tile, kNone, geometry, params.grid, batch, first, count, params.grad_input);
+          if (overlap.crosses) restrict_to_slab(params, owned.slab, tile);
           zero_ahead(params, batch, t, tile, zeros);
           locate_samples(geometry, params.grad_output, first, count, located);
           add();
@@ -334,21 +334,20 @@ void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end
 }
 
 void slab_ranges(const GradInputParams& params, int64_t begin, int64_t end, TapRange* ranges) {
-  dispatch_tile<false>(params.geometry, [&]<typename Tile>() {
-    slab_ranges_items<Tile>(params, begin, end, ranges);
-  });
+  dispatch_tile(params.geometry,
+                [&]<typename Tile>() { slab_ranges_items<Tile>(params, begin, end, ranges); });
 }
 
 void grad_input(const GradInputParams& params, int64_t begin, int64_t end) {
   const bool rows = has_rows(params.geometry, params.grad_input);
-  dispatch_tile<false>(params.geometry, [&]<typename Tile>() {
+  dispatch_tile(params.geometry, [&]<typename Tile>() {
     if constexpr (ModeTraits<Tile::kMode>::kCopies) {
       rows ? grad_input_nearest_items<true, Tile>(params, begin, end)
            : grad_input_nearest_items<false, Tile>(params, begin, end);
     } else if (rows) {
       grad_input_items<true, Tile>(params, begin, end);
     } else {
-      grad_input_items<false, typename Tile::Part>(params, begin, end);
+      grad_input_items<false, typename Tile::Strip>(params, begin, end);
     }
   });
 }

@@ -83,7 +83,7 @@ void find_taps(const Geometry& geometry, const PlainAxes& axes, const View& grid
     }
     const compute_t value = load_value(grid, point + a * grid.channel_stride);
     const auto along = dispatch_padding(geometry.padding, [&]<Padding kPadding>() {
-      return axis_taps<kMode, kPadding, Reach::kFar>(value, axes.axis[a]);
+      return axis_taps<kMode, kPadding, Distance::kFar>(value, axes.axis[a]);
     });
     tap_offsets<kMode>(along, geometry.input_size[a], int64_t(1), taps.index[a]);
     second_derivatives<kMode>(value, axes.axis[a], taps.second[a]);
@@ -352,7 +352,7 @@ void plain_list_items(const PlainParams& params, int64_t begin, int64_t end) {
   }
 }
 
-/// Adds what all samples add to the item's part of grad_input, in the order of the samples.
+/// Adds what all samples add to the item's slab of grad_input, in the order of the samples.
 template <Mode kMode>
 void plain_scatter_items(const PlainParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;

@@ -11,9 +11,6 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// Lanes go over channels where a row has this many, else over samples.
-constexpr int64_t kLeastRowChannels = 4;
-
 /// Channels that are worked on together, and of which rows are staged.
 constexpr int64_t kStagedChannels = 64;
 
@@ -28,13 +25,13 @@ inline const compute_t* tangent_of(const SecondOrderParams& params, int64_t batc
                                               : image_of<compute_t>(params.tangent_input, batch);
 }
 
-/// Rows of grad_output (or, to be written, of the output) of the samples of a part, some channels
+/// Rows of grad_output (or, to be written, of the output) of the samples of a strip, some channels
 /// of them.
 template <typename T>
-using StagedRows = T[kPartSize * kStagedChannels];
+using StagedRows = T[kStripSize * kStagedChannels];
 /// The same, channel by channel, where lanes go over samples.
 template <typename T>
-using StagedPlanes = T[kLeastRowChannels][kPartSize];
+using StagedPlanes = T[kLeastRowChannels][kStripSize];
 
 /// The pixels of one tap of a vector of samples, and 0 where it is outside.
 template <typename Tile>
@@ -55,7 +52,7 @@ GRIDSAMPLE_INLINE void for_taps(const F& each) {
 
 /// out = sum over taps of weight * tangent + along * pixel, for sample number s of a vector of them
 /// and the channels `row` points to.
-template <int kLanes, int kPart, typename Tile>
+template <int kLanes, int kLeft, typename Tile>
 GRIDSAMPLE_INLINE Vector<compute_t, kLanes> jvp_row(const TapVectors<Tile>& taps, int s,
                                                     const compute_t* image,
                                                     const compute_t* tangent) {
@@ -64,7 +61,7 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes> jvp_row(const TapVectors<Tile>& taps
   Vector<T, kLanes> sum{};
   const auto add = [&](T weight, const T* row) {
     sum = multiply_add_vector<T, kLanes>(broadcast<T, kLanes>(weight),
-                                         load_row_lanes<scalar, T, kLanes, kPart>(row), sum);
+                                         load_row_lanes<scalar, T, kLanes, kLeft>(row), sum);
   };
   for_taps<Tile>([&](int t) {
     const auto offset = taps.offset[t][s];
@@ -75,10 +72,11 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes> jvp_row(const TapVectors<Tile>& taps
   return sum;
 }
 
-/// One part. Lanes go over channels (kRows), or over samples.
+/// One strip. Lanes go over channels (kRows), or over samples.
 template <bool kRows, typename Tile>
-void jvp_part(const SecondOrderParams& params, const Tile& tile, const Direction<Tile>& direction,
-              int64_t batch, int64_t first) {
+void jvp_strip(const SecondOrderParams& params, const Tile& tile,
+               const TapDerivatives<Tile>& derivatives, const Direction<Tile>& direction,
+               int64_t batch, int64_t first) {
   using T = compute_t;
   using scalar = ScalarOf<T>;
   constexpr int kLanes = TapVectors<Tile>::kLanes;
@@ -94,20 +92,20 @@ void jvp_part(const SecondOrderParams& params, const Tile& tile, const Direction
   for (int64_t c = 0; c < geometry.channels; c += kStagedChannels) {
     const int count = static_cast<int>(std::min(kStagedChannels, geometry.channels - c));
     for (int group = 0; group < tile.count; group += kLanes) {
-      fill_tap_vectors<true, false>(tile, direction, group, taps);
+      fill_tap_vectors<true, false>(tile, derivatives, direction, group, taps);
       if constexpr (kRows) {
         const int end = std::min(group + kLanes, tile.count);
         for (int i = group; i < end; ++i) {
           prefetch(tile, i, image + c);
           if (tangent != nullptr) prefetch(tile, i, tangent + c);
-          for_channel_vectors<T>(0, count, [&]<int kWidth, int kUnits, int kPart>(int64_t from) {
+          for_channel_vectors<T>(0, count, [&]<int kWidth, int kUnits, int kLeft>(int64_t from) {
             GRIDSAMPLE_KEEP_LOOP
             for (int u = 0; u < kUnits; ++u) {
               const int64_t at = from + u * kWidth;
-              const auto sum = jvp_row<kWidth, kPart>(
+              const auto sum = jvp_row<kWidth, kLeft>(
                   taps, i - group, image + c + at, tangent != nullptr ? tangent + c + at : nullptr);
-              if constexpr (kPart > 0) {
-                store_first_lanes<scalar, T, kPart>(out + i * count + at, sum);
+              if constexpr (kLeft > 0) {
+                store_first_lanes<scalar, T, kLeft>(out + i * count + at, sum);
               } else {
                 store_vector<T, kWidth>(out + i * count + at, sum);
               }
@@ -143,7 +141,7 @@ void jvp_part(const SecondOrderParams& params, const Tile& tile, const Direction
 
 /// sums[a] += grad_output * (sum over taps of derivative[a] * tangent + curvature[a] * pixel): the
 /// products of a vector of channels, to be added up over them.
-template <int kLanes, int kPart, typename Tile>
+template <int kLanes, int kLeft, typename Tile>
 GRIDSAMPLE_INLINE void curve_row(const TapVectors<Tile>& taps, int s, const compute_t* image,
                                  const compute_t* tangent, const compute_t* grad_output,
                                  Vector<compute_t, kLanes> (&sums)[Tile::kDims]) {
@@ -152,7 +150,7 @@ GRIDSAMPLE_INLINE void curve_row(const TapVectors<Tile>& taps, int s, const comp
   Vector<T, kLanes> curved[Tile::kDims] = {};
   const auto add = [&](const typename TapVectors<Tile>::PerTap(&weight)[Tile::kDims], int t,
                        const T* row) {
-    const auto pixel = load_row_lanes<scalar, T, kLanes, kPart>(row);
+    const auto pixel = load_row_lanes<scalar, T, kLanes, kLeft>(row);
     GRIDSAMPLE_UNROLL
     for (int a = 0; a < Tile::kDims; ++a) {
       curved[a] =
@@ -165,7 +163,7 @@ GRIDSAMPLE_INLINE void curve_row(const TapVectors<Tile>& taps, int s, const comp
     if (tangent != nullptr) add(taps.derivative, t, tangent + offset);
     add(taps.curvature, t, image + offset);
   });
-  const auto grad = load_row_lanes<scalar, T, kLanes, kPart>(grad_output);
+  const auto grad = load_row_lanes<scalar, T, kLanes, kLeft>(grad_output);
   GRIDSAMPLE_UNROLL
   for (int a = 0; a < Tile::kDims; ++a) {
     sums[a] = multiply_add_vector<T, kLanes>(grad, curved[a], sums[a]);
@@ -199,17 +197,17 @@ GRIDSAMPLE_INLINE void curve_sample(const TapVectors<Tile>& taps, int s, const c
   bool any_wide = false;
   for (T& sum : sums) sum = T(0);
   const auto tangent_at = [&](int64_t c) { return tangent != nullptr ? tangent + c : nullptr; };
-  for_channel_vectors<T>(0, count, [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
-    if constexpr (kLanes == kFull && kPart == 0) {
+  for_channel_vectors<T>(0, count, [&]<int kLanes, int kUnits, int kLeft>(int64_t c) {
+    if constexpr (kLanes == kFull && kLeft == 0) {
       any_wide = true;
       GRIDSAMPLE_KEEP_LOOP
       for (int u = 0; u < kUnits; ++u) {
         const int64_t at = c + u * kLanes;
-        curve_row<kLanes, kPart>(taps, s, image + at, tangent_at(at), grad_output + at, wide);
+        curve_row<kLanes, kLeft>(taps, s, image + at, tangent_at(at), grad_output + at, wide);
       }
     } else {
       Vector<T, kLanes> narrow[Tile::kDims] = {};
-      curve_row<kLanes, kPart>(taps, s, image + c, tangent_at(c), grad_output + c, narrow);
+      curve_row<kLanes, kLeft>(taps, s, image + c, tangent_at(c), grad_output + c, narrow);
       for (int a = 0; a < Tile::kDims; ++a) sums[a] += sum_of_lanes<T, kLanes>(narrow[a]);
     }
   });
@@ -218,11 +216,12 @@ GRIDSAMPLE_INLINE void curve_sample(const TapVectors<Tile>& taps, int s, const c
   }
 }
 
-/// The gradient by grid of one part, without slopes: its `images` images are added up.
+/// The gradient by grid of one strip, without slopes: its `images` images are added up.
 template <bool kRows, typename Tile>
-void double_backward_grid_part(const SecondOrderParams& params, const Tile& tile,
-                               const Direction<Tile>& direction, Range images, int64_t first,
-                               compute_t (&sums)[Tile::kDims][Tile::kSize]) {
+void double_backward_grid_strip(const SecondOrderParams& params, const Tile& tile,
+                                const TapDerivatives<Tile>& derivatives,
+                                const Direction<Tile>& direction, Range images, int64_t first,
+                                compute_t (&sums)[Tile::kDims][Tile::kSize]) {
   using T = compute_t;
   constexpr int kLanes = TapVectors<Tile>::kLanes;
   const Geometry& geometry = params.geometry;
@@ -246,7 +245,7 @@ void double_backward_grid_part(const SecondOrderParams& params, const Tile& tile
         }
       }
       for (int group = 0; group < tile.count; group += kLanes) {
-        fill_tap_vectors<false, true>(tile, direction, group, taps);
+        fill_tap_vectors<false, true>(tile, derivatives, direction, group, taps);
         if constexpr (kRows) {
           const int end = std::min(group + kLanes, tile.count);
           for (int i = group; i < end; ++i) {
@@ -282,7 +281,7 @@ void double_backward_grid_part(const SecondOrderParams& params, const Tile& tile
   }
 }
 
-/// rows += along * grad_output at the taps of a part, `count` channels of them from `grad_image`
+/// rows += along * grad_output at the taps of a strip, `count` channels of them from `grad_image`
 /// on.
 template <typename Tile>
 GRIDSAMPLE_INLINE void scatter_along(const TapVectors<Tile>& taps, int group, int end,
@@ -294,12 +293,12 @@ GRIDSAMPLE_INLINE void scatter_along(const TapVectors<Tile>& taps, int group, in
   for (int i = group; i < end; ++i) {
     const int s = i - group;
     prefetch(tile, i, grad_image);
-    for_channel_vectors<T>(0, count, [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
+    for_channel_vectors<T>(0, count, [&]<int kLanes, int kUnits, int kLeft>(int64_t c) {
       Vector<T, kLanes> grad[kUnits];
       GRIDSAMPLE_UNROLL
       for (int u = 0; u < kUnits; ++u) {
         grad[u] =
-            load_row_lanes<scalar, T, kLanes, kPart>(grad_output + i * count + c + u * kLanes);
+            load_row_lanes<scalar, T, kLanes, kLeft>(grad_output + i * count + c + u * kLanes);
       }
       for_taps<Tile>([&](int t) {
         if (taps.moved[t][s] < 0) return;
@@ -308,9 +307,9 @@ GRIDSAMPLE_INLINE void scatter_along(const TapVectors<Tile>& taps, int group, in
         GRIDSAMPLE_UNROLL
         for (int u = 0; u < kUnits; ++u) {
           const auto sum = multiply_add_vector<T, kLanes>(
-              weight, grad[u], load_row_lanes<scalar, T, kLanes, kPart>(row + u * kLanes));
-          if constexpr (kPart > 0) {
-            store_first_lanes<scalar, T, kPart>(row, sum);
+              weight, grad[u], load_row_lanes<scalar, T, kLanes, kLeft>(row + u * kLanes));
+          if constexpr (kLeft > 0) {
+            store_first_lanes<scalar, T, kLeft>(row, sum);
           } else {
             store_vector<T, kLanes>(row + u * kLanes, sum);
           }
@@ -323,16 +322,18 @@ GRIDSAMPLE_INLINE void scatter_along(const TapVectors<Tile>& taps, int group, in
 template <bool kRows, typename Tile>
 void jvp_items(const SecondOrderParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
-  const int64_t parts = part_count(geometry);
+  const int64_t strips = strip_count(geometry);
   Tile tile;
+  TapDerivatives<Tile> derivatives;
   Direction<Tile> direction;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t batch = item / parts;
-    const int64_t first = item % parts * kPartSize;
-    const auto count = static_cast<int>(std::min<int64_t>(kPartSize, geometry.samples - first));
-    fill_taps(tile, geometry, params.grid, batch, first, count, params.input);
-    fill_direction(tile, geometry, params.grid, params.tangent_grid, batch, first, direction);
-    jvp_part<kRows>(params, tile, direction, batch, first);
+    const int64_t batch = item / strips;
+    const int64_t first = item % strips * kStripSize;
+    const auto count = static_cast<int>(std::min<int64_t>(kStripSize, geometry.samples - first));
+    fill_taps(tile, derivatives, geometry, params.grid, batch, first, count, params.input);
+    fill_direction(tile, derivatives, geometry, params.grid, params.tangent_grid, batch, first,
+                   direction);
+    jvp_strip<kRows>(params, tile, derivatives, direction, batch, first);
   }
 }
 
@@ -340,22 +341,24 @@ template <bool kRows, typename Tile>
 void double_backward_grid_items(const SecondOrderParams& params, int64_t begin, int64_t end) {
   using T = compute_t;
   const Geometry& geometry = params.geometry;
-  const int64_t parts = part_count(geometry);
+  const int64_t strips = strip_count(geometry);
   Tile tile;
+  TapDerivatives<Tile> derivatives;
   Direction<Tile> direction;
   TileOffsets located;
   alignas(64) T sums[Tile::kDims][Tile::kSize];
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t grid_batch = item / parts;
-    const int64_t first = item % parts * kPartSize;
-    const auto count = static_cast<int>(std::min<int64_t>(kPartSize, geometry.samples - first));
+    const int64_t grid_batch = item / strips;
+    const int64_t first = item % strips * kStripSize;
+    const auto count = static_cast<int>(std::min<int64_t>(kStripSize, geometry.samples - first));
     const Range images = batches_of(geometry, params.grid_batch, grid_batch);
-    fill_taps(tile, geometry, params.grid, grid_batch, first, count, params.input);
-    fill_direction(tile, geometry, params.grid, params.tangent_grid, grid_batch, first, direction);
-    double_backward_grid_part<kRows>(params, tile, direction, images, first, sums);
+    fill_taps(tile, derivatives, geometry, params.grid, grid_batch, first, count, params.input);
+    fill_direction(tile, derivatives, geometry, params.grid, params.tangent_grid, grid_batch, first,
+                   direction);
+    double_backward_grid_strip<kRows>(params, tile, derivatives, direction, images, first, sums);
     for (int a = 0; a < Tile::kDims; ++a) {
       for (int i = 0; i < Tile::kSize; ++i)
-        sums[a][i] = move_along(tile.change[a].slope[i], sums[a][i]);
+        sums[a][i] = move_along(derivatives.axis[a].slope[i], sums[a][i]);
     }
     locate_samples(geometry, params.grad_grid, first, count, located);
     store_coordinates(params.grad_grid, grid_batch * params.grad_grid.batch_stride, located, sums);
@@ -369,6 +372,7 @@ void double_backward_input_items(const SecondOrderParams& params, int64_t begin,
   const Geometry& geometry = params.geometry;
   const GradInputParams& to_input = params.to_input;
   Tile tile;
+  TapDerivatives<Tile> derivatives;
   Direction<Tile> direction;
   TileOffsets located;
   TapVectors<Tile> taps;
@@ -384,20 +388,23 @@ void double_backward_input_items(const SecondOrderParams& params, int64_t begin,
                 to_input.slab_axis, owned.slab);
     const Range batches = batches_of(geometry, to_input.input_batch, owned.input_batch);
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
-      for (int64_t first = 0; first < geometry.samples; first += kPartSize) {
-        const SlabReach reach = reach_into(to_input, owned.slab, batch, first / kTileSize);
-        if (!reach.any) continue;
-        const auto count = static_cast<int>(std::min<int64_t>(kPartSize, geometry.samples - first));
-        fill_taps(tile, geometry, params.grid, batch, first, count, to_input.grad_input);
-        zero_ahead(to_input, batch, first / kTileSize, plain(tile), zeros);
-        fill_direction(tile, geometry, params.grid, params.tangent_grid, batch, first, direction);
-        if (reach.crosses) restrict_to_slab(to_input, owned.slab, plain(tile));
+      for (int64_t first = 0; first < geometry.samples; first += kStripSize) {
+        const SlabOverlap overlap = overlap_with(to_input, owned.slab, batch, first / kTileSize);
+        if (!overlap.any) continue;
+        const auto count =
+            static_cast<int>(std::min<int64_t>(kStripSize, geometry.samples - first));
+        fill_taps(tile, derivatives, geometry, params.grid, batch, first, count,
+                  to_input.grad_input);
+        zero_ahead(to_input, batch, first / kTileSize, tile, zeros);
+        fill_direction(tile, derivatives, geometry, params.grid, params.tangent_grid, batch, first,
+                       direction);
+        if (overlap.crosses) restrict_to_slab(to_input, owned.slab, tile);
         locate_samples(geometry, params.grad_output, first, count, located);
         for (int64_t c = owned.channels.begin; c < owned.channels.end; c += kStagedChannels) {
           const int channels = static_cast<int>(std::min(kStagedChannels, owned.channels.end - c));
           load_rows(params.grad_output, batch, c, channels, located, grad_output, channels);
           for (int group = 0; group < count; group += kLanes) {
-            fill_tap_vectors<true, false>(tile, direction, group, taps);
+            fill_tap_vectors<true, false>(tile, derivatives, direction, group, taps);
             scatter_along(taps, group, std::min(group + kLanes, count), prefetch, tile, grad_output,
                           channels, image + c);
           }
@@ -408,12 +415,12 @@ void double_backward_input_items(const SecondOrderParams& params, int64_t begin,
   }
 }
 
-/// Calls function.template operator()<Tile>() for a part of the modes that have second
+/// Calls function.template operator()<Tile>() for a strip, of the modes that have second
 /// derivatives.
 template <typename F>
-GRIDSAMPLE_INLINE void dispatch_part_tile(const Geometry& geometry, const F& function) {
+GRIDSAMPLE_INLINE void dispatch_strip(const Geometry& geometry, const F& function) {
   dispatch_smooth_tile(
-      geometry, [&]<typename Tile>() { function.template operator()<typename Tile::Part>(); });
+      geometry, [&]<typename Tile>() { function.template operator()<typename Tile::Strip>(); });
 }
 
 /// Whether lanes go over channels, else over samples.
@@ -422,23 +429,22 @@ inline bool has_channel_lanes(const SecondOrderParams& params) {
 }
 
 void jvp(const SecondOrderParams& params, int64_t begin, int64_t end) {
-  dispatch_part_tile(params.geometry, [&]<typename Tile>() {
+  dispatch_strip(params.geometry, [&]<typename Tile>() {
     has_channel_lanes(params) ? jvp_items<true, Tile>(params, begin, end)
                               : jvp_items<false, Tile>(params, begin, end);
   });
 }
 
 void double_backward_grid(const SecondOrderParams& params, int64_t begin, int64_t end) {
-  dispatch_part_tile(params.geometry, [&]<typename Tile>() {
+  dispatch_strip(params.geometry, [&]<typename Tile>() {
     has_channel_lanes(params) ? double_backward_grid_items<true, Tile>(params, begin, end)
                               : double_backward_grid_items<false, Tile>(params, begin, end);
   });
 }
 
 void double_backward_input(const SecondOrderParams& params, int64_t begin, int64_t end) {
-  dispatch_part_tile(params.geometry, [&]<typename Tile>() {
-    double_backward_input_items<Tile>(params, begin, end);
-  });
+  dispatch_strip(params.geometry,
+                 [&]<typename Tile>() { double_backward_input_items<Tile>(params, begin, end); });
 }
 
 void to_rows(const RowsParams& params, int64_t begin, int64_t end) {

@@ -26,12 +26,13 @@ inline const TapRange& range_of_tile(const GradInputParams& params, int64_t batc
 }
 
 /// How the taps of a tile lie to a slab.
-struct SlabReach {
+struct SlabOverlap {
   bool any;      // some may lie inside
   bool crosses;  // some may lie in other slabs
 };
 
-inline SlabReach reach_into(const GradInputParams& params, Range slab, int64_t batch, int64_t t) {
+inline SlabOverlap overlap_with(const GradInputParams& params, Range slab, int64_t batch,
+                                int64_t t) {
   if (params.slabs == 1) return {true, false};
   const TapRange& range = range_of_tile(params, batch, t);
   return {range.first < slab.end && range.last >= slab.begin,
@@ -44,14 +45,14 @@ void restrict_to_slab(const GradInputParams& params, Range slab, Tile& tile) {
                 params.grad_input.stride[params.slab_axis]);
 }
 
-/// Zeros what the taps of tile number t, or of a part of it, may reach.
+/// Zeros what the taps of tile number t, or of a strip of it, may lie in.
 template <typename Tile>
 void zero_ahead(const GradInputParams& params, int64_t batch, int64_t t, const Tile& tile,
                 Zeros& zeros) {
   if (params.slabs == 1) {
-    zeros.reach(tile, params.grad_input);
+    zeros.zero_to(tile, params.grad_input);
   } else {
-    zeros.reach(range_of_tile(params, batch, t).last);
+    zeros.zero_to(range_of_tile(params, batch, t).last);
   }
 }
 
@@ -109,7 +110,7 @@ class SlabSamples {
       if (rest > 0) beyond[n] = load_vector<compute_t, kLanes>(array(n) + Tile::kSize);
       std::fill(array(n) + count, array(n) + Tile::kSize, array(n)[count - 1]);
     }
-    fill_taps(tile, params_.geometry, values_, count, params_.grad_input);
+    fill_taps(tile, kNone, params_.geometry, values_, count, params_.grad_input);
     restrict_to_slab(params_, slab_, tile);
     locate_samples(params_.geometry, params_.grad_output, first_, number_, count, located);
     for (int n = 0; n < kArrays; ++n) {

@@ -4,7 +4,7 @@
 // of a tile reads each tap's row of the input for grad_grid and adds to its row of grad_input. Of
 // few channels a tile has one gradient after the other.
 
-#include "cpu/pixels/narrow_rows.h"
+#include "cpu/pixels/short_rows.h"
 #include "cpu/pixels/tap_sums.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
@@ -19,13 +19,12 @@ using TapProducts = compute_t[kTapsPerSample<Tile>][kLanes][kLanes];
 
 /// A vector of channels of one tap: sum += grad * pixel (kGrid), grad_row += weight * grad
 /// (kInput).
-template <typename scalar, int kLanes, bool kInput, bool kGrid, typename compute_t>
-GRIDSAMPLE_INLINE void backward_lanes(const typename scalar::storage_t* row, compute_t* grad_row,
+template <int kLanes, bool kInput, bool kGrid>
+GRIDSAMPLE_INLINE void backward_lanes(const compute_t* row, compute_t* grad_row,
                                       const Vector<compute_t, kLanes>& grad, compute_t weight,
                                       Vector<compute_t, kLanes>& sum) {
   if constexpr (kGrid) {
-    sum = multiply_add_vector<compute_t, kLanes>(grad, load_lanes<scalar, compute_t, kLanes>(row),
-                                                 sum);
+    sum = multiply_add_vector<compute_t, kLanes>(grad, load_vector<compute_t, kLanes>(row), sum);
   }
   if constexpr (kInput) {
     const auto pixel = load_vector<compute_t, kLanes>(grad_row);
@@ -36,8 +35,8 @@ GRIDSAMPLE_INLINE void backward_lanes(const typename scalar::storage_t* row, com
 }
 
 /// The channels that do not fill a vector; their products go to the first lanes.
-template <typename scalar, int kLanes, bool kInput, bool kGrid, typename compute_t>
-GRIDSAMPLE_NOINLINE void backward_rest(const typename scalar::storage_t* row, compute_t* grad_row,
+template <int kLanes, bool kInput, bool kGrid>
+GRIDSAMPLE_NOINLINE void backward_rest(const compute_t* row, compute_t* grad_row,
                                        const compute_t* grad_output, int channels, compute_t weight,
                                        compute_t* product) {
   Vector<compute_t, 4> sum{};
@@ -45,19 +44,18 @@ GRIDSAMPLE_NOINLINE void backward_rest(const typename scalar::storage_t* row, co
   int c = 0;
   if constexpr (kLanes > 4) {
     for (; c + 4 <= channels; c += 4) {
-      backward_lanes<scalar, 4, kInput, kGrid>(
-          row + c, grad_row + c, load_vector<compute_t, 4>(grad_output + c), weight, sum);
+      backward_lanes<4, kInput, kGrid>(row + c, grad_row + c,
+                                       load_vector<compute_t, 4>(grad_output + c), weight, sum);
     }
   }
-  dispatch_part(channels - c, [&]<int kPart>() {
-    const auto grad = load_first<kPart>(grad_output + c);
+  dispatch_left(channels - c, [&]<int kLeft>() {
+    const auto grad = load_first<kLeft>(grad_output + c);
     if constexpr (kGrid) {
-      sum = multiply_add_vector<compute_t, 4>(
-          grad, load_first_lanes<scalar, compute_t, kPart>(row + c), sum);
+      sum = multiply_add_vector<compute_t, 4>(grad, load_first<kLeft>(row + c), sum);
     }
     if constexpr (kInput) {
-      const auto pixel = load_first<kPart>(grad_row + c);
-      store_first_lanes<ScalarOf<compute_t>, compute_t, kPart>(
+      const auto pixel = load_first<kLeft>(grad_row + c);
+      store_first_lanes<ScalarOf<compute_t>, compute_t, kLeft>(
           grad_row + c,
           multiply_add_vector<compute_t, 4>(grad, broadcast<compute_t, 4>(weight), pixel));
     }
@@ -67,9 +65,9 @@ GRIDSAMPLE_NOINLINE void backward_rest(const typename scalar::storage_t* row, co
 
 /// All taps of sample i, which is number s of its group: products[t][s] gets the sum over channels,
 /// lane by lane. The rows have kUnits vectors of channels; 0: any number.
-template <typename scalar, int kLanes, int kUnits, bool kInput, bool kGrid, typename Tile>
-GRIDSAMPLE_INLINE void backward_sample(const PieceRows<typename scalar::storage_t, compute_t>& rows,
-                                       const TapList<Tile>& taps, int i, int s,
+template <int kLanes, int kUnits, bool kInput, bool kGrid, typename Tile>
+GRIDSAMPLE_INLINE void backward_sample(const PieceRows& rows, const TapList<Tile>& taps, int i,
+                                       int s,
                                        std::type_identity_t<TapProducts<Tile, kLanes>>* products) {
   using Lanes = Vector<compute_t, kLanes>;
   const compute_t* grad_output = rows.grad_output + i * rows.grad_stride;
@@ -95,20 +93,20 @@ GRIDSAMPLE_INLINE void backward_sample(const PieceRows<typename scalar::storage_
           if constexpr (kUnits > 0) {
             GRIDSAMPLE_UNROLL_16
             for (int u = 0; u < kUnits; ++u) {
-              backward_lanes<scalar, kLanes, kInput, kGrid>(row + u * kLanes, grad_row + u * kLanes,
-                                                            grad[u], weight, sum);
+              backward_lanes<kLanes, kInput, kGrid>(row + u * kLanes, grad_row + u * kLanes,
+                                                    grad[u], weight, sum);
             }
           } else {
             int c = 0;
             for (; c + kLanes <= rows.channels; c += kLanes) {
-              backward_lanes<scalar, kLanes, kInput, kGrid>(
-                  row + c, grad_row + c, load_vector<compute_t, kLanes>(grad_output + c), weight,
-                  sum);
+              backward_lanes<kLanes, kInput, kGrid>(row + c, grad_row + c,
+                                                    load_vector<compute_t, kLanes>(grad_output + c),
+                                                    weight, sum);
             }
             if (c < rows.channels) {
               if constexpr (kGrid) store_vector<compute_t, kLanes>(product, sum);
-              backward_rest<scalar, kLanes, kInput, kGrid>(row + c, grad_row + c, grad_output + c,
-                                                           rows.channels - c, weight, product);
+              backward_rest<kLanes, kInput, kGrid>(row + c, grad_row + c, grad_output + c,
+                                                   rows.channels - c, weight, product);
               continue;
             }
           }
@@ -147,7 +145,8 @@ GRIDSAMPLE_INLINE Vector<T, kLanes> sum_lanes(const T (&rows)[kLanes][kLanes]) {
 
 /// sums[a] = sum over taps of w'_a prod_(b != a) w_b * product, for the kLanes samples from i on.
 template <int kLanes, typename Tile>
-GRIDSAMPLE_INLINE void contract_products(const Tile& tile, int i,
+GRIDSAMPLE_INLINE void contract_products(const Tile& tile, const TapDerivatives<Tile>& derivatives,
+                                         int i,
                                          const compute_t (&product)[kTapsPerSample<Tile>][kLanes],
                                          AxisSums<Tile>& sums) {
   using Lanes = Vector<compute_t, kLanes>;
@@ -157,14 +156,14 @@ GRIDSAMPLE_INLINE void contract_products(const Tile& tile, int i,
     }
   };
   Lanes d[Tile::kDims];
-  differentiate<kLanes>(tile, i, row, d);
+  differentiate<kLanes>(tile, derivatives, i, row, d);
   for (int a = 0; a < Tile::kDims; ++a) store_vector<compute_t, kLanes>(&sums[a][i], d[a]);
 }
 
 /// Asks for what samples a little later need: the rows under sample i's followers, and theirs of
 /// grad_output, which may have gaps between them that the hardware does not look across.
-template <int kLanes, int kUnits, bool kInput, bool kGrid, typename Rows, typename Tile>
-GRIDSAMPLE_INLINE void prefetch_sample(const RowPrefetch& prefetch, const Rows& rows,
+template <int kLanes, int kUnits, bool kInput, bool kGrid, typename Tile>
+GRIDSAMPLE_INLINE void prefetch_sample(const RowPrefetch& prefetch, const PieceRows& rows,
                                        const Tile& tile, int i) {
   if constexpr (kGrid && kInput) {
     prefetch(tile, i, rows.image, rows.grad_image);
@@ -185,16 +184,16 @@ GRIDSAMPLE_INLINE void prefetch_sample(const RowPrefetch& prefetch, const Rows& 
 }
 
 /// Samples [first, tile.count), lanes over the channels of one sample.
-template <typename scalar, int kLanes, int kUnits, bool kInput, typename Tile>
-void backward_wide(const PieceRows<typename scalar::storage_t, compute_t>& rows, const Tile& tile,
-                   const TapList<PlainTile<Tile>>& taps, int first, const RowPrefetch& prefetch,
+template <int kLanes, int kUnits, bool kInput, typename Tile>
+void backward_long(const PieceRows& rows, const Tile& tile, const TapDerivatives<Tile>& derivatives,
+                   const TapList<Tile>& taps, int first, const RowPrefetch& prefetch,
                    AxisSums<Tile>& sums) {
   alignas(64) TapProducts<Tile, kLanes> products;
   for (int group = first; group < tile.count; group += kLanes) {
     const int end = std::min(group + kLanes, tile.count);
     for (int i = group; i < end; ++i) {
       prefetch_sample<kLanes, kUnits, kInput, true>(prefetch, rows, tile, i);
-      backward_sample<scalar, kLanes, kUnits, kInput, true>(rows, taps, i, i - group, &products);
+      backward_sample<kLanes, kUnits, kInput, true>(rows, taps, i, i - group, &products);
     }
     for (int s = end - group; s < kLanes; ++s) {
       for (auto& product : products) {
@@ -206,23 +205,23 @@ void backward_wide(const PieceRows<typename scalar::storage_t, compute_t>& rows,
     for (int t = 0; t < kTapsPerSample<Tile>; ++t) {
       store_vector<compute_t, kLanes>(product[t], sum_lanes(products[t]));
     }
-    contract_products<kLanes>(tile, group, product, sums);
+    contract_products<kLanes>(tile, derivatives, group, product, sums);
   }
 }
 
-/// grad_grid of rows of kPart or kWidth channels, a fraction of a vector: a vector holds those of
+/// grad_grid of rows of kLeft or kWidth channels, a fraction of a vector: a vector holds those of
 /// several samples. For whole vectors of samples from the tile's first on; returns where they end.
-/// kRead: how many numbers of the image's rows are read, as kPart has it.
-template <typename scalar, int kWidth, int kPart, int kRead, typename Tile>
-int differentiate_narrow(const PieceRows<typename scalar::storage_t, compute_t>& rows,
-                         const Tile& tile, const TapList<PlainTile<Tile>>& taps,
-                         const RowPrefetch& prefetch, AxisSums<Tile>& sums) {
+/// kRead: how many numbers of the image's rows are read, as kLeft has it.
+template <int kWidth, int kLeft, int kRead, typename Tile>
+int differentiate_short(const PieceRows& rows, const Tile& tile,
+                        const TapDerivatives<Tile>& derivatives, const TapList<Tile>& taps,
+                        const RowPrefetch& prefetch, AxisSums<Tile>& sums) {
   constexpr int kLanes = kFullLanes<compute_t>;
   constexpr int kPer = kLanes / kWidth;  // samples in a vector
   using Lanes = Vector<compute_t, kLanes>;
   using Mask = Vector<std::conditional_t<sizeof(compute_t) == 4, int32_t, int64_t>, kLanes>;
   Mask of_row;
-  for (int l = 0; l < kLanes; ++l) of_row[l] = l % kWidth < kPart ? -1 : 0;
+  for (int l = 0; l < kLanes; ++l) of_row[l] = l % kWidth < kLeft ? -1 : 0;
   int group = 0;
   for (; group + kLanes <= tile.count; group += kLanes) {
     const compute_t* grad_output = rows.grad_output + group * rows.grad_stride;
@@ -232,7 +231,7 @@ int differentiate_narrow(const PieceRows<typename scalar::storage_t, compute_t>&
     Lanes grad[kWidth];
     GRIDSAMPLE_UNROLL_16
     for (int v = 0; v < kWidth; ++v) {
-      grad[v] = load_side_by_side<ScalarOf<compute_t>, compute_t, kWidth, kPart, kPer>(
+      grad[v] = load_side_by_side<ScalarOf<compute_t>, compute_t, kWidth, kLeft, kPer>(
           [&](int s) { return grad_output + (v * kPer + s) * rows.grad_stride; });
     }
     alignas(64) compute_t product[kTapsPerSample<Tile>][kLanes];
@@ -250,8 +249,9 @@ int differentiate_narrow(const PieceRows<typename scalar::storage_t, compute_t>&
           GRIDSAMPLE_UNROLL_16
           for (int v = 0; v < kWidth; ++v) {
             const auto row = [&](int s) { return rows.image + offset[v * kPer + s]; };
-            sum[v] = grad[v] * load_side_by_side<scalar, compute_t, kWidth, kRead, kPer>(row);
-            if constexpr (kRead != kPart) sum[v] = (Lanes)((Mask)sum[v] & of_row);
+            sum[v] = grad[v] *
+                     load_side_by_side<ScalarOf<compute_t>, compute_t, kWidth, kRead, kPer>(row);
+            if constexpr (kRead != kLeft) sum[v] = (Lanes)((Mask)sum[v] & of_row);
           }
           GRIDSAMPLE_UNROLL_16
           for (int left = kWidth; left > 1; left /= 2) {
@@ -269,52 +269,52 @@ int differentiate_narrow(const PieceRows<typename scalar::storage_t, compute_t>&
         }
       }
     }
-    contract_products<kLanes>(tile, group, product, sums);
+    contract_products<kLanes>(tile, derivatives, group, product, sums);
   }
   return group;
 }
 
-/// Calls narrow.template operator()<kWidth, kPart>() or wide.template operator()<kLanes, kUnits>()
-/// for rows of `channels`. This alone decides the order of the sums over channels.
-template <typename Tile, typename Narrow, typename Wide>
-GRIDSAMPLE_INLINE void dispatch_channels(int channels, const Narrow& narrow, const Wide& wide) {
+/// Calls short_rows.template operator()<kWidth, kLeft>() or long_rows.template operator()<kLanes,
+/// kUnits>() for rows of `channels`. This alone decides the order of the sums over channels.
+template <typename Tile, typename ShortRows, typename LongRows>
+GRIDSAMPLE_INLINE void dispatch_channels(int channels, const ShortRows& short_rows,
+                                         const LongRows& long_rows) {
   constexpr int kFull = std::max(4, kFullLanes<compute_t>);
-  if constexpr (kUsual) {
+  if constexpr (kIsFloat) {
     if constexpr (kFull > 8) {
-      if (channels == 8) return narrow.template operator()<8, 0>();
+      if (channels == 8) return short_rows.template operator()<8, 0>();
     }
     if constexpr (kFull > 4) {
-      if (channels == 4) return narrow.template operator()<4, 0>();
-      if (channels == 3) return narrow.template operator()<4, 3>();
-      if (channels == 2) return narrow.template operator()<4, 2>();
+      if (channels == 4) return short_rows.template operator()<4, 0>();
+      if (channels == 3) return short_rows.template operator()<4, 3>();
+      if (channels == 2) return short_rows.template operator()<4, 2>();
     }
-    if (channels == kFull) return wide.template operator()<kFull, 1>();
-    if (channels == 2 * kFull) return wide.template operator()<kFull, 2>();
-    if (channels == 4 * kFull) return wide.template operator()<kFull, 4>();
+    if (channels == kFull) return long_rows.template operator()<kFull, 1>();
+    if (channels == 2 * kFull) return long_rows.template operator()<kFull, 2>();
+    if (channels == 4 * kFull) return long_rows.template operator()<kFull, 4>();
   }
   if constexpr (kFull > 8) {
-    if (channels >= 8 && channels < kFull) return wide.template operator()<8, 0>();
+    if (channels >= 8 && channels < kFull) return long_rows.template operator()<8, 0>();
   }
   if constexpr (kFull > 4) {
-    if (channels < kFull) return wide.template operator()<4, 0>();
+    if (channels < kFull) return long_rows.template operator()<4, 0>();
   }
-  wide.template operator()<kFull, 0>();
+  long_rows.template operator()<kFull, 0>();
 }
 
 /// scatter_rows for rows of few channels.
-template <int kWidth, int kPart, typename Tile>
-void scatter_narrow_rows(const PieceRows<compute_t, compute_t>& rows, const Tile& tile,
-                         const TapList<Tile>& taps, const ActiveSamples& active,
-                         const RowPrefetch& prefetch) {
-  const auto scatter = [&](const auto& narrow_taps) {
+template <int kWidth, int kLeft, typename Tile>
+void scatter_short_rows(const PieceRows& rows, const Tile& tile, const TapList<Tile>& taps,
+                        const ActiveSamples& active, const RowPrefetch& prefetch) {
+  const auto scatter = [&](const auto& short_row_taps) {
     for (int s = 0; s < active.count; ++s) {
       const int i = active.index[s];
       prefetch_sample<kWidth, 1, true, false>(prefetch, rows, tile, i);
-      scatter_narrow<kWidth, kPart>(rows, taps, narrow_taps, i);
+      scatter_short<kWidth, kLeft>(rows, taps, short_row_taps, i);
     }
   };
   if constexpr (kWidth == 4) {
-    scatter(NarrowTaps<Tile>(tile, rows));
+    scatter(ShortRowTaps<Tile>(tile, rows));
   } else {
     scatter(nullptr);
   }
@@ -323,52 +323,51 @@ void scatter_narrow_rows(const PieceRows<compute_t, compute_t>& rows, const Tile
 /// sums = sum over taps and the piece's channels of w'_a prod_(b != a) w_b * pixel * grad_output,
 /// and (kInput) grad_image += weight * grad_output, for the samples of a tile. read_on:
 /// can_read_on the tile.
-template <typename scalar, bool kInput, typename Tile>
-void backward_rows(const PieceRows<typename scalar::storage_t, compute_t>& rows, const Tile& tile,
-                   const TapList<PlainTile<Tile>>& taps, bool read_on, const RowPrefetch& prefetch,
+template <bool kInput, typename Tile>
+void backward_rows(const PieceRows& rows, const Tile& tile, const TapDerivatives<Tile>& derivatives,
+                   const TapList<Tile>& taps, bool read_on, const RowPrefetch& prefetch,
                    AxisSums<Tile>& sums) {
-  const auto narrow = [&]<int kWidth, int kPart>() {
+  const auto short_rows = [&]<int kWidth, int kLeft>() {
     const auto differentiate = [&]<int kRead>() {
       const int done =
-          differentiate_narrow<scalar, kWidth, kPart, kRead>(rows, tile, taps, prefetch, sums);
-      backward_wide<scalar, kWidth, 0, false>(rows, tile, taps, done, prefetch, sums);
+          differentiate_short<kWidth, kLeft, kRead>(rows, tile, derivatives, taps, prefetch, sums);
+      backward_long<kWidth, 0, false>(rows, tile, derivatives, taps, done, prefetch, sums);
     };
-    if (kPart == 3 && read_on) {
-      differentiate.template operator()<kPart == 3 ? 0 : kPart>();
+    if (kLeft == 3 && read_on) {
+      differentiate.template operator()<kLeft == 3 ? 0 : kLeft>();
     } else {
-      differentiate.template operator()<kPart>();
+      differentiate.template operator()<kLeft>();
     }
     if constexpr (kInput) {
       ActiveSamples active;
-      list_active<1>(plain(tile), active);
-      scatter_narrow_rows<kWidth, kPart, PlainTile<Tile>>(
+      list_active<1>(tile, active);
+      scatter_short_rows<kWidth, kLeft, Tile>(
           {nullptr, rows.grad_image, rows.grad_output, rows.grad_stride, rows.channels, rows.pixels,
            rows.pixel_step},
           tile, taps, active, prefetch);
     }
   };
-  const auto wide = [&]<int kLanes, int kUnits>() {
-    backward_wide<scalar, kLanes, kUnits, kInput>(rows, tile, taps, 0, prefetch, sums);
+  const auto long_rows = [&]<int kLanes, int kUnits>() {
+    backward_long<kLanes, kUnits, kInput>(rows, tile, derivatives, taps, 0, prefetch, sums);
   };
-  dispatch_channels<Tile>(rows.channels, narrow, wide);
+  dispatch_channels<Tile>(rows.channels, short_rows, long_rows);
 }
 
 /// grad_image += weight * grad_output alone, for the samples that have a tap inside.
 template <typename Tile>
-void scatter_rows(const PieceRows<compute_t, compute_t>& rows, const Tile& tile,
-                  const TapList<Tile>& taps, const ActiveSamples& active,
-                  const RowPrefetch& prefetch) {
-  const auto narrow = [&]<int kWidth, int kPart>() {
-    scatter_narrow_rows<kWidth, kPart>(rows, tile, taps, active, prefetch);
+void scatter_rows(const PieceRows& rows, const Tile& tile, const TapList<Tile>& taps,
+                  const ActiveSamples& active, const RowPrefetch& prefetch) {
+  const auto short_rows = [&]<int kWidth, int kLeft>() {
+    scatter_short_rows<kWidth, kLeft>(rows, tile, taps, active, prefetch);
   };
-  const auto wide = [&]<int kLanes, int kUnits>() {
+  const auto long_rows = [&]<int kLanes, int kUnits>() {
     for (int s = 0; s < active.count; ++s) {
       const int i = active.index[s];
       prefetch_sample<kLanes, kUnits, true, false>(prefetch, rows, tile, i);
-      backward_sample<ScalarOf<compute_t>, kLanes, kUnits, true, false>(rows, taps, i, 0, nullptr);
+      backward_sample<kLanes, kUnits, true, false>(rows, taps, i, 0, nullptr);
     }
   };
-  dispatch_channels<Tile>(rows.channels, narrow, wide);
+  dispatch_channels<Tile>(rows.channels, short_rows, long_rows);
 }
 
 GRIDSAMPLE_NAMESPACE_END

@@ -16,14 +16,14 @@ struct PixelAxis {
 };
 
 /// Where the pixel of one sample is in its plane, or kOutside.
-template <Padding kPadding, Reach kReach, typename T, int kDims>
+template <Padding kPadding, Distance kDistance, typename T, int kDims>
 GRIDSAMPLE_INLINE offset_t pixel_offset(const T (&value)[kDims],
                                         const PixelAxis<T> (&axes)[kDims]) {
   offset_t sum = 0;
   offset_t signs = 0;
   GRIDSAMPLE_UNROLL
   for (int a = 0; a < kDims; ++a) {
-    const auto taps = axis_taps<Mode::kNearest, kPadding, kReach>(value[a], axes[a].axis);
+    const auto taps = axis_taps<Mode::kNearest, kPadding, kDistance>(value[a], axes[a].axis);
     const auto index = static_cast<offset_t>(taps.position[0]);
     const offset_t offset = offset_inside(offset_t(index * axes[a].stride),
                                           offset_t(index - axes[a].begin), axes[a].count);
@@ -34,7 +34,7 @@ GRIDSAMPLE_INLINE offset_t pixel_offset(const T (&value)[kDims],
 }
 
 /// offset[i] of a whole tile; returns a negative number if any is outside.
-template <Padding kPadding, Reach kReach, typename T, int kDims>
+template <Padding kPadding, Distance kDistance, typename T, int kDims>
 offset_t pixel_offsets(const T (&values)[kDims][kTileSize], const PixelAxis<T> (&axes)[kDims],
                        offset_t* offset) {
   offset_t any = 0;
@@ -43,7 +43,7 @@ offset_t pixel_offsets(const T (&values)[kDims][kTileSize], const PixelAxis<T> (
     T value[kDims];
     GRIDSAMPLE_UNROLL
     for (int a = 0; a < kDims; ++a) value[a] = values[a][i];
-    offset[i] = pixel_offset<kPadding, kReach>(value, axes);
+    offset[i] = pixel_offset<kPadding, kDistance>(value, axes);
     any |= offset[i];
   }
   return any;
@@ -74,17 +74,17 @@ class PixelFinder {
 
  private:
   offset_t find(const compute_t (&values)[Tile::kDims][kTileSize], offset_t* offset) const {
-    const auto find_reach = [&] {
-      Reach farthest = Reach::kOnce;
+    const auto find_distance = [&] {
+      Distance farthest = Distance::kOnce;
       for (int a = 0; a < Tile::kDims; ++a) {
         farthest =
-            std::max(farthest, reach_of<Mode::kNearest, kTileSize>(values[a], axes_[a].axis));
+            std::max(farthest, distance_of<Mode::kNearest, kTileSize>(values[a], axes_[a].axis));
       }
       return farthest;
     };
-    return dispatch_padding_and_reach(
-        geometry_.padding, find_reach, [&]<Padding kPadding, Reach kReach>() {
-          return pixel_offsets<kPadding, kReach>(values, axes_, offset);
+    return dispatch_padding_and_distance(
+        geometry_.padding, find_distance, [&]<Padding kPadding, Distance kDistance>() {
+          return pixel_offsets<kPadding, kDistance>(values, axes_, offset);
         });
   }
 
@@ -95,7 +95,7 @@ class PixelFinder {
 /// The pixels of a run of tiles: those of all samples, one after the other, or else a list of the
 /// samples that have one.
 template <typename Tile>
-class PixelRun {
+class NearestPixels {
  public:
   static constexpr int kAhead = 32;  // offset(s + kAhead) may be asked for, beyond the last, too
 

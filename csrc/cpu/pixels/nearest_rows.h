@@ -136,14 +136,14 @@ void add_to_rows(const RowFinder<Tile>& pixels, const View& grad_output, int64_t
         compute_t* row = image + first + offset;
         const compute_t* from = grad + i * step;
         for_channel_vectors<compute_t>(
-            0, length, [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
+            0, length, [&]<int kLanes, int kUnits, int kLeft>(int64_t c) {
               using scalar = ScalarOf<compute_t>;
               GRIDSAMPLE_UNROLL
               for (int u = 0; u < kUnits; ++u, c += kLanes) {
-                const auto sum = load_row_lanes<scalar, compute_t, kLanes, kPart>(row + c) +
-                                 load_row_lanes<scalar, compute_t, kLanes, kPart>(from + c);
-                if constexpr (kPart > 0) {
-                  store_first_lanes<scalar, compute_t, kPart>(row + c, sum);
+                const auto sum = load_row_lanes<scalar, compute_t, kLanes, kLeft>(row + c) +
+                                 load_row_lanes<scalar, compute_t, kLanes, kLeft>(from + c);
+                if constexpr (kLeft > 0) {
+                  store_first_lanes<scalar, compute_t, kLeft>(row + c, sum);
                 } else {
                   store_vector<compute_t, kLanes>(row + c, sum);
                 }
@@ -181,7 +181,7 @@ void add_nearest_rows(const Geometry& geometry, const View& grid, const View& gr
     pixels.find(grid, batch, t);
     const auto farthest = pixels.farthest();
     if (farthest < 0) continue;
-    if (is_outermost) zeros.reach(farthest / view.stride[slab_axis]);
+    if (is_outermost) zeros.zero_to(farthest / view.stride[slab_axis]);
     locate_samples(geometry, grad_output, t * kTileSize, pixels.count(), located);
     add_to_rows(pixels, grad_output, batch, located, channels.begin, count, image);
   }

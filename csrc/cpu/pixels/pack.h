@@ -9,7 +9,7 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// The longest runs of pixels, row-major, that are evenly spaced in a view: `count` runs of
 /// `length` pixels `step` apart; at(r) is the offset of a run's first pixel.
-struct PixelRuns {
+struct EvenRuns {
   int64_t length;
   int64_t step;
   int64_t count;
@@ -17,7 +17,7 @@ struct PixelRuns {
   int64_t inner_stride;
   int64_t outer_stride;
 
-  PixelRuns(const View& view, const int64_t (&size)[kMaxDims], int dims) {
+  EvenRuns(const View& view, const int64_t (&size)[kMaxDims], int dims) {
     int64_t sizes[kMaxDims] = {size[0], size[1], dims == 3 ? size[2] : 1};
     int64_t strides[kMaxDims] = {view.stride[0], view.stride[1], dims == 3 ? view.stride[2] : 0};
     for (int merged = 0; merged < 2 && strides[1] == sizes[0] * strides[0]; ++merged) {
@@ -42,7 +42,7 @@ struct PixelRuns {
 template <typename compute_t>
 void pack_image(const View& image, const Geometry& geometry, int64_t batch, int64_t channel,
                 int count, compute_t* rows, int64_t part = 0, int64_t parts = 1) {
-  const PixelRuns runs(image, geometry.input_size, geometry.dims);
+  const EvenRuns runs(image, geometry.input_size, geometry.dims);
   // The part's pixels, which may begin and end within a run.
   const Range pixels = block_range(runs.count * runs.length, parts, part);
   dispatch_dtype(image.dtype, [&]<typename scalar>() {
@@ -73,7 +73,7 @@ void pack_image(const View& image, const Geometry& geometry, int64_t batch, int6
 template <typename compute_t>
 void unpack_image(const View& image, const Geometry& geometry, int64_t batch, int count,
                   const compute_t* rows, int64_t part, int64_t parts) {
-  const PixelRuns runs(image, geometry.input_size, geometry.dims);
+  const EvenRuns runs(image, geometry.input_size, geometry.dims);
   const Range pixels = block_range(runs.count * runs.length, parts, part);
   dispatch_dtype(image.dtype, [&]<typename scalar>() {
     auto* data = static_cast<typename scalar::storage_t*>(image.data) + batch * image.batch_stride;

@@ -9,9 +9,9 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// Calls function.template operator()<kLanes, kUnits, kPart>(c) for pieces of [begin, end) of
+/// Calls function.template operator()<kLanes, kUnits, kLeft>(c) for pieces of [begin, end) of
 /// kUnits vectors of kLanes channels: as many as fit of four full vectors, then of one, then
-/// of eight and of four channels. kPart > 0: the last one to three, as a vector of four.
+/// of eight and of four channels. kLeft > 0: the last one to three, as a vector of four.
 template <typename compute_t, typename F>
 GRIDSAMPLE_INLINE void for_channel_vectors(int64_t begin, int64_t end, const F& function) {
   constexpr int kLanes = kFullLanes<compute_t>;
@@ -32,14 +32,14 @@ GRIDSAMPLE_INLINE void for_channel_vectors(int64_t begin, int64_t end, const F& 
       c += 4;
     }
   }
-  dispatch_part(end - c, [&]<int kPart>() { function.template operator()<4, 1, kPart>(c); });
+  dispatch_left(end - c, [&]<int kLeft>() { function.template operator()<4, 1, kLeft>(c); });
 }
 
-/// A vector of a row: all lanes, or (kPart > 0) the first kPart of four.
-template <typename scalar, typename compute_t, int kLanes, int kPart>
+/// A vector of a row: all lanes, or (kLeft > 0) the first kLeft of four.
+template <typename scalar, typename compute_t, int kLanes, int kLeft>
 GRIDSAMPLE_INLINE Vector<compute_t, kLanes> load_row_lanes(const typename scalar::storage_t* row) {
-  if constexpr (kPart > 0) {
-    return load_first_lanes<scalar, compute_t, kPart>(row);
+  if constexpr (kLeft > 0) {
+    return load_first_lanes<scalar, compute_t, kLeft>(row);
   } else {
     return load_lanes<scalar, compute_t, kLanes>(row);
   }
@@ -77,7 +77,7 @@ bool can_read_on(const Tile& tile, const Geometry& geometry, const View& image) 
 }
 
 /// sum = sum over taps of weight * row, for sample i, none of whose taps is outside.
-template <typename scalar, int kLanes, int kUnits, int kPart, typename Tile>
+template <typename scalar, int kLanes, int kUnits, int kLeft, typename Tile>
 GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const Tile& tile, int i,
                                   Vector<compute_t, kLanes> (&sum)[kUnits]) {
   using Lanes = Vector<compute_t, kLanes>;
@@ -96,7 +96,7 @@ GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const
         GRIDSAMPLE_UNROLL
         for (int u = 0; u < kUnits; ++u) {
           sum_y[u] = multiply_add_vector<compute_t, kLanes>(
-              weight, load_row_lanes<scalar, compute_t, kLanes, kPart>(row + u * kLanes), sum_y[u]);
+              weight, load_row_lanes<scalar, compute_t, kLanes, kLeft>(row + u * kLanes), sum_y[u]);
         }
       }
       const Lanes weight = broadcast<compute_t, kLanes>(tile.axis[1].weight[ky][i]);
@@ -119,7 +119,7 @@ GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const
 }
 
 /// The same for a sample at the image's edge: taps outside are passed over.
-template <typename scalar, int kLanes, int kPart, typename Tile>
+template <typename scalar, int kLanes, int kLeft, typename Tile>
 GRIDSAMPLE_NOINLINE void sample_row_at_edge(const typename scalar::storage_t* image,
                                             const Tile& tile, int i, compute_t* sums) {
   using Lanes = Vector<compute_t, kLanes>;
@@ -143,7 +143,7 @@ GRIDSAMPLE_NOINLINE void sample_row_at_edge(const typename scalar::storage_t* im
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
         if (tile.axis[0].offset[kx][i] < 0) continue;
         const auto* row = slice + (tile.axis[1].offset[ky][i] + tile.axis[0].offset[kx][i]);
-        add(tile.axis[0].weight[kx][i], load_row_lanes<scalar, compute_t, kLanes, kPart>(row),
+        add(tile.axis[0].weight[kx][i], load_row_lanes<scalar, compute_t, kLanes, kLeft>(row),
             sum_y);
       }
       add(tile.axis[1].weight[ky][i], sum_y, sum_z);
@@ -228,29 +228,29 @@ class RowPrefetch {
 };
 
 /// kCount rows, at from(first), from(first + 1), ..., side by side in one vector.
-template <typename scalar, typename compute_t, int kLanes, int kPart, int kCount, typename From>
+template <typename scalar, typename compute_t, int kLanes, int kLeft, int kCount, typename From>
 GRIDSAMPLE_INLINE Vector<compute_t, kLanes * kCount> load_side_by_side(const From& from,
                                                                        int first = 0) {
   if constexpr (kCount == 1) {
-    return load_row_lanes<scalar, compute_t, kLanes, kPart>(from(first));
+    return load_row_lanes<scalar, compute_t, kLanes, kLeft>(from(first));
   } else {
     constexpr int kHalf = kCount / 2;
-    return join(load_side_by_side<scalar, compute_t, kLanes, kPart, kHalf>(from, first),
-                load_side_by_side<scalar, compute_t, kLanes, kPart, kHalf>(from, first + kHalf));
+    return join(load_side_by_side<scalar, compute_t, kLanes, kLeft, kHalf>(from, first),
+                load_side_by_side<scalar, compute_t, kLanes, kLeft, kHalf>(from, first + kHalf));
   }
 }
 
-/// A vector of samples from `first` on, all inside, of rows of kPart or kWidth channels, a fraction
+/// A vector of samples from `first` on, all inside, of rows of kLeft or kWidth channels, a fraction
 /// of a vector: a vector holds the rows of several samples. kRead: how many numbers of a row are
-/// read, as kPart has it. `last`: where the tile's samples end that are written in turn.
-template <typename scalar, typename out_scalar, int kWidth, int kPart, int kRead, typename Tile,
+/// read, as kLeft has it. `last`: where the tile's samples end that are written in turn.
+template <typename scalar, typename out_scalar, int kWidth, int kLeft, int kRead, typename Tile,
           typename OutRow>
-GRIDSAMPLE_INLINE void sample_narrow(const typename scalar::storage_t* image, const Tile& tile,
-                                     const TapOffsets<Tile>& taps, int first, int last,
-                                     const OutRow& out_row) {
+GRIDSAMPLE_INLINE void sample_short(const typename scalar::storage_t* image, const Tile& tile,
+                                    const TapOffsets<Tile>& taps, int first, int last,
+                                    const OutRow& out_row) {
   constexpr int kLanes = kFullLanes<compute_t>;
   constexpr int kPer = kLanes / kWidth;
-  constexpr int kChannels = kPart > 0 ? kPart : kWidth;
+  constexpr int kChannels = kLeft > 0 ? kLeft : kWidth;
   // A whole vector is stored over the beginnings of so many rows that are yet to be written.
   constexpr int kOver = (kLanes - kPer * kChannels + kChannels - 1) / kChannels;
   using Lanes = Vector<compute_t, kLanes>;
@@ -294,8 +294,8 @@ GRIDSAMPLE_INLINE void sample_narrow(const typename scalar::storage_t* image, co
       GRIDSAMPLE_UNROLL
       for (int s = 0; s < kPer; ++s) {
         const auto value = load_vector<compute_t, kWidth>(lanes + s * kWidth);
-        if constexpr (kPart > 0) {
-          store_first_lanes<out_scalar, compute_t, kPart>(out_row(first + i + s), value);
+        if constexpr (kLeft > 0) {
+          store_first_lanes<out_scalar, compute_t, kLeft>(out_row(first + i + s), value);
         } else {
           store_lanes<out_scalar, compute_t, kWidth>(out_row(first + i + s), value);
         }
@@ -306,24 +306,24 @@ GRIDSAMPLE_INLINE void sample_narrow(const typename scalar::storage_t* image, co
 
 /// Channels [begin, end) of one sample. read_on: can_read_on its tile.
 template <typename scalar, typename out_scalar, typename Tile>
-GRIDSAMPLE_INLINE void sample_wide(const typename scalar::storage_t* image, const Tile& tile, int i,
+GRIDSAMPLE_INLINE void sample_long(const typename scalar::storage_t* image, const Tile& tile, int i,
                                    int64_t begin, int64_t end, bool read_on,
                                    typename out_scalar::storage_t* out) {
   const bool inside = tile.outside[i] >= 0;
-  const auto sample = [&]<int kLanes, int kUnits, int kPart>(int64_t c) {
+  const auto sample = [&]<int kLanes, int kUnits, int kLeft>(int64_t c) {
     const auto store = [&](int u, const Vector<compute_t, kLanes>& sum) {
-      if constexpr (kPart > 0) {
-        store_first_lanes<out_scalar, compute_t, kPart>(out + c, sum);
+      if constexpr (kLeft > 0) {
+        store_first_lanes<out_scalar, compute_t, kLeft>(out + c, sum);
       } else {
         store_lanes<out_scalar, compute_t, kLanes>(out + c + u * kLanes, sum);
       }
     };
     if (inside) {
       Vector<compute_t, kLanes> sum[kUnits];
-      if (kPart == 3 && read_on) {
+      if (kLeft == 3 && read_on) {
         sample_row<scalar, kLanes, kUnits, 0>(image + c, tile, i, sum);
       } else {
-        sample_row<scalar, kLanes, kUnits, kPart>(image + c, tile, i, sum);
+        sample_row<scalar, kLanes, kUnits, kLeft>(image + c, tile, i, sum);
       }
       GRIDSAMPLE_UNROLL
       for (int u = 0; u < kUnits; ++u) store(u, sum[u]);
@@ -331,7 +331,7 @@ GRIDSAMPLE_INLINE void sample_wide(const typename scalar::storage_t* image, cons
       alignas(64) compute_t sums[kLanes];
       GRIDSAMPLE_KEEP_LOOP
       for (int u = 0; u < kUnits; ++u) {
-        sample_row_at_edge<scalar, kLanes, kPart>(image + c + u * kLanes, tile, i, sums);
+        sample_row_at_edge<scalar, kLanes, kLeft>(image + c + u * kLanes, tile, i, sums);
         store(u, load_vector<compute_t, kLanes>(sums));
       }
     }
@@ -341,52 +341,52 @@ GRIDSAMPLE_INLINE void sample_wide(const typename scalar::storage_t* image, cons
 
 /// Channels [begin, end) of samples [first, last) of a tile, written to out_row(i) + channel.
 template <typename scalar, typename out_scalar, typename Tile, typename OutRow>
-GRIDSAMPLE_INLINE void sample_wide_rows(const typename scalar::storage_t* image, const Tile& tile,
+GRIDSAMPLE_INLINE void sample_long_rows(const typename scalar::storage_t* image, const Tile& tile,
                                         int first, int last, int64_t begin, int64_t end,
                                         bool read_on, const RowPrefetch& prefetch,
                                         const OutRow& out_row) {
   for (int i = first; i < last; ++i) {
     prefetch(tile, i, image + begin);
-    sample_wide<scalar, out_scalar>(image, tile, i, begin, end, read_on, out_row(i));
+    sample_long<scalar, out_scalar>(image, tile, i, begin, end, read_on, out_row(i));
   }
 }
 
 template <typename scalar, typename out_scalar, typename Tile, typename OutRow>
-GRIDSAMPLE_NOINLINE void sample_wide_rows_apart(const typename scalar::storage_t* image,
+GRIDSAMPLE_NOINLINE void sample_long_rows_apart(const typename scalar::storage_t* image,
                                                 const Tile& tile, int first, int last,
                                                 int64_t begin, int64_t end, bool read_on,
                                                 const RowPrefetch& prefetch,
                                                 const OutRow& out_row) {
-  sample_wide_rows<scalar, out_scalar>(image, tile, first, last, begin, end, read_on, prefetch,
+  sample_long_rows<scalar, out_scalar>(image, tile, first, last, begin, end, read_on, prefetch,
                                        out_row);
 }
 
 /// The same for rows of three or four channels.
-template <typename scalar, typename out_scalar, int kPart, typename Tile, typename OutRow>
-GRIDSAMPLE_INLINE void sample_narrow_rows(const typename scalar::storage_t* image, const Tile& tile,
-                                          const TapOffsets<Tile>& taps, int first, int last,
-                                          int64_t begin, int64_t end, bool read_on,
-                                          const RowPrefetch& prefetch, const OutRow& out_row) {
+template <typename scalar, typename out_scalar, int kLeft, typename Tile, typename OutRow>
+GRIDSAMPLE_INLINE void sample_short_rows(const typename scalar::storage_t* image, const Tile& tile,
+                                         const TapOffsets<Tile>& taps, int first, int last,
+                                         int64_t begin, int64_t end, bool read_on,
+                                         const RowPrefetch& prefetch, const OutRow& out_row) {
   constexpr int kLanes = kFullLanes<compute_t>;
   int i = first;
   for (; i + kLanes <= last; i += kLanes) {
     offset_t outside = 0;
     for (int l = 0; l < kLanes; ++l) outside |= tile.outside[i + l];
     if (outside < 0) {
-      sample_wide_rows_apart<scalar, out_scalar>(image, tile, i, i + kLanes, begin, end, read_on,
+      sample_long_rows_apart<scalar, out_scalar>(image, tile, i, i + kLanes, begin, end, read_on,
                                                  prefetch, out_row);
       continue;
     }
     for (int l = 0; l < kLanes; ++l) prefetch(tile, i + l, image + begin);
     const auto out = [&](int sample) { return out_row(sample) + begin; };
-    if (kPart > 0 && !read_on) {
-      sample_narrow<scalar, out_scalar, 4, kPart, kPart>(image + begin, tile, taps, i, last, out);
+    if (kLeft > 0 && !read_on) {
+      sample_short<scalar, out_scalar, 4, kLeft, kLeft>(image + begin, tile, taps, i, last, out);
     } else {
-      sample_narrow<scalar, out_scalar, 4, kPart, 0>(image + begin, tile, taps, i, last, out);
+      sample_short<scalar, out_scalar, 4, kLeft, 0>(image + begin, tile, taps, i, last, out);
     }
   }
   if (i < last) {
-    sample_wide_rows_apart<scalar, out_scalar>(image, tile, i, last, begin, end, read_on, prefetch,
+    sample_long_rows_apart<scalar, out_scalar>(image, tile, i, last, begin, end, read_on, prefetch,
                                                out_row);
   }
 }
@@ -399,26 +399,26 @@ GRIDSAMPLE_INLINE void sample_rows(const typename scalar::storage_t* image, cons
                                    const OutRow& out_row) {
   if constexpr (std::is_same_v<Taps, TapOffsets<Tile>>) {
     if (end - begin == 3) {
-      return sample_narrow_rows<scalar, out_scalar, 3>(image, tile, taps, first, last, begin, end,
-                                                       read_on, prefetch, out_row);
+      return sample_short_rows<scalar, out_scalar, 3>(image, tile, taps, first, last, begin, end,
+                                                      read_on, prefetch, out_row);
     }
-    sample_narrow_rows<scalar, out_scalar, 0>(image, tile, taps, first, last, begin, end, read_on,
-                                              prefetch, out_row);
+    sample_short_rows<scalar, out_scalar, 0>(image, tile, taps, first, last, begin, end, read_on,
+                                             prefetch, out_row);
   } else {
-    sample_wide_rows<scalar, out_scalar>(image, tile, first, last, begin, end, read_on, prefetch,
+    sample_long_rows<scalar, out_scalar>(image, tile, first, last, begin, end, read_on, prefetch,
                                          out_row);
   }
 }
 
 /// Whether rows of three or four channels are worth code of their own.
 template <typename Tile>
-constexpr bool kNarrowRows =
+constexpr bool kShortRows =
     kFullLanes<compute_t> >= 8 && std::is_same_v<compute_t, float> && Tile::kTaps == 2;
 
 /// Calls function(taps) with what sample_rows needs for rows of so many channels.
 template <typename Tile, typename F>
 GRIDSAMPLE_INLINE void with_taps_for(const Tile& tile, int64_t channels, const F& function) {
-  if constexpr (kNarrowRows<Tile>) {
+  if constexpr (kShortRows<Tile>) {
     if (channels == 3 || channels == 4) return function(TapOffsets<Tile>(tile));
   }
   function(nullptr);

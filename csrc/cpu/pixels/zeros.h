@@ -36,13 +36,13 @@ class Zeros {
 
   /// Before anything is added at the taps of a tile, which are offsets into `view`.
   template <typename Tile>
-  void reach(const Tile& tile, const View& view) {
+  void zero_to(const Tile& tile, const View& view) {
     if (next_ == end_) return;
     const int64_t last = tap_range(tile.axis[axis_]).last;
-    if (last >= 0) reach(last / std::max<int64_t>(view.stride[axis_], 1));
+    if (last >= 0) zero_to(last / std::max<int64_t>(view.stride[axis_], 1));
   }
-  /// The same where `last` is the last position that is reached.
-  void reach(int64_t last) { zero_until(last + 1); }
+  /// Before anything is added at positions up to `last`.
+  void zero_to(int64_t last) { zero_until(last + 1); }
   /// What no tap has reached.
   void finish() { zero_until(end_); }
 

@@ -26,7 +26,8 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-constexpr size_t kRegisterBytes = kVectorBytes;
+/// Any vector: the compiler cuts up what is wider than the CPU's.
+constexpr size_t kRegisterBytes = std::numeric_limits<size_t>::max();
 
 template <typename V>
 GRIDSAMPLE_INLINE V multiply_add(V a, V b, V c) {

@@ -156,45 +156,45 @@ GRIDSAMPLE_INLINE void store_pair(T* to, const Vector<T, kPairLanes<T>>& pair) {
   }
 }
 
-/// The first kPart of four lanes, 1 to 3; the others read as 0, and are not written.
-template <int kPart, typename T>
+/// The first kLeft of four lanes, 1 to 3; the others read as 0, and are not written.
+template <int kLeft, typename T>
 GRIDSAMPLE_INLINE Vector<T, 4> load_first(const T* from) {
-  if constexpr (kPart >= 2 && kPairLanes<T> == 4) {
+  if constexpr (kLeft >= 2 && kPairLanes<T> == 4) {
     Vector<T, 4> lanes = load_pair(from);
-    if constexpr (kPart == 3) lanes[2] = from[2];
+    if constexpr (kLeft == 3) lanes[2] = from[2];
     return lanes;
-  } else if constexpr (kPart == 3) {
+  } else if constexpr (kLeft == 3) {
     return Vector<T, 4>{from[0], from[1], from[2], T(0)};
-  } else if constexpr (kPart == 2) {
+  } else if constexpr (kLeft == 2) {
     return Vector<T, 4>{from[0], from[1], T(0), T(0)};
   } else {
     return Vector<T, 4>{from[0], T(0), T(0), T(0)};
   }
 }
-template <typename scalar, typename compute_t, int kPart>
+template <typename scalar, typename compute_t, int kLeft>
 GRIDSAMPLE_INLINE Vector<compute_t, 4> load_first_lanes(const typename scalar::storage_t* from) {
-  return convert_lanes<scalar, compute_t, 4>(load_first<kPart>(from));
+  return convert_lanes<scalar, compute_t, 4>(load_first<kLeft>(from));
 }
-template <typename scalar, typename compute_t, int kPart>
+template <typename scalar, typename compute_t, int kLeft>
 GRIDSAMPLE_INLINE void store_first_lanes(typename scalar::storage_t* to,
                                          const Vector<compute_t, 4>& values) {
-  if constexpr (kPart >= 2 && std::is_same_v<typename scalar::storage_t, float>) {
+  if constexpr (kLeft >= 2 && std::is_same_v<typename scalar::storage_t, float>) {
     store_pair(to, values);
   } else {
     to[0] = scalar::store(values[0]);
-    if constexpr (kPart > 1) to[1] = scalar::store(values[1]);
+    if constexpr (kLeft > 1) to[1] = scalar::store(values[1]);
   }
-  if constexpr (kPart > 2) to[2] = scalar::store(values[2]);
+  if constexpr (kLeft > 2) to[2] = scalar::store(values[2]);
 }
 
-/// Calls function.template operator()<kPart>() for 1 to 3, nothing for 0.
+/// Calls function.template operator()<kLeft>() for 1 to 3, nothing for 0.
 template <typename F>
-GRIDSAMPLE_INLINE void dispatch_part(int64_t part, const F& function) {
-  if (part == 3) {
+GRIDSAMPLE_INLINE void dispatch_left(int64_t left, const F& function) {
+  if (left == 3) {
     function.template operator()<3>();
-  } else if (part == 2) {
+  } else if (left == 2) {
     function.template operator()<2>();
-  } else if (part == 1) {
+  } else if (left == 1) {
     function.template operator()<1>();
   }
 }

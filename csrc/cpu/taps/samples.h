@@ -151,7 +151,7 @@ inline void prefetch_next_run(const View& view, int64_t offset, int count) {
   prefetch_next_tile(bytes, count, element);
 }
 
-/// Reads one channel of a tile, or of a part of one. Lanes past the tile's end get 0.
+/// Reads one channel of a tile, or of a strip of one. Lanes past the tile's end get 0.
 template <int kSize>
 void load_samples(const View& view, int64_t base, const TileOffsets& tile,
                   compute_t (&buffer)[kSize]) {

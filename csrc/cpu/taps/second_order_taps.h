@@ -23,14 +23,14 @@ struct Direction {
 };
 
 template <typename Tile>
-void fill_direction(const Tile& tile, const Geometry& geometry, const View& grid,
-                    const View& tangent_grid, int64_t batch, int64_t first,
-                    Direction<Tile>& direction) {
+void fill_direction(const Tile& tile, const TapDerivatives<Tile>& derivatives,
+                    const Geometry& geometry, const View& grid, const View& tangent_grid,
+                    int64_t batch, int64_t first, Direction<Tile>& direction) {
   alignas(64) compute_t values[Tile::kDims][Tile::kSize];
   load_grid<Tile>(geometry, tangent_grid, batch, first, tile.count, values);
   fill_rest(direction.still, 0, offset_t(kOutside));
   for (int a = 0; a < Tile::kDims; ++a) {
-    const compute_t* slope = tile.change[a].slope;
+    const compute_t* slope = derivatives.axis[a].slope;
     compute_t* along = direction.along[a];
     offset_t* still = direction.still;
     for (int i = 0; i < Tile::kSize; ++i) {
@@ -69,15 +69,15 @@ struct TapVectors {
 
 /// One tap of one axis, of a vector of samples.
 template <int kLanes, typename Tile>
-GRIDSAMPLE_INLINE AxisTap<Vector<compute_t, kLanes>> axis_lanes(const Tile& tile,
-                                                                const Direction<Tile>& direction,
-                                                                int a, int k, int i) {
+GRIDSAMPLE_INLINE AxisTap<Vector<compute_t, kLanes>> axis_lanes(
+    const Tile& tile, const TapDerivatives<Tile>& derivatives, const Direction<Tile>& direction,
+    int a, int k, int i) {
   using T = compute_t;
   const auto at = [](const T* from) { return load_vector<T, kLanes>(from); };
   AxisTap<Vector<T, kLanes>> lanes;
   lanes.weight = at(&tile.axis[a].weight[k][i]);
   if constexpr (Direction<Tile>::kCurved) {
-    lanes.first = at(&tile.change[a].derivative[k][i]);
+    lanes.first = at(&derivatives.axis[a].derivative[k][i]);
     lanes.second = at(&direction.second[a][k][i]);
   } else {
     lanes.first = broadcast<T, kLanes>(k == 0 ? T(-1) : T(1));
@@ -89,8 +89,8 @@ GRIDSAMPLE_INLINE AxisTap<Vector<compute_t, kLanes>> axis_lanes(const Tile& tile
 /// For the samples from i on. kOutput: weights of the output, W and its derivative along the
 /// direction; kGrid: of the gradient by grid, derivatives of both.
 template <bool kOutput, bool kGrid, typename Tile>
-void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
-                      TapVectors<Tile>& taps) {
+void fill_tap_vectors(const Tile& tile, const TapDerivatives<Tile>& derivatives,
+                      const Direction<Tile>& direction, int i, TapVectors<Tile>& taps) {
   using T = compute_t;
   constexpr int kLanes = TapVectors<Tile>::kLanes;
   constexpr int kDims = Tile::kDims;
@@ -107,15 +107,15 @@ void fill_tap_vectors(const Tile& tile, const Direction<Tile>& direction, int i,
   GRIDSAMPLE_KEEP_LOOP
   for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
     AxisTap<Lanes> z{broadcast<T, kLanes>(T(1)), Lanes{}, Lanes{}};
-    if constexpr (kDims == 3) z = axis_lanes<kLanes>(tile, direction, 2, kz, i);
+    if constexpr (kDims == 3) z = axis_lanes<kLanes>(tile, derivatives, direction, 2, kz, i);
     GRIDSAMPLE_KEEP_LOOP
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
-      const auto y = axis_lanes<kLanes>(tile, direction, 1, ky, i);
+      const auto y = axis_lanes<kLanes>(tile, derivatives, direction, 1, ky, i);
       const Offsets y_offset = offset_at(tile.axis[1].offset[ky]);
       const TapRow<Lanes> row = tap_row<kCurved>(c, y, z);
       GRIDSAMPLE_KEEP_LOOP
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
-        const auto x = axis_lanes<kLanes>(tile, direction, 0, kx, i);
+        const auto x = axis_lanes<kLanes>(tile, derivatives, direction, 0, kx, i);
         const int t = tap_number<Tile>(kz, ky, kx);
         const Offsets x_offset = offset_at(tile.axis[0].offset[kx]);
         Offsets sum = x_offset + y_offset;

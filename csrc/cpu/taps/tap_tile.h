@@ -18,6 +18,22 @@ struct AxisTapTile {
   alignas(64) compute_t weight[kTaps][kSize];
 };
 
+/// The taps of a tile, or (size = kStripSize) of a strip of one.
+template <Mode mode, int dims, int size = kTileSize>
+struct TapTile {
+  static constexpr Mode kMode = mode;
+  static constexpr int kDims = dims;
+  static constexpr int kTaps = kTapsPerAxis<mode>;
+  static constexpr int kTapsZ = dims == 3 ? kTaps : 1;
+  static constexpr int kSize = size;
+  using Strip = TapTile<mode, dims, kStripSize>;
+
+  AxisTapTile<mode, kSize> axis[kDims];
+  alignas(64) offset_t outside[kSize];  // negative where a tap is outside
+  int count;                            // samples; the lanes beyond repeat the last one
+  bool inside;                          // no tap is outside
+};
+
 /// How the weights of one axis change with the grid.
 template <Mode mode, int size>
 struct AxisDerivatives {
@@ -28,53 +44,21 @@ struct AxisDerivatives {
   alignas(64) compute_t slope[size];
 };
 
-/// A tile, or (size = kPartSize) a part of one. One with derivatives is also one without: functions
-/// that need none are given plain(tile), so that they are compiled once for both.
-template <Mode mode, int dims, bool derivatives, int size = kTileSize>
-struct TapTile {
-  static constexpr Mode kMode = mode;
-  static constexpr int kDims = dims;
-  static constexpr int kTaps = kTapsPerAxis<mode>;
-  static constexpr int kTapsZ = dims == 3 ? kTaps : 1;
-  static constexpr bool kDerivatives = false;
-  static constexpr int kSize = size;
-  using Plain = TapTile;
-  using Part = TapTile<mode, dims, false, kPartSize>;
-
-  AxisTapTile<mode, kSize> axis[kDims];
-  alignas(64) offset_t outside[kSize];  // negative where a tap is outside
-  int count;                            // samples; the lanes beyond repeat the last one
-  bool inside;                          // no tap is outside
+/// The derivatives that belong to a tile's taps.
+template <typename Tile>
+struct TapDerivatives {
+  AxisDerivatives<Tile::kMode, Tile::kSize> axis[Tile::kDims];
 };
-template <Mode mode, int dims, int size>
-struct TapTile<mode, dims, true, size> : TapTile<mode, dims, false, size> {
-  static constexpr bool kDerivatives = true;
-  using Plain = TapTile<mode, dims, false, size>;
-  using Part = TapTile<mode, dims, true, kPartSize>;
-
-  AxisDerivatives<mode, size> change[dims];
-};
-
-template <typename Tile>
-using PlainTile = typename Tile::Plain;
-template <typename Tile>
-GRIDSAMPLE_INLINE PlainTile<Tile>& plain(Tile& tile) {
-  return tile;
-}
-template <typename Tile>
-GRIDSAMPLE_INLINE const PlainTile<Tile>& plain(const Tile& tile) {
-  return tile;
-}
 
 /// The usual compute type, which is worth more code.
-constexpr bool kUsual = std::is_same_v<compute_t, float>;
+constexpr bool kIsFloat = std::is_same_v<compute_t, float>;
 
 /// One lane of one axis. A function of its own, because the compiler vectorises locals of an
 /// inlined function but not structs declared in the body of a simd loop.
-template <Padding kPadding, Reach kReach, typename AxisTile, typename Change>
+template <Padding kPadding, Distance kDistance, typename AxisTile, typename Change>
 GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, Change* change, int i, compute_t grid_value,
                                  const Axis<compute_t>& axis, offset_t size, offset_t stride) {
-  const auto taps = axis_taps<AxisTile::kMode, kPadding, kReach>(grid_value, axis);
+  const auto taps = axis_taps<AxisTile::kMode, kPadding, kDistance>(grid_value, axis);
   offset_t offset[AxisTile::kTaps];
   tap_offsets<AxisTile::kMode>(taps, size, stride, offset);
   GRIDSAMPLE_UNROLL
@@ -89,21 +73,22 @@ GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, Change* change, int i, compute_
 }
 
 /// Of derivatives only if there is where to put them: Change is void if not.
-template <Padding kPadding, Reach kReach, typename AxisTile, typename Change>
+template <Padding kPadding, Distance kDistance, typename AxisTile, typename Change>
 GRIDSAMPLE_NOINLINE void fill_axis(AxisTile& tile, Change* change, const compute_t* grid_values,
                                    const Axis<compute_t>& axis, int64_t size, int64_t stride) {
   const auto axis_size = static_cast<offset_t>(size);
   const auto axis_stride = static_cast<offset_t>(stride);
 #pragma omp simd
   for (int i = 0; i < AxisTile::kSize; ++i) {
-    fill_lane<kPadding, kReach>(tile, change, i, grid_values[i], axis, axis_size, axis_stride);
+    fill_lane<kPadding, kDistance>(tile, change, i, grid_values[i], axis, axis_size, axis_stride);
   }
 }
 
-/// How far the taps of `kSize` grid values reach that are reflected.
+/// How far from the image taps of `kSize` grid values may be that a padding folds.
 template <Mode kMode, int kSize>
-GRIDSAMPLE_NOINLINE Reach reach_of(const compute_t* grid_values, const Axis<compute_t>& axis) {
-  constexpr compute_t kMargin = ModeTraits<kMode>::kReach;
+GRIDSAMPLE_NOINLINE Distance distance_of(const compute_t* grid_values,
+                                         const Axis<compute_t>& axis) {
+  constexpr compute_t kMargin = ModeTraits<kMode>::kMargin;
   const compute_t low = fold(axis);
   // Never so large that taking off the margin would round.
   const compute_t once = std::min(axis.extent * 2, kNearLimit<compute_t>) - kMargin;
@@ -115,31 +100,34 @@ GRIDSAMPLE_NOINLINE Reach reach_of(const compute_t* grid_values, const Axis<comp
     beyond_once |= distance >= once;
     far |= distance + kMargin >= kNearLimit<compute_t>;
   }
-  return far ? Reach::kFar : beyond_once ? Reach::kNear : Reach::kOnce;
+  return far ? Distance::kFar : beyond_once ? Distance::kNear : Distance::kOnce;
 }
 
-/// Calls function.template operator()<kPadding, kReach>(). find_reach() is asked where coordinates
-/// are folded; elsewhere kReach means nothing.
-template <typename FindReach, typename F>
-GRIDSAMPLE_INLINE auto dispatch_padding_and_reach(Padding padding, const FindReach& find_reach,
-                                                  const F& function) {
+/// Calls function.template operator()<kPadding, kDistance>(). find_distance() is asked where
+/// coordinates are folded; elsewhere kDistance means nothing.
+template <typename FindDistance, typename F>
+GRIDSAMPLE_INLINE auto dispatch_padding_and_distance(Padding padding,
+                                                     const FindDistance& find_distance,
+                                                     const F& function) {
   return dispatch_padding(padding, [&]<Padding kPadding>() {
     if constexpr (!PaddingTraits<kPadding>::kMonotone) {
-      const Reach reach = find_reach();
-      if (reach == Reach::kOnce) return function.template operator()<kPadding, Reach::kOnce>();
-      if (reach == Reach::kFar) return function.template operator()<kPadding, Reach::kFar>();
+      const Distance distance = find_distance();
+      if (distance == Distance::kOnce)
+        return function.template operator()<kPadding, Distance::kOnce>();
+      if (distance == Distance::kFar)
+        return function.template operator()<kPadding, Distance::kFar>();
     }
-    return function.template operator()<kPadding, Reach::kNear>();
+    return function.template operator()<kPadding, Distance::kNear>();
   });
 }
 
 template <typename AxisTile, typename Change>
 void fill_axis(AxisTile& tile, Change* change, const compute_t* grid_values, Padding padding,
                const Axis<compute_t>& axis, int64_t size, int64_t stride) {
-  dispatch_padding_and_reach(
-      padding, [&] { return reach_of<AxisTile::kMode, AxisTile::kSize>(grid_values, axis); },
-      [&]<Padding kPadding, Reach kReach>() {
-        fill_axis<kPadding, kReach>(tile, change, grid_values, axis, size, stride);
+  dispatch_padding_and_distance(
+      padding, [&] { return distance_of<AxisTile::kMode, AxisTile::kSize>(grid_values, axis); },
+      [&]<Padding kPadding, Distance kDistance>() {
+        fill_axis<kPadding, kDistance>(tile, change, grid_values, axis, size, stride);
       });
 }
 
@@ -178,10 +166,10 @@ GRIDSAMPLE_NOINLINE void find_dead(const Tile& tile, offset_t (&dead)[Tile::kSiz
 /// A sample without a pixel has a gradient of exactly 0, also where an infinity is multiplied by
 /// it.
 template <typename Tile>
-GRIDSAMPLE_NOINLINE void stop_dead_slopes(Tile& tile) {
+GRIDSAMPLE_NOINLINE void stop_dead_slopes(const Tile& tile, TapDerivatives<Tile>& derivatives) {
   offset_t dead[Tile::kSize];
-  find_dead(plain(tile), dead);
-  for (auto& axis : tile.change) {
+  find_dead(tile, dead);
+  for (auto& axis : derivatives.axis) {
 #pragma omp simd
     for (int i = 0; i < Tile::kSize; ++i) axis.slope[i] = dead[i] < 0 ? 0 : axis.slope[i];
   }
@@ -206,35 +194,40 @@ void fill_axis_taps(AxisTile& tile, Change* change, const Geometry& geometry, in
 }
 constexpr void* kNoChange = nullptr;
 
+/// In place of derivatives that are not wanted.
+struct None {};
+constexpr None kNone;
+
 /// Taps of `count` samples at given grid values, as offsets into one plane of `image`. The lanes
-/// beyond repeat the last sample.
-template <typename Tile, int kStride>
-void fill_taps(Tile& tile, const Geometry& geometry,
+/// beyond repeat the last sample. derivatives: where those of the taps go, or kNone.
+template <typename Tile, int kStride, typename DerivativesOrNone>
+void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geometry,
                const compute_t (&values)[Tile::kDims][kStride], int count, const View& image) {
   static_assert(kStride >= Tile::kSize);
+  constexpr bool kDerivatives = !std::is_same_v<DerivativesOrNone, const None>;
   for (int a = 0; a < Tile::kDims; ++a) {
-    if constexpr (Tile::kDerivatives) {
-      fill_axis_taps(tile.axis[a], &tile.change[a], geometry, a, values[a], image);
+    if constexpr (kDerivatives) {
+      fill_axis_taps(tile.axis[a], &derivatives.axis[a], geometry, a, values[a], image);
     } else {
       fill_axis_taps(tile.axis[a], kNoChange, geometry, a, values[a], image);
     }
   }
   tile.count = count;
-  update_inside(plain(tile));
-  if constexpr (Tile::kDerivatives) {
-    if (!tile.inside) stop_dead_slopes(tile);
+  update_inside(tile);
+  if constexpr (kDerivatives) {
+    if (!tile.inside) stop_dead_slopes(tile, derivatives);
   }
 }
 
 /// Taps of samples [first, first + count) of one grid.
-template <typename Tile>
-void fill_taps(Tile& tile, const Geometry& geometry, const View& grid, int64_t batch, int64_t first,
-               int count, const View& image) {
+template <typename Tile, typename DerivativesOrNone>
+void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geometry,
+               const View& grid, int64_t batch, int64_t first, int count, const View& image) {
   // All axes are read before the first is used: a vector load right behind the scalar stores of
   // what it loads would wait for them.
   alignas(64) compute_t values[Tile::kDims][Tile::kSize];
   load_grid<Tile>(geometry, grid, batch, first, count, values);
-  fill_taps(tile, geometry, values, count, image);
+  fill_taps(tile, derivatives, geometry, values, count, image);
 }
 
 /// The offsets between which the taps of a tile lie on one axis.
@@ -276,7 +269,8 @@ TapRange range_of_values(const T (&values)[kSize], int64_t size, bool align_corn
   }
   const auto axis = make_axis<T>(size, align_corners);
   const auto position = [&](T value, int k) {
-    return static_cast<int64_t>(axis_taps<kMode, kPadding, Reach::kNear>(value, axis).position[k]);
+    return static_cast<int64_t>(
+        axis_taps<kMode, kPadding, Distance::kNear>(value, axis).position[k]);
   };
   constexpr int kLast = kTapsPerAxis<kMode> - 1;
   const int64_t first = position(low, 0);
@@ -325,7 +319,7 @@ struct ActiveSamples {
   int16_t index[kTileSize];
 };
 
-/// In order, or from kStrands parts of the tile in turn: neighbours often hit the same pixels, and
+/// In order, or from kStrands places of the tile in turn: neighbours often hit the same pixels, and
 /// an addition to a pixel waits for the one before.
 template <int kStrands, typename Tile>
 GRIDSAMPLE_NOINLINE void list_active(const Tile& tile, ActiveSamples& active) {

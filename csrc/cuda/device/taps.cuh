@@ -12,7 +12,7 @@ using portable::AxisTaps;
 using portable::Coordinate;
 using portable::dispatch_padding;
 using portable::PaddingTraits;
-using portable::Reach;
+using portable::Distance;
 
 /// A sample: image, number within the image and, where some view needs it, place along each axis.
 struct Sample {
@@ -115,7 +115,7 @@ GRIDSAMPLE_DEVICE AxisTaps<compute_t, Config::kTaps> padded_taps(compute_t value
                                                                  Padding padding) {
   return axis_taps<Config::kMode>(value, axis, [&](const Coordinate<compute_t>& x) {
     const auto pad = [&]<Padding kPadding>() {
-      return PaddingTraits<kPadding>::template pad<Reach::kFar>(x, axis);
+      return PaddingTraits<kPadding>::template pad<Distance::kFar>(x, axis);
     };
     if constexpr (Config::kPadsWithZeros) return pad.template operator()<Padding::kZeros>();
     return dispatch_padding(padding, pad);

@@ -102,7 +102,7 @@ inline Walk walk_over(const Geometry& geometry, int64_t batch, std::initializer_
 /// Whether kernels may be those for offsets of 32 bits.
 inline bool is_narrow(const Geometry& geometry, const View& image, const Walk& walk) {
   return walk.linear && walk.narrow && geometry.channels < (int64_t(1) << 30) &&
-         has_narrow_offsets(geometry, image);
+         has_32_bit_offsets(geometry, image);
 }
 
 template <typename compute_t>

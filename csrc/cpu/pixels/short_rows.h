@@ -8,11 +8,10 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// Rows of the channels of one piece: `channels` of them, in the input (storage type), in
-/// grad_input (compute type) and of the tile's samples in grad_output, `grad_stride` apart.
-template <typename storage_t, typename compute_t>
+/// Rows of the channels of one piece: `channels` of them, in the input, in grad_input and of the
+/// tile's samples in grad_output, `grad_stride` apart.
 struct PieceRows {
-  const storage_t* image;
+  const compute_t* image;
   compute_t* grad_image;
   const compute_t* grad_output;
   int64_t grad_stride;
@@ -36,17 +35,17 @@ GRIDSAMPLE_INLINE auto per_channel(V v, std::index_sequence<I...>) {
 /// side, one tap after the other.
 template <int kTaps, int kChannels, int kFirst, typename T, typename Weight>
 GRIDSAMPLE_INLINE void add_tap_row(T* row, const Weight& weight, const Vector<T, 4>& grad) {
-  constexpr int kLeft = kTaps * kChannels - kFirst;
-  if constexpr (kLeft > 0) {
-    constexpr int kLanes = kLeft >= 8 && kFullLanes<T> >= 8 ? 8 : 4;
+  constexpr int kNumbers = kTaps * kChannels - kFirst;
+  if constexpr (kNumbers > 0) {
+    constexpr int kLanes = kNumbers >= 8 && kFullLanes<T> >= 8 ? 8 : 4;
     constexpr std::make_index_sequence<kLanes> kAll{};
-    constexpr int kPart = kLeft < kLanes ? kLeft : 0;
-    const auto pixels = load_row_lanes<ScalarOf<T>, T, kLanes, kPart>(row + kFirst);
+    constexpr int kLeft = kNumbers < kLanes ? kNumbers : 0;
+    const auto pixels = load_row_lanes<ScalarOf<T>, T, kLanes, kLeft>(row + kFirst);
     const Vector<T, kLanes> sum =
         multiply_add_vector<T, kLanes>(per_channel<kChannels, kFirst>(grad, kAll),
                                        per_tap<kChannels, kFirst>(weight, kAll), pixels);
-    if constexpr (kPart > 0) {
-      store_first_lanes<ScalarOf<T>, T, kPart>(row + kFirst, sum);
+    if constexpr (kLeft > 0) {
+      store_first_lanes<ScalarOf<T>, T, kLeft>(row + kFirst, sum);
     } else {
       store_vector<T, kLanes>(row + kFirst, sum);
     }
@@ -56,30 +55,30 @@ GRIDSAMPLE_INLINE void add_tap_row(T* row, const Weight& weight, const Vector<T,
 
 /// Rows of taps of images with rows of few channels.
 template <typename Tile>
-struct NarrowTaps {
-  template <typename Rows>
-  NarrowTaps(const Tile& tile, const Rows& rows)
+struct ShortRowTaps {
+  ShortRowTaps(const Tile& tile, const PieceRows& rows)
       : rows(tile, rows.pixels, rows.channels, rows.pixel_step == rows.channels), weights(tile) {}
   TapRows<Tile> rows;
   RowWeights<Tile> weights;
 };
 
-/// grad_image += weight * grad_output for one sample of kPart or kWidth channels. narrow:
-/// NarrowTaps or nullptr.
-template <int kWidth, int kPart, typename Rows, typename Tile, typename NarrowTapsOrNone>
-GRIDSAMPLE_INLINE void scatter_narrow(const Rows& rows, const TapList<Tile>& taps,
-                                      const NarrowTapsOrNone& narrow, int i) {
+/// grad_image += weight * grad_output for one sample of kLeft or kWidth channels. short_row_taps:
+/// ShortRowTaps or nullptr.
+template <int kWidth, int kLeft, typename Tile, typename ShortRowTapsOrNone>
+GRIDSAMPLE_INLINE void scatter_short(const PieceRows& rows, const TapList<Tile>& taps,
+                                     const ShortRowTapsOrNone& short_row_taps, int i) {
   using scalar = ScalarOf<compute_t>;
   const auto grad =
-      load_row_lanes<scalar, compute_t, kWidth, kPart>(rows.grad_output + i * rows.grad_stride);
-  if constexpr (!std::is_same_v<NarrowTapsOrNone, std::nullptr_t>) {
-    if (narrow.rows.is_regular(i)) {
+      load_row_lanes<scalar, compute_t, kWidth, kLeft>(rows.grad_output + i * rows.grad_stride);
+  if constexpr (!std::is_same_v<ShortRowTapsOrNone, std::nullptr_t>) {
+    if (short_row_taps.rows.is_regular(i)) {
       GRIDSAMPLE_KEEP_LOOP
       for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
         GRIDSAMPLE_UNROLL
         for (int ky = 0; ky < Tile::kTaps; ++ky) {
-          add_tap_row<Tile::kTaps, (kPart > 0 ? kPart : kWidth), 0>(
-              rows.grad_image + narrow.rows.row(kz, ky)[i], narrow.weights.row_of(kz, ky, i), grad);
+          add_tap_row<Tile::kTaps, (kLeft > 0 ? kLeft : kWidth), 0>(
+              rows.grad_image + short_row_taps.rows.row(kz, ky)[i],
+              short_row_taps.weights.row_of(kz, ky, i), grad);
         }
       }
       return;
@@ -96,9 +95,9 @@ GRIDSAMPLE_INLINE void scatter_narrow(const Rows& rows, const TapList<Tile>& tap
         compute_t* row = rows.grad_image + offset;
         const auto pixel = multiply_add_vector<compute_t, kWidth>(
             grad, broadcast<compute_t, kWidth>(taps.weight(kz, ky, kx, i)),
-            load_row_lanes<scalar, compute_t, kWidth, kPart>(row));
-        if constexpr (kPart > 0) {
-          store_first_lanes<scalar, compute_t, kPart>(row, pixel);
+            load_row_lanes<scalar, compute_t, kWidth, kLeft>(row));
+        if constexpr (kLeft > 0) {
+          store_first_lanes<scalar, compute_t, kLeft>(row, pixel);
         } else {
           store_vector<compute_t, kWidth>(row, pixel);
         }

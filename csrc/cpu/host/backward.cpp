@@ -1,0 +1,322 @@
+// The backward pass: plan, allocate, describe, run.
+
+#include <algorithm>
+#include <optional>
+#include <tuple>
+
+#include "cpu/host/explain.h"
+#include "cpu/host/isa.h"
+#include "cpu/host/ops.h"
+#include "cpu/host/scratch.h"
+#include "cpu/plan/split.h"
+#include "cpu/threads/run_items.h"
+
+namespace gridsample_ext::cpu {
+
+bool is_scattered(const Geometry& geometry, const View& grid) {
+  constexpr int64_t kRuns = 16;
+  constexpr int64_t kRunSamples = 8;
+  const int64_t tiles = tile_count(geometry);
+  GradInputParams params;
+  params.geometry = geometry;
+  params.slab_axis = outermost_axis(geometry);
+  params.grid = grid;
+  for (int64_t& stride : params.grad_input.stride) stride = 1;  // positions, not offsets
+  int64_t reached = 0;
+  with_kernel_stack([&] {
+    for (int64_t run = 0; run < kRuns; ++run) {
+      const int64_t which = geometry.batch * tiles * (2 * run + 1) / (2 * kRuns);
+      // The first samples of a tile are those of the last tile of an image that ends with them.
+      const int64_t t = which % tiles;
+      params.geometry.samples = std::min(geometry.samples, t * kTileSize + kRunSamples);
+      const int64_t item = which / tiles * (t + 1) + t;
+      TapRange range;
+      kernels_for(geometry).backward.slab_ranges(params, item, item + 1, &range);
+      reached += std::max<int64_t>(range.last - range.first + 1, 0);
+    }
+  });
+  return reached * 2 > kRuns * geometry.input_size[params.slab_axis];
+}
+
+void divide_grad_input(GradInputParams& params, const GradInputSplit& split, void* ranges,
+                       int64_t threads) {
+  const Geometry& geometry = params.geometry;
+  params.channel_blocks = split.channel_blocks;
+  params.slabs = split.slabs;
+  params.slab_axis = split.slab_axis;
+  if (params.slabs == 1) return;
+  auto* each = static_cast<TapRange*>(ranges);
+  const int64_t tiles = geometry.batch * tile_count(geometry);
+  params.ranges = each;
+  run_items(tiles, threads, [&](int64_t, int64_t begin, int64_t end) {
+    kernels_for(geometry).backward.slab_ranges(params, begin, end, each + begin);
+  });
+  params.slabs *= finer_slabs(each, tiles, geometry.input_size[params.slab_axis], params.slabs);
+}
+
+namespace {
+
+/// Carries out a plan, for results of the types that it asks for.
+class Backward {
+ public:
+  Backward(const BackwardCall& call, const BackwardPlan& plan, const Lent& lent,
+           const Tensor& grad_output, const Tensor& input, const Tensor& grid,
+           const Tensor& grad_input, const Tensor& grad_grid)
+      : plan_(plan),
+        lent_(lent),
+        geometry_(call.geometry),
+        kernels_(kernels_for(geometry_).backward),
+        grad_output_(image_view(grad_output, geometry_)),
+        input_(image_view(input, geometry_)),
+        grid_(grid_view(grid, geometry_)),
+        input_batch_(call.input.batch),
+        grid_batch_(call.grid_batch),
+        scattered_(call.scattered) {
+    if (grad_input.defined()) grad_input_ = mutable_image_view(grad_input, geometry_);
+    if (grad_grid.defined()) grad_grid_ = mutable_grid_view(grad_grid, geometry_);
+  }
+
+  void in_one_walk() const {
+    run_items(input_batch_ * plan_.groups, plan_.threads,
+              [&, params = walk_params()](int64_t worker, int64_t begin, int64_t end) {
+                kernels_.both(params, worker, begin, end);
+              });
+    if (plan_.partial_sums > 0) finish_grad_grid(true);
+  }
+
+  void in_joint_slabs() const {
+    BackwardSlabParams params;
+    params.grad_input = grad_input_params();
+    params.grad_grid = grad_grid_params();
+    params.rows = walk_params();
+    params.rows.group_channels =
+        ceil_div(geometry_.channels, plan_.piece_channels) * plan_.piece_channels;
+    run_items(
+        input_batch_ * params.grad_input.slabs, plan_.threads,
+        [&](int64_t, int64_t begin, int64_t end) { kernels_.both_in_slabs(params, begin, end); });
+  }
+
+  /// Threads share the channels and parts of the image.
+  void grad_input() const {
+    const GradInputParams params = grad_input_params();
+    run_items(
+        input_batch_ * params.channel_blocks * params.slabs, plan_.threads,
+        [&](int64_t, int64_t begin, int64_t end) { kernels_.grad_input(params, begin, end); });
+  }
+
+  void grad_grid() const {
+    const GradGridParams params = grad_grid_params();
+    run_items(plan_.grad_grid_items, plan_.threads,
+              [&](int64_t, int64_t begin, int64_t end) { kernels_.grad_grid(params, begin, end); });
+    if (plan_.chunk_groups > 1) finish_grad_grid(false);
+  }
+
+  /// One packed block of channels after the other; threads share the pixels to be packed, then the
+  /// samples.
+  void grad_grid_packed() const {
+    PackedBlockParams params;
+    params.geometry = geometry_;
+    params.grad_output = grad_output_;
+    params.input = input_;
+    params.grid = grid_;
+    params.grad_grid = grad_grid_;
+    params.piece_channels = plan_.piece_channels;
+    params.parts = plan_.threads;
+    params.packed = lent_.shared_block.data();
+    for (int64_t batch = 0; batch < geometry_.batch; ++batch) {
+      for (int64_t c = 0; c < geometry_.channels; c += plan_.packed_channels) {
+        params.batch = batch;
+        params.channel = c;
+        params.channels = std::min(plan_.packed_channels, geometry_.channels - c);
+        params.first = c == 0 && (batch == 0 || grid_batch_ == geometry_.batch);
+        run_items(params.parts, plan_.threads,
+                  [&](int64_t, int64_t begin, int64_t end) { kernels_.pack(params, begin, end); });
+        run_items(plan_.grad_grid_items, plan_.threads, [&](int64_t, int64_t begin, int64_t end) {
+          kernels_.grad_grid_packed(params, begin, end);
+        });
+      }
+    }
+  }
+
+ private:
+  BackwardParams walk_params() const {
+    return {.geometry = geometry_,
+            .grad_output = grad_output_,
+            .input = input_,
+            .grid = grid_,
+            .grad_input = is_joint(plan_.grad_input) ? grad_input_ : View(),
+            .grad_grid = is_joint(plan_.grad_grid) ? grad_grid_ : View(),
+            .input_batch = input_batch_,
+            .groups = plan_.groups,
+            .group_channels = plan_.group_channels,
+            .packed_channels = plan_.packed_channels,
+            .piece_channels = plan_.piece_channels,
+            .scratch = lent_.packed_blocks.data(),
+            .partial = lent_.partial_sums.data()};
+  }
+
+  GradInputParams grad_input_params() const {
+    GradInputParams params;
+    params.geometry = geometry_;
+    params.grad_output = grad_output_;
+    params.grid = grid_;
+    params.grad_input = grad_input_;
+    params.input_batch = input_batch_;
+    params.scattered = scattered_;
+    divide_grad_input(params, plan_.split, lent_.slab_ranges.data(), plan_.threads);
+    return params;
+  }
+
+  GradGridParams grad_grid_params() const {
+    return {.geometry = geometry_,
+            .grad_output = grad_output_,
+            .input = input_,
+            .grid = grid_,
+            .grad_grid = grad_grid_,
+            .grid_batch = grid_batch_,
+            .piece_channels = plan_.piece_channels,
+            .chunk_groups = plan_.chunk_groups,
+            .partial = lent_.partial_sums.data(),
+            .partial_sums = plan_.partial_sums,
+            .has_first_sums = false,
+            .scattered = scattered_};
+  }
+
+  /// Adds up the partial sums of grad_grid.
+  void finish_grad_grid(bool has_first_sums) const {
+    GradGridParams params = grad_grid_params();
+    params.has_first_sums = has_first_sums;
+    run_items(grid_batch_ * tile_count(geometry_), plan_.threads,
+              [&](int64_t, int64_t begin, int64_t end) {
+                kernels_.finish_grad_grid(params, begin, end);
+              });
+  }
+
+  const BackwardPlan& plan_;
+  const Lent& lent_;
+  const Geometry& geometry_;
+  const BackwardKernels& kernels_;
+  const View grad_output_;
+  const View input_;
+  const View grid_;
+  const int64_t input_batch_;
+  const int64_t grid_batch_;
+  const bool scattered_;
+  View grad_input_;  // no data: not wanted
+  View grad_grid_;   // no data: not wanted
+};
+
+/// Results of the type that they are computed in.
+void allocate_results(const BackwardPlan& plan, const Tensor& input, const Tensor& grid,
+                      const Geometry& geometry, Tensor& grad_input, Tensor& grad_grid) {
+  if (plan.grad_input != GradInputPath::kNotWanted) {
+    const bool own_type =
+        plan.grad_input == GradInputPath::kEmpty || plan.grad_input == GradInputPath::kListedTaps;
+    const ScalarType type = own_type ? input.scalar_type() : sum_type(geometry);
+    if (!grad_input.defined() || grad_input.scalar_type() != type) {
+      grad_input = empty_image(input, sizes_vector(input), type);
+    }
+  }
+  if (plan.grad_grid != GradGridPath::kNotWanted && !grad_grid.defined()) {
+    const bool own_type =
+        plan.grad_grid == GradGridPath::kEmpty || plan.grad_grid == GradGridPath::kZero;
+    grad_grid = empty_contiguous(sizes_vector(grid),
+                                 own_type ? grid.scalar_type() : sum_type(geometry), grid);
+  }
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input,
+                                    const Tensor& grid, const Geometry& geometry, bool wants_input,
+                                    bool wants_grid) {
+  BackwardCall call{
+      geometry, plan_image(input, geometry), *dtype_of(grid), grid.size(0), wants_input, wants_grid,
+      false};
+  if (asks_whether_scattered(call)) {
+    call.scattered = is_scattered(geometry, grid_view(grid, geometry));
+  }
+  const int64_t most = most_threads();
+  Without without;
+  BackwardPlan plan;
+  Tensor grad_input;
+  Tensor grad_grid;
+  Tensor image = input;
+  std::optional<Lent> lent;
+  do {
+    lent.reset();
+    plan = plan_backward(call, most, without);
+    allocate_results(plan, input, grid, geometry, grad_input, grad_grid);
+    if (plan.copies_input && dtype_of(image) != compute_dtype(geometry)) {
+      image = in_compute_type(input, geometry);
+    }
+    lent.emplace(plan.memory);
+  } while (!lent->is_complete(without));
+  executed.grad_input = plan.grad_input;
+  executed.grad_grid = plan.grad_grid;
+
+  const PlainParams plain = plain_params(geometry, grid, std::nullopt);
+  const Backward kernels(call, plan, *lent, grad_output, image, grid, grad_input, grad_grid);
+  switch (plan.grad_input) {
+    case GradInputPath::kNotWanted:
+      break;
+    case GradInputPath::kEmpty:
+      zero(grad_input);
+      break;
+    case GradInputPath::kPlain:
+      plain_scatter(plain, grad_output, grad_input, plan.threads);
+      break;
+    case GradInputPath::kListedTaps:
+      plain_grad_input(plain, grad_output, grad_input, lent->listed_taps.data(), plan.threads);
+      break;
+    case GradInputPath::kWalkInRows:
+    case GradInputPath::kWalkInPackedRows:
+      kernels.in_one_walk();
+      break;
+    case GradInputPath::kJointSlabsInPlanes:
+    case GradInputPath::kJointSlabsInRows:
+      kernels.in_joint_slabs();
+      break;
+    default:
+      kernels.grad_input();
+  }
+  switch (plan.grad_grid) {
+    case GradGridPath::kNotWanted:
+      break;
+    case GradGridPath::kEmpty:
+    case GradGridPath::kZero:
+      zero(grad_grid);
+      break;
+    case GradGridPath::kPlain:
+      plain_grad_grid(plain, grad_output, input, std::nullopt, grad_grid, plan.threads);
+      break;
+    case GradGridPath::kWalkInRows:
+    case GradGridPath::kWalkInPackedRows:
+    case GradGridPath::kJointSlabsInPlanes:
+    case GradGridPath::kJointSlabsInRows:
+      if (!is_joint(plan.grad_input)) kernels.in_one_walk();
+      break;
+    case GradGridPath::kPackedRows:
+      kernels.grad_grid_packed();
+      break;
+    case GradGridPath::kPlanes:
+    case GradGridPath::kRows:
+      kernels.grad_grid();
+  }
+  lent.reset();
+  return {rounded(grad_input, input, copy), rounded(grad_grid, grid, copy)};
+}
+
+std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const Tensor& input,
+                                                const Tensor& grid, int64_t interpolation_mode,
+                                                int64_t padding_mode, bool align_corners,
+                                                const std::vector<bool>& output_mask,
+                                                bool /*deterministic: always*/) {
+  const Geometry geometry =
+      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+  check_grad_output(grad_output, input, grid, geometry);
+  check_output_mask(output_mask);
+  return backward(grad_output, input, grid, geometry, output_mask[0], output_mask[1]);
+}
+
+}  // namespace gridsample_ext::cpu

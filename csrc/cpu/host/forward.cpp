@@ -1,0 +1,71 @@
+// The forward pass: plan, allocate, describe, run.
+
+#include <optional>
+
+#include "cpu/host/explain.h"
+#include "cpu/host/isa.h"
+#include "cpu/host/ops.h"
+#include "cpu/host/scratch.h"
+#include "cpu/threads/run_items.h"
+
+namespace gridsample_ext::cpu {
+namespace {
+
+void sample(const ForwardPlan& plan, const Geometry& geometry, const View& input, const View& grid,
+            const View& output, void* scratch) {
+  const ForwardParams params{.geometry = geometry,
+                             .input = input,
+                             .grid = grid,
+                             .output = output,
+                             .channel_blocks = plan.channel_blocks,
+                             .run_tiles = plan.run_tiles,
+                             .packed_channels = plan.packed_channels,
+                             .scratch = scratch};
+  const ForwardKernels& kernels = kernels_for(geometry).forward;
+  const bool packs = plan.path == ForwardPath::kPackedRows;
+  run_items(plan.items, plan.threads, [&](int64_t worker, int64_t begin, int64_t end) {
+    packs ? kernels.packed(params, worker, begin, end) : kernels.forward(params, begin, end);
+  });
+}
+
+}  // namespace
+
+Tensor forward(const Tensor& input, const Tensor& grid, const Geometry& geometry) {
+  const Tensor output = empty_image(input, output_sizes(geometry), input.scalar_type());
+  const ForwardCall call{geometry, plan_image(input, geometry),
+                         mutable_image_view(output, geometry)};
+  const int64_t threads = most_threads();
+  Without without;
+  ForwardPlan plan = plan_forward(call, threads, without);
+  Tensor image = input;
+  Tensor result = output;
+  if (plan.widens) {
+    image = in_compute_type(input, geometry);
+    result = empty_image(input, output_sizes(geometry), sum_type(geometry));
+  }
+  std::optional<Lent> lent(std::in_place, plan.memory);
+  if (!lent->is_complete(without)) {
+    plan = plan_forward(call, threads, without);
+    lent.emplace(plan.memory);
+  }
+  executed.output = plan.path;
+  if (plan.path == ForwardPath::kPlain) {
+    plain_output(plain_params(geometry, grid, std::nullopt), input, std::nullopt, output,
+                 plan.threads);
+  } else if (plan.path != ForwardPath::kEmpty) {
+    sample(plan, geometry, plan.widens ? image_view(image, geometry) : call.input.view,
+           grid_view(grid, geometry),
+           plan.widens ? mutable_image_view(result, geometry) : call.output,
+           lent->packed_blocks.data());
+    if (plan.widens) copy(output, result);
+  }
+  return output;
+}
+
+Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
+                   int64_t padding_mode, bool align_corners) {
+  return forward(input, grid,
+                 check_call(input, grid, interpolation_mode, padding_mode, align_corners));
+}
+
+}  // namespace gridsample_ext::cpu

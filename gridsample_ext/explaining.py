@@ -1,0 +1,158 @@
+"""What a call would do, without doing it: its path, threads and memory, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gridsample_ext import _C, _ops, functional
+from gridsample_ext.saving import without_data
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The plan of a call on the CPU.
+
+    Its string says all of it, a line each.
+    """
+
+    #: The kernels that compute each result: ``output``, or ``grad_input`` and ``grad_grid``.
+    #: docs/architecture.md describes the paths.
+    paths: dict[str, str]
+    #: Why, for each result.
+    reasons: dict[str, str]
+    #: ``baseline``, ``avx2`` or ``avx512``.
+    instruction_set: str
+    #: How many threads share the work.
+    threads: int
+    #: Bytes that the call allocates beside its results, at most, by what they are for.
+    scratch_bytes: dict[str, int]
+    #: How channels, samples and parts of the image are dealt out to threads.
+    split: dict[str, int]
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {path} ({self.reasons[name]})" for name, path in self.paths.items()]
+        split = ", ".join(f"{name} {count}" for name, count in self.split.items())
+        scratch = ", ".join(f"{name} {count}" for name, count in self.scratch_bytes.items())
+        lines += [
+            f"instruction set: {self.instruction_set}",
+            f"threads: {self.threads}",
+            f"split: {split}",
+            f"scratch, in bytes: {scratch or 'none'}",
+        ]
+        return "\n".join(lines)
+
+
+def explain(
+    input: Tensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool = False,
+    *,
+    backward: bool = False,
+) -> Explanation:
+    """Say what :func:`grid_sample` of these arguments does on the CPU, without sampling.
+
+    Args:
+        input: as :func:`grid_sample` takes it; so are the next four.
+        grid: its values are looked at only for ``backward``, and only in calls of 16,384 samples
+            or more: whether samples that follow each other lie far apart decides about the path.
+        mode: ``"bilinear"``, ``"nearest"`` or ``"bicubic"``.
+        padding_mode: ``"zeros"``, ``"border"`` or ``"reflection"``.
+        align_corners: see :func:`grid_sample`.
+        backward: explain the backward pass in place of the forward pass: of those of ``input`` and
+            ``grid`` that require a gradient, or of both if neither does.
+
+    Returns:
+        An :class:`Explanation` for the current number of threads. Tensors on the meta device are
+        planned for as tensors on the CPU are, with samples in a smooth order.
+
+    Raises:
+        NotImplementedError: the tensors are on another device; its plans cannot be asked for.
+        ValueError, TypeError, NotImplementedError, RuntimeError: what :func:`grid_sample` raises
+            for these arguments.
+
+    Example:
+        >>> import torch, gridsample_ext
+        >>> image, grid = torch.zeros(1, 16, 8, 8), torch.zeros(1, 8, 8, 2)
+        >>> gridsample_ext.explain(image, grid).paths
+        {'output': 'packed rows'}
+        >>> gridsample_ext.explain(image[:, :1], grid, backward=True).paths
+        {'grad_input': 'joint slabs in planes', 'grad_grid': 'joint slabs in planes'}
+
+    """
+    _validate(input, grid, mode, padding_mode, align_corners)
+    if input.device.type not in ("cpu", "meta"):
+        raise NotImplementedError(
+            "explain(): expected tensors on the CPU or the meta device, whose plans can be asked "
+            f"for, but got input with sizes {list(input.shape)} on {input.device}"
+        )
+    needs = input.requires_grad, grid.requires_grad
+    wanted = needs if any(needs) else (True, True)
+    if backward and not (wanted[1] and mode != "nearest"):
+        input = without_data(input)  # what the backward pass is given
+    plan = plan_of(
+        "backward" if backward else "forward",
+        input,
+        grid,
+        (_ops.MODES[mode], _ops.PADDING_MODES[padding_mode], align_corners),
+        wanted=wanted,
+    )
+    return Explanation(**plan)
+
+
+def plan_of(
+    op: str,
+    input: Tensor,
+    grid: Tensor,
+    options: tuple[int, int, bool],
+    *,
+    tangents: tuple[Tensor | None, Tensor | None] = (None, None),
+    wanted: tuple[bool, bool] = (True, True),
+    without: Sequence[str] = (),
+) -> _C.Plan:
+    """The plan of a direct call of an op, whose arguments are valid.
+
+    ``op``: ``"forward"``, ``"backward"``, ``"jvp"`` or ``"double_backward"``. ``tangents``: the
+    directions for ``input`` and ``grid`` of the last two. ``without``: scratch, by name, that there
+    is no memory for.
+    """
+    return _C.explain(
+        op,
+        _facts(input),
+        _facts(grid),
+        *options,
+        tangent_input=None if tangents[0] is None else _facts(tangents[0]),
+        moves_grid=tangents[1] is not None,
+        wanted=wanted,
+        grid_address=grid.data_ptr() if grid.device.type == "cpu" else 0,
+        without=without,
+    )
+
+
+def _facts(tensor: Tensor) -> tuple[Sequence[int], Sequence[int], str, bool]:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    channels_last = _ops.memory_format(tensor) is not torch.contiguous_format
+    return tuple(tensor.shape), tensor.stride(), dtype, channels_last
+
+
+def _validate(
+    input: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool
+) -> None:
+    """Raise what ``grid_sample`` raises: it is called on tensors without data.
+
+    Where they cannot be made, it is called on the arguments themselves, which it refuses.
+    """
+    tensors = input, grid
+    if all(isinstance(each, Tensor) and each.layout is torch.strided for each in tensors) and (
+        input.device == grid.device
+    ):
+        input, grid = (
+            torch.empty_strided(each.shape, each.stride(), dtype=each.dtype, device="meta")
+            for each in tensors
+        )
+    functional.grid_sample(input, grid, mode, padding_mode, align_corners)

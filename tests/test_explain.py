@@ -1,0 +1,217 @@
+"""What explain() says, and that it is what runs: by name, for every path of every op."""
+
+import itertools
+
+import pytest
+import samples
+import torch
+from test_threads import SCATTERED
+from test_threads import SHAPES as FOR_THREADS
+from torch._subclasses import FakeTensorMode
+
+import gridsample_ext
+from gridsample_ext import _C
+from gridsample_ext.explaining import plan_of
+
+OPS = torch.ops.gridsample_ext
+MASKS = ([True, True], [True, False], [False, True])
+LAYOUTS = ("contiguous", "channels_last", "sliced_channels_last")
+DTYPES = (
+    (torch.float32, torch.float32),
+    (torch.float16, torch.float32),
+    (torch.float32, torch.float64),
+)
+# What the tests of forward and backward passes draw from, and what those of threads add.
+SHAPES = [*samples.SHAPES, *samples.FEW_SAMPLES_SHAPES, *samples.EMPTY_SHAPES[:2]]
+LARGER = [*FOR_THREADS, *SCATTERED]
+
+
+def calls(case, input, grid):
+    """Every op, each with what plan_of() asks for: (call, op, what else it is given)."""
+    grad_output = samples.grad_like(input, grid)
+    tangent_input = samples.randn(*input.shape, dtype=input.dtype, seed=5)
+    tangent_grid = samples.randn(*grid.shape, dtype=grid.dtype, seed=6)
+    other_type = tangent_input.to(torch.float64)
+    arguments = input, grid, *case.op_options
+    yield lambda: OPS.grid_sample(*arguments), "forward", {}
+    for mask in MASKS:
+        yield (
+            lambda mask=mask: OPS.grid_sample_backward(grad_output, *arguments, mask),
+            "backward",
+            {"wanted": mask},
+        )
+    for directions in (
+        (tangent_input, tangent_grid),
+        (None, tangent_grid),
+        (tangent_input, None),
+        (other_type, None),
+    ):
+        yield (
+            lambda directions=directions: OPS.grid_sample_jvp(
+                input, grid, *directions, *case.op_options
+            ),
+            "jvp",
+            {"tangents": directions},
+        )
+        for mask in MASKS:
+            yield (
+                lambda mask=mask, directions=directions: OPS.grid_sample_double_backward(
+                    *directions, grad_output, *arguments, mask
+                ),
+                "double_backward",
+                {"tangents": directions, "wanted": mask},
+            )
+
+
+def assert_explained(case, input, grid, seen):
+    """Each op takes the paths that its plan names; they are added to `seen`."""
+    for call, op, given in calls(case, input, grid):
+        call()
+        taken = _C.executed_paths()
+        planned = plan_of(op, input, grid, case.op_options, **given)["paths"]
+        assert planned == {result: taken[result] for result in planned}, (op, given.get("wanted"))
+        for result, path in planned.items():
+            seen.setdefault(result, set()).add(path)
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """The paths that the samples take, by result; the plan names each beforehand."""
+    paths = {}
+    cases = samples.cases(padding_mode="zeros", align_corners=False)
+    for case, shape, layout in itertools.product(cases, SHAPES, LAYOUTS):
+        for input_dtype, grid_dtype in DTYPES:
+            torch.set_num_threads(1)
+            input, grid = samples.sample(case, shape, input_dtype, grid_dtype)
+            assert_explained(case, samples.INPUT_LAYOUTS[layout](input), grid, paths)
+    for case, shape, layout in itertools.product(cases[:3], LARGER, LAYOUTS[:2]):
+        for threads in (1, 7):
+            torch.set_num_threads(threads)
+            input, grid = samples.sample(case, shape, torch.float32)
+            assert_explained(case, samples.INPUT_LAYOUTS[layout](input), grid, paths)
+    return paths
+
+
+def facts_of_huge_images(paths):
+    """Plans alone for 2^32 pixels: gradients of that size are for machines with much memory."""
+    image = torch.empty(1, 1, 2, 1 << 31, device="meta")
+    grid = torch.empty(1, 1, 1, 2, device="meta")
+    for op in ("forward", "backward", "jvp", "double_backward"):
+        plan = plan_of(op, image, grid, (0, 0, False), tangents=(image, grid))
+        for result, path in plan["paths"].items():
+            assert path == "plain"
+            paths.setdefault(result, set()).add(path)
+
+
+@pytest.mark.parametrize("result", _C.all_paths())
+def test_every_path_is_taken(result, seen):
+    """All that the enums list, and nothing else."""
+    taken = {name: set(paths) for name, paths in seen.items()}
+    facts_of_huge_images(taken)
+    assert taken[result] == set(_C.all_paths()[result])
+
+
+def image_and_grid(C=16, size=8):
+    return torch.zeros(1, C, size, size), torch.zeros(1, size, size, 2)
+
+
+def test_explanation():
+    explanation = gridsample_ext.explain(*image_and_grid())
+    assert explanation.paths == {"output": "packed rows"}
+    assert explanation.reasons.keys() == explanation.paths.keys()
+    assert explanation.instruction_set in _C.build_info()["isa_supported"]
+    assert explanation.threads == 1
+    assert explanation.scratch_bytes == {"packed blocks": 4 * 64 * 4}
+    text = str(explanation)
+    for part in ("output: packed rows", explanation.reasons["output"], "threads: 1", "1024"):
+        assert part in text
+    assert text.splitlines()[1] == f"instruction set: {explanation.instruction_set}"
+
+
+def test_explanation_without_scratch():
+    text = str(gridsample_ext.explain(*image_and_grid(C=1)))
+    assert text.endswith("scratch, in bytes: none")
+
+
+@pytest.mark.parametrize("mode", samples.MODES)
+def test_backward_explains_what_autograd_asks_for(mode):
+    """Gradients that are required, or both; in the layout of what autograd keeps of `input`."""
+    for needs in itertools.product((False, True), repeat=2):
+        input, grid = image_and_grid(C=3, size=96)
+        input.requires_grad_(needs[0])
+        grid.requires_grad_(needs[1])
+        paths = gridsample_ext.explain(input, grid, mode, backward=True).paths
+        if not any(needs):
+            assert "not wanted" not in paths.values()
+            continue
+        gridsample_ext.grid_sample(input, grid, mode, align_corners=False).sum().backward()
+        assert paths == {result: _C.executed_paths()[result] for result in paths}
+        assert [path != "not wanted" for path in paths.values()] == list(needs)
+
+
+def test_threads_are_pytorch_s():
+    input, grid = image_and_grid(C=16, size=128)
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        assert gridsample_ext.explain(input, grid).threads == threads
+
+
+def test_float64_has_the_instruction_set_of_its_kernels():
+    input, grid = image_and_grid()
+    level = _C.build_info()["isa"]
+    assert gridsample_ext.explain(input, grid).instruction_set == level
+    wide = gridsample_ext.explain(input.double(), grid.double()).instruction_set
+    assert wide == min(level, "avx2") if level != "baseline" else wide == "baseline"
+
+
+def test_meta_tensors_are_planned_for_without_data():
+    input, grid = image_and_grid()
+    expected = gridsample_ext.explain(input, grid, backward=True)
+    assert gridsample_ext.explain(input.to("meta"), grid.to("meta"), backward=True) == expected
+    huge = torch.empty(1, 64, 1 << 14, 1 << 14, device="meta")
+    sparse = torch.empty(1, 16, 16, 2, device="meta")
+    assert gridsample_ext.explain(huge, sparse).scratch_bytes == {}
+
+
+def test_nothing_is_sampled():
+    """No kernel of the op runs: the last call's path stays what it was."""
+    input, grid = image_and_grid(C=3)
+    gridsample_ext.grid_sample(input, grid, "nearest", align_corners=False)
+    before = _C.executed_paths()
+    gridsample_ext.explain(input, grid, "bicubic")
+    gridsample_ext.explain(input, grid, "bicubic", backward=True)
+    assert _C.executed_paths() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        lambda input, grid: (input, grid, "cubic"),
+        lambda input, grid: (input, grid, "bilinear", "wrap"),
+        lambda input, grid: (input, grid, "bilinear", "zeros", 1),
+        lambda input, grid: (input, 3),
+        lambda input, grid: (input.int(), grid),
+        lambda input, grid: (input, grid.int()),
+        lambda input, grid: (input, grid[..., :1]),
+        lambda input, grid: (input, grid.to("meta")),
+        lambda input, grid: (input.to_sparse(), grid),
+        lambda input, grid: (input[:, :, :0], grid),
+    ],
+)
+def test_arguments_are_those_of_grid_sample(arguments):
+    arguments = arguments(*image_and_grid())
+    if len(arguments) < 5:
+        arguments = (*arguments, *("bilinear", "zeros", False)[len(arguments) - 2 :])
+    with pytest.raises(Exception) as expected:  # noqa: PT011
+        gridsample_ext.grid_sample(*arguments)
+    with pytest.raises(type(expected.value)) as actual:
+        gridsample_ext.explain(*arguments)
+    if type(expected.value) is not RuntimeError:  # the ops' texts name the device
+        assert str(actual.value) == str(expected.value)
+
+
+def test_other_devices_are_refused():
+    with FakeTensorMode():
+        input, grid = (torch.empty(1, 1, 2, 2, device="cuda") for _ in range(2))
+        with pytest.raises(NotImplementedError, match="on cuda:0"):
+            gridsample_ext.explain(input, grid)
