@@ -140,7 +140,7 @@ constexpr int taps_per_axis(Mode mode) {
 
 /// Whether the output is a pixel as it is.
 constexpr bool copies_pixels(Mode mode) {
-  return dispatch_mode(mode, []<Mode kMode>() { return ModeTraits<kMode>::kCopies; });
+  return dispatch_mode(mode, [&]<Mode kMode>() { return ModeTraits<kMode>::kCopies; });
 }
 
 /// Whether the output has derivatives by the grid other than 0.

@@ -9,10 +9,6 @@ namespace gridsample_ext::cuda {
 
 using portable::kTapsPerAxis;
 
-/// One tap has the weight 1: outputs are copies.
-template <Mode kMode>
-constexpr bool kIsCopied = kTapsPerAxis<kMode> == 1;
-
 /// index_t holds the offset of a pixel within one channel of one image; batches and channels are
 /// added in 64 bits. If it has 32 bits, so have the numbers of samples and channels, and the walk
 /// over the samples is linear, too: without that, a sample of one channel took half as many
@@ -28,6 +24,7 @@ struct Config {
   static constexpr int kTaps = kTapsPerAxis<mode>;
   static constexpr int kTapsZ = dims == 3 ? kTaps : 1;
   static constexpr int kAllTaps = kTapsZ * kTaps * kTaps;
+  static constexpr bool kCopies = portable::ModeTraits<mode>::kCopies;
   static constexpr bool kSmooth = portable::ModeTraits<mode>::kSmooth;
   static constexpr bool kCurved = portable::ModeTraits<mode>::kCurved;
   static constexpr bool kNarrow = sizeof(index_type) == sizeof(int32_t);

@@ -42,7 +42,7 @@ void dispatch(const Geometry& geometry, DType dtype, bool narrow, const F& funct
       }
       call.template operator()<compute_t>();
     } else if constexpr (!kDouble && kSet.halves != Halves::kNone) {
-      if constexpr (kSet.halves == Halves::kApart && !kIsCopied<kMode>) {
+      if constexpr (kSet.halves == Halves::kApart && !portable::ModeTraits<kMode>::kCopies) {
         if (narrow && dtype == DType::kHalf) return call_narrow.template operator()<Half>();
         if (narrow) return call_narrow.template operator()<BFloat16>();
       } else if constexpr (kSet.narrow) {

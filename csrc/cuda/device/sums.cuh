@@ -100,7 +100,7 @@ class WeightedSum {
       });
     } else if constexpr (kNested) {
       add_plane(0, load, sum);
-    } else if constexpr (Config::kAllTaps == 1) {
+    } else if constexpr (Config::kCopies) {
       if (taps_.offset[0] >= 0) load(taps_.offset[0], sum);
     } else {
       GRIDSAMPLE_UNROLL_ALL

@@ -11,8 +11,8 @@ using portable::axis_taps;
 using portable::AxisTaps;
 using portable::Coordinate;
 using portable::dispatch_padding;
-using portable::PaddingTraits;
 using portable::Distance;
+using portable::PaddingTraits;
 
 /// A sample: image, number within the image and, where some view needs it, place along each axis.
 struct Sample {

@@ -8,9 +8,8 @@ namespace gridsample_ext::cuda {
 
 /// How pixels are read and outputs written.
 template <typename Config>
-using OutputPixels =
-    std::conditional_t<kIsCopied<Config::kMode>, CopiedPixels<typename Config::pixel_t>,
-                       Pixels<typename Config::pixel_t>>;
+using OutputPixels = std::conditional_t<Config::kCopies, CopiedPixels<typename Config::pixel_t>,
+                                        Pixels<typename Config::pixel_t>>;
 
 /// Blocks of a multiprocessor that registers should leave room for: the more taps, the more are
 /// read at once, and the fewer blocks it takes to keep memory busy.
