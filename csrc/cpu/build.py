@@ -128,22 +128,31 @@ def compile_arguments() -> list[str]:
     ]
 
 
-def kernel_sources(folder: Path) -> list[Path]:
+def kernel_names(machine: str) -> list[str]:
+    """What is compiled for a machine: "KERNEL_ISA_TYPE"."""
+    return [
+        f"{kernel}_{isa}_{compute_type}"
+        for isa in MACHINES.get(machine, ("baseline",))
+        for kernel, compute_type in INSTRUCTION_SETS[isa]
+    ]
+
+
+def kernel_sources(folder: Path, machine: str) -> list[Path]:
     """A file for each kernel, instruction set and compute type; all foreign headers come first."""
     sources = []
-    for isa in MACHINES.get(platform.machine(), ("baseline",)):
-        for kernel, compute_type in INSTRUCTION_SETS[isa]:
-            path = folder / f"{kernel}_{isa}_{compute_type}.cpp"
-            text = (
-                f"#define GRIDSAMPLE_COMPUTE_TYPE {compute_type}\n"
-                '#include "cpu/simd/foreign.h"\n'
-                f'#include "cpu/simd/{isa}.h"\n'
-                f'#include "cpu/kernels/{kernel}.h"\n'
-                '#include "cpu/simd/end.h"\n'
-            )
-            if not path.exists() or path.read_text() != text:
-                path.write_text(text)
-            sources.append(path)
+    for name in kernel_names(machine):
+        kernel, isa, compute_type = name.rsplit("_", 2)
+        path = folder / f"{name}.cpp"
+        text = (
+            f"#define GRIDSAMPLE_COMPUTE_TYPE {compute_type}\n"
+            '#include "cpu/simd/foreign.h"\n'
+            f'#include "cpu/simd/{isa}.h"\n'
+            f'#include "cpu/kernels/{kernel}.h"\n'
+            '#include "cpu/simd/end.h"\n'
+        )
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+        sources.append(path)
     return sources
 
 
@@ -154,7 +163,7 @@ def build(out: Path, temporary: Path) -> Path:
     temporary.mkdir(parents=True, exist_ok=True)
     # The longest compilations first, so that none is left over at the end.
     sources = [
-        *kernel_sources(temporary),
+        *kernel_sources(temporary, platform.machine()),
         *sorted(CPU.rglob("*.cpp")),
         common.INCLUDE / "library.cpp",
         common.INCLUDE / "ops.cpp",

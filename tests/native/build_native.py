@@ -1,6 +1,7 @@
 """Compiles the kernels and driver.cpp to a program without PyTorch, and prints its path.
 
-CXX and MAX_JOBS are as in setup.py. What has not changed is not compiled again (build/native/).
+CXX and MAX_JOBS are as in setup.py. What has not changed is not compiled again (build/native/). The kernels of
+this machine are those of `make build`, where it has left them in build/cpu/.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import platform
 import runpy
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 from torch.utils.cpp_extension import include_paths
 
@@ -17,17 +19,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CROSS_COMPILER = "aarch64-linux-gnu-g++"
 
-# As in setup.py.
-KERNELS = ("forward", "backward", "second_order", "plain")
-ALL = [(kernel, type) for kernel in KERNELS for type in ("float", "double")]
-INSTRUCTION_SETS = {
-    "x86_64": {
-        "baseline": ALL,
-        "avx2": ALL,
-        "avx512": [("forward", "float"), ("backward", "float")],
-    },
-    "aarch64": {"neon": ALL},
-}
+cpu = SimpleNamespace(**runpy.run_path(str(ROOT / "csrc/cpu/build.py")))
+MACHINES = [machine for machine in cpu.MACHINES if machine != "arm64"]  # aarch64 by another name
 
 
 def host_machine() -> str:
@@ -37,7 +30,7 @@ def host_machine() -> str:
 
 def why_not(machine: str) -> str | None:
     """What is missing to compile for a machine and to run it here."""
-    if machine not in INSTRUCTION_SETS:
+    if machine not in MACHINES:
         return f"no instruction sets are listed for {machine}"
     if machine == host_machine():
         return None
@@ -52,23 +45,14 @@ def emulator(machine: str) -> list[str]:
     return [] if machine == host_machine() else [f"qemu-{machine}-static"]
 
 
-def kernel_sources(machine: str, folder: Path) -> list[Path]:
-    """A file for each kernel, instruction set and compute type."""
-    sources = []
-    for isa, kernels in INSTRUCTION_SETS[machine].items():
-        for kernel, compute_type in kernels:
-            path = folder / f"{kernel}_{isa}_{compute_type}.cpp"
-            text = (
-                f"#define GRIDSAMPLE_COMPUTE_TYPE {compute_type}\n"
-                '#include "cpu/simd/foreign.h"\n'
-                f'#include "cpu/simd/{isa}.h"\n'
-                f'#include "cpu/kernels/{kernel}.h"\n'
-                '#include "cpu/simd/end.h"\n'
-            )
-            if not path.exists() or path.read_text() != text:
-                path.write_text(text)
-            sources.append(path)
-    return sources
+def built_objects(machine: str) -> list[Path]:
+    """The kernels of this machine as `make build` left them, or none."""
+    if machine != host_machine():
+        return []
+    folder = ROOT / "build" / "cpu"
+    names = [f"cpu_{kernel}.o" for kernel in cpu.kernel_names(machine)]
+    objects = [folder / name for name in (*names, "host_isa.o")]
+    return objects if all(path.exists() for path in objects) else []
 
 
 def build(machine: str) -> Path:
@@ -84,25 +68,24 @@ def build(machine: str) -> Path:
         *(f"-isystem {path}" for path in include_paths()),
     ]
     target = folder / "driver"
-    run_ninja = runpy.run_path(str(ROOT / "csrc/cuda/build.py"))["run_ninja"]
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests may run side by side
-        run_ninja(
+        objects = built_objects(machine)
+        if target.exists() and any(target.stat().st_mtime < o.stat().st_mtime for o in objects):
+            target.unlink()
+        kernels = [ROOT / "csrc/cpu/host/isa.cpp", *cpu.kernel_sources(folder, machine)]
+        cpu.common.run_ninja(
             folder,
-            [
-                ROOT / "csrc/cpu/host/isa.cpp",
-                HERE / "driver.cpp",
-                *kernel_sources(machine, folder),
-            ],
+            [HERE / "driver.cpp", *([] if objects else kernels)],
             target,
             f"{compiler} {' '.join(flags)} -MMD -MF $out.d -c $in -o $out",
             # An emulator finds no libraries of the other machine.
-            f"{compiler} {'-static' if cross else ''} $in -o $out",
+            f"{compiler} {'-static' if cross else ''} $in {' '.join(map(str, objects))} -o $out",
         )
     return target
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Compile the native driver.")
-    parser.add_argument("--machine", default=host_machine(), choices=INSTRUCTION_SETS)
+    parser.add_argument("--machine", default=host_machine(), choices=MACHINES)
     print(build(parser.parse_args().machine))
