@@ -13,7 +13,7 @@ TOOLS = $(dir $(shell command -v $(PYTHON)))
 CXX_SOURCES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 PYTHON_SOURCES := setup.py csrc docs gridsample_ext tests benchmarks examples
 
-.PHONY: help build test test-all demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda test-avx512 lint format clean test-abi
+.PHONY: help build test test-all demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda test-avx512 lint format clean test-abi test-clang
 
 help:
 	@echo "make demo      register a photograph, the main job (examples/register_photo.py)"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench     the benchmark, to JSON, tables and figures;  make bench-quick  part of it"
 	@echo "make sanitize  tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make sanitize-cuda  the same for the CUDA kernels, emulated on the host"
+	@echo "make test-clang  tests of what Clang makes of the sources"
 	@echo "make test-avx512  tests with vectors as wide as AVX-512's, on a CPU that has only AVX2"
 	@echo "make bench-cuda  the benchmark on an NVIDIA GPU;  make gpu-check  tests, sanitizers and benchmark there"
 	@echo "make build     compile in place; seconds when little has changed"
@@ -115,6 +116,15 @@ test-avx512: $(ENVIRONMENT)
 	cd $(EMULATED_AVX512) && GRIDSAMPLE_EXT_ISA=avx512 PYTHONPATH=$(EMULATED_AVX512) $(PYTHON_ANYWHERE) -m pytest -q \
 	  -p no:cacheprovider --device cpu -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) \
 	  $(addprefix $(CURDIR)/tests/,$(AVX512_TESTS)) $(PYTEST_ARGUMENTS)
+
+# What Clang makes of the sources, in a build of its own.
+CLANG ?= clang++
+CLANG_TESTS ?= test_forward.py test_backward.py test_second_order.py test_hostile.py
+test-clang: $(ENVIRONMENT)
+	CXX=$(CLANG) GRIDSAMPLE_EXT_CUDA=0 $(PYTHON) setup.py --quiet build --build-lib build/clang
+	cd build/clang && PYTHONPATH=. $(PYTHON_ANYWHERE) -c 'from gridsample_ext import _C; info = _C.build_info(); print(info); assert "clang" in info["compiler"]'
+	cd build/clang && PYTHONPATH=. $(PYTHON_ANYWHERE) -m pytest -q -p no:cacheprovider --device cpu \
+	  -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) $(addprefix $(CURDIR)/tests/,$(CLANG_TESTS)) $(PYTEST_ARGUMENTS)
 
 # The binary is built once and runs on later PyTorch releases: this shows it. No build comes first.
 test-abi:

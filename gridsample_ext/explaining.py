@@ -20,7 +20,7 @@ class Explanation:
     """
 
     #: The kernels that compute each result: ``output``, or ``grad_input`` and ``grad_grid``.
-    #: docs/architecture.md describes the paths.
+    #: docs/call.md describes the paths.
     paths: dict[str, str]
     #: Why, for each result.
     reasons: dict[str, str]

@@ -27,8 +27,20 @@ common = SimpleNamespace(**runpy.run_path(str(CPU.parent / "build_common.py")))
 LIBRARY = "gridsample_ext_cpu.so"
 SANITIZE = os.environ.get("GRIDSAMPLE_EXT_SANITIZE") == "1"
 EMULATE_AVX512 = os.environ.get("GRIDSAMPLE_EXT_EMULATE_AVX512") == "1"
-# Builds with other results or checks, whose objects lie in folders of their own.
-VARIANT = "-sanitize" * SANITIZE + "-avx512" * EMULATE_AVX512
+
+
+def compiler() -> list[str]:
+    """The command that CXX names, in words."""
+    return os.environ.get("CXX", "").split() or ["c++"]
+
+
+# Builds by another compiler, or with other results or checks: their objects lie in folders of their
+# own.
+VARIANT = (
+    f"-{Path(compiler()[0]).name}" * ("CXX" in os.environ)
+    + "-sanitize" * SANITIZE
+    + "-avx512" * EMULATE_AVX512
+)
 SANITIZERS = ["-fsanitize=address,undefined"] if SANITIZE else []
 
 # What is compiled for each instruction set, and for which compute types: csrc/cpu/kernels/NAME.h.
@@ -53,17 +65,10 @@ OLDEST_GCC = 11
 OLDEST_CLANG = 14
 
 
-def compiler() -> list[str]:
-    """The command that CXX names, in words."""
-    return os.environ.get("CXX", "").split() or ["c++"]
-
-
 def cached_compiler() -> list[str]:
     """The compiler's command by way of ccache, where that is installed."""
-    command = compiler()
-    return (
-        ["ccache", *command] if shutil.which("ccache") and "ccache" not in command[0] else command
-    )
+    cache = shutil.which("ccache") and "ccache" not in compiler()[0]
+    return [*(["ccache"] if cache else []), *compiler()]
 
 
 def check_compiler() -> None:

@@ -1,7 +1,7 @@
 """Compiles the kernels and driver.cpp to a program without PyTorch, and prints its path.
 
-CXX and MAX_JOBS are as in setup.py. What has not changed is not compiled again (build/native/). The kernels of
-this machine are those of `make build`, where it has left them in build/cpu/.
+CXX and MAX_JOBS are as in setup.py. What has not changed is not compiled again (build/native/).
+The kernels of this machine are those that `make build` has left in build/cpu/, if it has.
 """
 
 import argparse

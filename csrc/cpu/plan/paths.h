@@ -4,7 +4,7 @@
 //
 // planes: lanes over samples. rows: lanes over channels, which are innermost in memory. packed
 // rows: planes, of which blocks of channels are copied into rows. plain: one sample after the
-// other, in scalar code. docs/architecture.md describes them.
+// other, in scalar code. docs/call.md describes them.
 
 namespace gridsample_ext::cpu {
 

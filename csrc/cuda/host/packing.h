@@ -35,7 +35,7 @@ inline bool can_be_packed(const Tensor& image, const Geometry& geometry,
 /// second-level cache adds by sectors of 32 bytes: of a row they hold eight channels; in a plane
 /// neighbouring samples share some if the grid is smooth, and none if it is not. An element that
 /// goes through another layout costs as much as some 3/4 of an addition to a plane; see
-/// docs/architecture.md. The one addition of nearest is not worth it.
+/// docs/call.md. The one addition of nearest is not worth it.
 inline bool worth_packing(const Tensor& grad_output, const Tensor& input, bool reads_input,
                           const Geometry& geometry, const Queue& queue) {
   constexpr int64_t kLeastChannels = 8;
