@@ -22,8 +22,8 @@ using offset_t = int32_t;
 /// so that a sample is always computed by the same instructions. See taps/tap_tile.h.
 constexpr int kTileSize = 256;
 
-/// Where lanes go over samples, a tile is worked on in strips of this many: their taps leave most of
-/// the first-level cache to the pixels.
+/// Where lanes go over samples, a tile is worked on in strips of this many: their taps leave most
+/// of the first-level cache to the pixels.
 constexpr int kStripSize = 64;
 
 /// Tiles that nearest takes together where channels are planes: so little is done for a sample that
