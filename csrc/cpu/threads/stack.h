@@ -8,8 +8,8 @@
 
 namespace gridsample_ext {
 
-/// What a kernel, with all that it calls, may use of the stack. docs/architecture.md, "Memory",
-/// says what was measured; tests/test_stacks.py measures it again. Frames are larger without
+/// What a kernel, with all that it calls, may use of the stack. docs/benchmarks.md, "Stack", says
+/// what was measured; tests/test_stacks.py measures it again. Frames are larger without
 /// optimisation and under AddressSanitizer.
 #if defined(__has_feature)
 #define GRIDSAMPLE_HAS_FEATURE(name) __has_feature(name)  // Clang
