@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gridsample_ext import _C, _ops, functional
+from gridsample_ext import _C, _compat, _ops, functional
 from gridsample_ext.saving import without_data
 
 
@@ -129,8 +129,17 @@ def plan_of(
         tangent_input=None if tangents[0] is None else _facts(tangents[0]),
         moves_grid=tangents[1] is not None,
         wanted=wanted,
-        grid_address=grid.data_ptr() if grid.device.type == "cpu" else 0,
+        grid_address=grid.data_ptr() if op == "backward" and _has_data(grid) else 0,
         without=without,
+    )
+
+
+def _has_data(tensor: Tensor) -> bool:
+    """Whether a tensor has numbers on the CPU that can be looked at here."""
+    return (
+        tensor.device.type == "cpu"
+        and type(tensor) in (Tensor, torch.nn.Parameter)  # not a fake or another subclass
+        and not _compat.in_func_transform()
     )
 
 

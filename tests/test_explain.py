@@ -215,3 +215,34 @@ def test_other_devices_are_refused():
         input, grid = (torch.empty(1, 1, 2, 2, device="cuda") for _ in range(2))
         with pytest.raises(NotImplementedError, match="on cuda:0"):
             gridsample_ext.explain(input, grid)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_repeated_image_is_copied_once(dtype):
+    image = torch.randn(1, 3, 64, 64).to(dtype).expand(8, -1, -1, -1)
+    grid = torch.rand(8, 48, 48, 2) * 2 - 1
+    explained = gridsample_ext.explain(image, grid, align_corners=False, backward=True)
+    assert explained.scratch_bytes["copies of images"] == image[0].numel() * 4
+    backward = torch.ops.gridsample_ext.grid_sample_backward
+    arguments = grid, 0, 0, False, [True, True]
+    grad_output = torch.randn(8, 3, 48, 48).to(dtype)
+    for repeated, apart in zip(
+        backward(grad_output, image, *arguments),
+        backward(grad_output, image.contiguous(), *arguments),
+        strict=True,
+    ):
+        assert torch.equal(repeated, apart)
+
+
+def test_inside_vmap():
+    """Where a grid has no data of its own to look at."""
+    image, grids = torch.rand(2, 1, 3, 4, 4), torch.rand(2, 1, 5, 5, 2)
+    seen = []
+
+    def sample(image, grid):
+        for backward in (False, True):
+            seen.append(gridsample_ext.explain(image, grid, align_corners=False, backward=backward))
+        return gridsample_ext.grid_sample(image, grid, align_corners=False)
+
+    torch.vmap(sample)(image, grids)
+    assert [set(explained.paths) for explained in seen] == [{"output"}, {"grad_input", "grad_grid"}]

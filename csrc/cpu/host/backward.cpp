@@ -248,7 +248,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& inp
     plan = plan_backward(call, most, without);
     allocate_results(plan, input, grid, geometry, grad_input, grad_grid);
     if (plan.copies_input && dtype_of(image) != compute_dtype(geometry)) {
-      image = in_compute_type(input, geometry);
+      image = read_in_compute_type(input, geometry);
     }
     lent.emplace(plan.memory);
   } while (!lent->is_complete(without));

@@ -40,7 +40,7 @@ Tensor forward(const Tensor& input, const Tensor& grid, const Geometry& geometry
   Tensor image = input;
   Tensor result = output;
   if (plan.widens) {
-    image = in_compute_type(input, geometry);
+    image = read_in_compute_type(input, geometry);
     result = empty_image(input, output_sizes(geometry), sum_type(geometry));
   }
   std::optional<Lent> lent(std::in_place, plan.memory);

@@ -53,6 +53,13 @@ inline Tensor in_compute_type(const Tensor& image, const Geometry& geometry) {
   return copied;
 }
 
+/// A copy for kernels to read: of an image that is repeated over the batch one image is copied,
+/// whose view repeats it.
+inline Tensor read_in_compute_type(Tensor image, const Geometry& geometry) {
+  const bool repeated = image.size(0) > 1 && image.stride(0) == 0;
+  return in_compute_type(repeated ? torch::stable::narrow(image, 0, 0, 1) : image, geometry);
+}
+
 /// Whether samples that follow each other lie far apart in the image, as a few runs of them show.
 /// Asked where asks_whether_scattered says so.
 bool is_scattered(const Geometry& geometry, const View& grid);

@@ -208,7 +208,7 @@ class BackwardPlanner {
   }
 
   void add_copies() {
-    if (plan_.copies_input) plan_.memory.image_copies = compute_bytes(geometry_, call_.input);
+    if (plan_.copies_input) plan_.memory.image_copies = copy_bytes(geometry_, call_.input);
     if (call_.wants_input && plan_.grad_input != GradInputPath::kEmpty &&
         plan_.grad_input != GradInputPath::kListedTaps &&
         !has_compute_type(geometry_, call_.input)) {

@@ -67,7 +67,7 @@ ForwardPlan plan_forward(const ForwardCall& call, int64_t most_threads, const Wi
   }
   if (widens) {
     plan.widens = true;
-    plan.memory.image_copies = compute_bytes(geometry, image);
+    plan.memory.image_copies = copy_bytes(geometry, image);
     plan.memory.result_copies =
         geometry.batch * geometry.channels * geometry.samples * compute_size(geometry);
   }

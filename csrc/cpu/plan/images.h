@@ -39,6 +39,12 @@ inline int64_t compute_bytes(const Geometry& geometry, const Image& image) {
   return elements_of(geometry, image) * compute_size(geometry);
 }
 
+/// A copy in the compute type: of an image that is repeated over the batch, of one image.
+inline int64_t copy_bytes(const Geometry& geometry, const Image& image) {
+  const int64_t images = image.view.batch_stride == 0 ? 1 : image.batch;
+  return images * packed_elements(geometry, geometry.channels) * compute_size(geometry);
+}
+
 /// An image without gaps, with channels innermost or in planes.
 inline View dense_view(const Geometry& geometry, int64_t batch, bool channels_innermost,
                        DType dtype) {
