@@ -122,9 +122,8 @@ inline Geometry check_call(const Tensor& input, const Tensor& grid, int64_t mode
         "expected grid to have as many dimensions as input, but got input with sizes ",
         sizes_of(input), " and grid with sizes ", sizes_of(grid));
 
-  Geometry geometry;
-  geometry.dims = static_cast<int>(input.dim()) - 2;
-  check(grid.size(grid.dim() - 1) == geometry.dims, "expected grid to have size ", geometry.dims,
+  const int dims = static_cast<int>(input.dim()) - 2;
+  check(grid.size(grid.dim() - 1) == dims, "expected grid to have size ", dims,
         " in its last dimension, but got grid with sizes ", sizes_of(grid),
         " for input with sizes ", sizes_of(input));
   const int64_t input_batch = input.size(0);
@@ -134,24 +133,15 @@ inline Geometry check_call(const Tensor& input, const Tensor& grid, int64_t mode
         "input with sizes ",
         sizes_of(input), " and grid with sizes ", sizes_of(grid));
 
-  geometry.mode = static_cast<Mode>(mode);
-  geometry.padding = static_cast<Padding>(padding);
-  geometry.align_corners = align_corners;
-  geometry.compute_in_double =
-      dtype_of(input) == DType::kDouble || dtype_of(grid) == DType::kDouble;
-  geometry.batch = input_batch == 1 ? grid_batch : input_batch;
-  geometry.channels = input.size(1);
-  geometry.samples = 1;
-  for (int axis = 0; axis < geometry.dims; ++axis) {
-    const int64_t size = input.size(input.dim() - 1 - axis);
-    check(size > 0,
+  for (int64_t d = input.dim() - 1; d >= 2; --d) {
+    check(input.size(d) > 0,
           "expected input to have non-empty spatial dimensions, but got input with sizes ",
-          sizes_of(input), ", dimension ", input.dim() - 1 - axis, " being empty");
-    geometry.input_size[axis] = size;
-    geometry.output_size[axis] = grid.size(grid.dim() - 2 - axis);
-    geometry.samples *= geometry.output_size[axis];
+          sizes_of(input), ", dimension ", d, " being empty");
   }
-  return geometry;
+  return make_geometry(
+      dims, [&](int d) { return input.size(d); }, [&](int d) { return grid.size(d); }, mode,
+      padding, align_corners,
+      dtype_of(input) == DType::kDouble || dtype_of(grid) == DType::kDouble);
 }
 
 inline void check_grad_output(const Tensor& grad_output, const Tensor& input, const Tensor& grid,

@@ -41,6 +41,28 @@ struct Geometry {
   int64_t output_size[kMaxDims] = {1, 1, 1};
 };
 
+/// From the arguments of a call, which have been checked. input_size(d), grid_size(d): sizes of the
+/// tensors by dimension.
+template <typename InputSize, typename GridSize>
+Geometry make_geometry(int dims, const InputSize& input_size, const GridSize& grid_size,
+                       int64_t mode, int64_t padding, bool align_corners, bool compute_in_double) {
+  Geometry geometry;
+  geometry.dims = dims;
+  geometry.mode = static_cast<Mode>(mode);
+  geometry.padding = static_cast<Padding>(padding);
+  geometry.align_corners = align_corners;
+  geometry.compute_in_double = compute_in_double;
+  geometry.batch = input_size(0) == 1 ? grid_size(0) : input_size(0);
+  geometry.channels = input_size(1);
+  geometry.samples = 1;
+  for (int axis = 0; axis < dims; ++axis) {
+    geometry.input_size[axis] = input_size(dims + 1 - axis);
+    geometry.output_size[axis] = grid_size(dims - axis);
+    geometry.samples *= geometry.output_size[axis];
+  }
+  return geometry;
+}
+
 /// True when one offset finds a pixel in both.
 inline bool same_spatial_strides(const View& a, const View& b, const Geometry& geometry) {
   for (int axis = 0; axis < geometry.dims; ++axis) {

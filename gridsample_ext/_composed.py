@@ -217,7 +217,7 @@ def triple_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The gradients by grad_output, input and grid of ``<and_along, double_backward(along, ...)>``.
 
-    Those that ``output_mask`` does not ask for are None.
+    A gradient that ``output_mask`` does not ask for is None.
 
     Both directions are (U, V), of input and of grid; None stands for zero. With W the weight of a
     tap, W_i its derivative along V_i and W_12 that along both, they are the gradients of

@@ -30,7 +30,7 @@ which torch.func cannot transform and which costs an eager call less.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -40,13 +40,14 @@ from gridsample_ext import _batching, _compat, _composed, _ops
 from gridsample_ext.saving import without_data
 
 _Gradients = tuple[Tensor | None, ...]
+_Result = TypeVar("_Result")
 
 
 def _deterministic() -> bool:
     return torch.are_deterministic_algorithms_enabled()
 
 
-def below_autograd(op: Callable[..., Any], *arguments: Any) -> Any:
+def below_autograd(op: Callable[..., _Result], *arguments: Any) -> _Result:
     """The op alone: nothing is recorded, and no time is spent on finding that out."""
     try:
         with _compat.below_autograd():
@@ -57,7 +58,7 @@ def below_autograd(op: Callable[..., Any], *arguments: Any) -> Any:
 
 
 bare_grid_sample: Callable[..., Tensor] = _compat.bare(_ops.grid_sample)
-_bare_backward = _compat.bare(_ops.grid_sample_backward)
+_bare_backward: Callable[..., tuple[Tensor, Tensor]] = _compat.bare(_ops.grid_sample_backward)
 
 
 class GridSample(torch.autograd.Function):
@@ -80,7 +81,7 @@ class GridSample(torch.autograd.Function):
         # place of it, if gridsample_ext.patch() has begun or ended meanwhile.
         ctx.save_for_backward(grid, values)
         ctx.options = interpolation_mode, padding_mode, align_corners, needs
-        return below_autograd(  # type: ignore[no-any-return]
+        return below_autograd(
             bare_grid_sample, input, grid, interpolation_mode, padding_mode, align_corners
         )
 

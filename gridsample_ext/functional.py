@@ -142,9 +142,7 @@ def grid_sample(
         # What the op would do as well, in more time.
         if torch.is_grad_enabled() and (input.requires_grad or grid.requires_grad):
             return record_grid_sample(input, grid, mode_enum, padding_enum, align_corners)
-        return below_autograd(  # type: ignore[no-any-return]
-            bare_grid_sample, input, grid, mode_enum, padding_enum, align_corners
-        )
+        return below_autograd(bare_grid_sample, input, grid, mode_enum, padding_enum, align_corners)
     return _ops.grid_sample(  # type: ignore[no-any-return]
         input, grid, mode_enum, padding_enum, align_corners
     )

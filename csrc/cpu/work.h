@@ -156,6 +156,9 @@ struct BackwardSlabParams {
 
 /// In the second-order ops lanes go over channels where a row has this many, else over samples.
 constexpr int64_t kLeastRowChannels = 4;
+inline bool has_channel_lanes(const Geometry& geometry) {
+  return geometry.channels >= kLeastRowChannels;
+}
 
 /// Images as rows: of the compute type, channels innermost, pixel after pixel. grad_input is
 /// divided as GradInputParams says; work item of jvp = (batch, strip); of

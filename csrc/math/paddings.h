@@ -2,12 +2,11 @@
 
 // What each padding does to a coordinate, or, where a mode pads its taps, to a tap's position.
 //
-//   kMonotone     leaves coordinates in their order; else it folds them, and how far away they may
-//                 be decides how that is computed (Distance)
-//   pad           the coordinate that is sampled instead, and its slope. It is in [-2, axis.end],
-//   so
-//                 that it can be turned into an integer, and where it was clamped, it and the next
-//                 pixel are outside.
+//   kMonotone  leaves coordinates in their order; else it folds them, and how far away they may be
+//              decides how that is computed (Distance)
+//   pad        the coordinate that is sampled instead, and its slope. It is in [-2, axis.end], so
+//              that it can be turned into an integer, and where it was clamped, it and the next
+//              pixel are outside.
 
 #include "math/coordinates.h"
 

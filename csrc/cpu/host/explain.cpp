@@ -54,22 +54,12 @@ View view_of(const TensorFacts& facts, size_t channel, size_t last_spatial, int 
 
 /// What check_call says of tensors.
 Geometry geometry_of(const CallFacts& facts) {
-  Geometry geometry;
-  const size_t dims = facts.input.sizes.size() - 2;
-  geometry.dims = static_cast<int>(dims);
-  geometry.mode = static_cast<Mode>(facts.mode);
-  geometry.padding = static_cast<Padding>(facts.padding);
-  geometry.align_corners = facts.align_corners;
-  geometry.compute_in_double = facts.input.dtype == "float64" || facts.grid.dtype == "float64";
-  geometry.batch = facts.input.sizes[0] == 1 ? facts.grid.sizes[0] : facts.input.sizes[0];
-  geometry.channels = facts.input.sizes[1];
-  geometry.samples = 1;
-  for (size_t axis = 0; axis < dims; ++axis) {
-    geometry.input_size[axis] = facts.input.sizes[dims + 1 - axis];
-    geometry.output_size[axis] = facts.grid.sizes[dims - axis];
-    geometry.samples *= geometry.output_size[axis];
-  }
-  return geometry;
+  const auto sizes_of = [](const TensorFacts& tensor) {
+    return [&tensor](int d) { return tensor.sizes[static_cast<size_t>(d)]; };
+  };
+  return make_geometry(static_cast<int>(facts.input.sizes.size()) - 2, sizes_of(facts.input),
+                       sizes_of(facts.grid), facts.mode, facts.padding, facts.align_corners,
+                       facts.input.dtype == "float64" || facts.grid.dtype == "float64");
 }
 
 Image image_of(const TensorFacts& facts, const Geometry& geometry) {

@@ -38,7 +38,7 @@ GRIDSAMPLE_INLINE void add_to_planes(compute_t* planes, int64_t plane_stride, co
   }
 }
 
-/// The same at rows of taps that are read and written together.
+/// pixels += grad_output * weight at the rows of taps of sample i, each read and written as one.
 template <int kGroup, typename Tile>
 GRIDSAMPLE_INLINE void add_rows_to_planes(compute_t* planes, int64_t plane_stride,
                                           const TapRows<Tile>& rows,

@@ -28,7 +28,7 @@ inline const compute_t* tangent_of(const SecondOrderParams& params, int64_t batc
 /// of them.
 template <typename T>
 using StagedRows = T[kStripSize * kStagedChannels];
-/// The same, channel by channel, where lanes go over samples.
+/// Such samples channel by channel, where lanes go over samples.
 template <typename T>
 using StagedPlanes = T[kLeastRowChannels][kStripSize];
 

@@ -278,22 +278,18 @@ GRIDSAMPLE_INLINE void dispatch_strip(const Geometry& geometry, const F& functio
       geometry, [&]<typename Tile>() { function.template operator()<typename Tile::Strip>(); });
 }
 
-/// Whether lanes go over channels, else over samples.
-inline bool has_channel_lanes(const SecondOrderParams& params) {
-  return params.geometry.channels >= kLeastRowChannels;
-}
-
 void jvp(const SecondOrderParams& params, int64_t begin, int64_t end) {
   dispatch_strip(params.geometry, [&]<typename Tile>() {
-    has_channel_lanes(params) ? jvp_items<true, Tile>(params, begin, end)
-                              : jvp_items<false, Tile>(params, begin, end);
+    has_channel_lanes(params.geometry) ? jvp_items<true, Tile>(params, begin, end)
+                                       : jvp_items<false, Tile>(params, begin, end);
   });
 }
 
 void double_backward_grid(const SecondOrderParams& params, int64_t begin, int64_t end) {
   dispatch_strip(params.geometry, [&]<typename Tile>() {
-    has_channel_lanes(params) ? double_backward_grid_items<true, Tile>(params, begin, end)
-                              : double_backward_grid_items<false, Tile>(params, begin, end);
+    has_channel_lanes(params.geometry)
+        ? double_backward_grid_items<true, Tile>(params, begin, end)
+        : double_backward_grid_items<false, Tile>(params, begin, end);
   });
 }
 

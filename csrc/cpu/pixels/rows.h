@@ -119,7 +119,8 @@ GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const
   }
 }
 
-/// The same for a sample at the image's edge: taps outside are passed over.
+/// sums = sum over taps of weight * row, for a sample at the image's edge: taps outside are passed
+/// over.
 template <typename scalar, int kLanes, int kLeft, typename Tile>
 GRIDSAMPLE_NOINLINE void sample_row_at_edge(const typename scalar::storage_t* image,
                                             const Tile& tile, int i, compute_t* sums) {
@@ -292,7 +293,8 @@ GRIDSAMPLE_NOINLINE void sample_long_rows_apart(const typename scalar::storage_t
                                        out_row);
 }
 
-/// The same for rows of three or four channels.
+/// Rows of three or four channels of samples [first, last) of a tile, written as sample_long_rows
+/// does.
 template <typename scalar, typename out_scalar, int kLeft, typename Tile, typename OutRow>
 GRIDSAMPLE_INLINE void sample_short_rows(const typename scalar::storage_t* image, const Tile& tile,
                                          const TapOffsets<Tile>& taps, int first, int last,
@@ -322,7 +324,8 @@ GRIDSAMPLE_INLINE void sample_short_rows(const typename scalar::storage_t* image
   }
 }
 
-/// The same for rows of any length. `taps` is TapOffsets if it is three or four: see with_taps_for.
+/// Rows of any length of samples [first, last) of a tile. `taps` is TapOffsets if it is three or
+/// four: see with_taps_for.
 template <typename scalar, typename out_scalar, typename Tile, typename Taps, typename OutRow>
 GRIDSAMPLE_INLINE void sample_rows(const typename scalar::storage_t* image, const Tile& tile,
                                    const Taps& taps, int first, int last, int64_t begin,

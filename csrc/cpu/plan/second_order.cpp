@@ -87,8 +87,8 @@ void plan_grad_grid(DoubleBackwardPlan& plan, const SecondOrderCall& call) {
     plan.grad_grid = SecondGradGridPath::kPlain;
     plan.grad_grid_reason = reason;
   } else {
-    plan.grad_grid = geometry.channels < kLeastRowChannels ? SecondGradGridPath::kLanesOverSamples
-                                                           : SecondGradGridPath::kLanesOverChannels;
+    plan.grad_grid = has_channel_lanes(geometry) ? SecondGradGridPath::kLanesOverChannels
+                                                 : SecondGradGridPath::kLanesOverSamples;
     plan.grad_grid_reason = kAsRows;
     plan.grad_grid_items = call.grid_batch * strip_count(geometry);
     plan.memory.image_copies = copies_as_rows(call);
@@ -121,8 +121,8 @@ JvpPlan plan_jvp(const SecondOrderCall& call, int64_t most_threads) {
     plan.path = JvpPath::kPlain;
     plan.reason = reason;
   } else {
-    plan.path = geometry.channels < kLeastRowChannels ? JvpPath::kLanesOverSamples
-                                                      : JvpPath::kLanesOverChannels;
+    plan.path =
+        has_channel_lanes(geometry) ? JvpPath::kLanesOverChannels : JvpPath::kLanesOverSamples;
     plan.reason = kAsRows;
     plan.items = geometry.batch * strip_count(geometry);
     plan.memory.image_copies = copies_as_rows(call);

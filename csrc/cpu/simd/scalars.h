@@ -21,38 +21,27 @@ GRIDSAMPLE_INLINE To bit_cast(From from) {
   return to;
 }
 
-template <size_t kBytes>
-using UnsignedOf =
-    std::conditional_t<kBytes == 2, uint16_t, std::conditional_t<kBytes == 4, uint32_t, uint64_t>>;
-
 template <DType kDType>
 struct Scalar;
 
-template <>
-struct Scalar<DType::kFloat> {
-  using storage_t = float;
+/// A type of C++, stored as it is.
+template <typename T>
+struct Number {
+  using storage_t = T;
   template <typename compute_t>
-  static GRIDSAMPLE_INLINE compute_t load(float value) {
+  static GRIDSAMPLE_INLINE compute_t load(T value) {
     return static_cast<compute_t>(value);
   }
   template <typename compute_t>
-  static GRIDSAMPLE_INLINE float store(compute_t value) {
-    return static_cast<float>(value);
+  static GRIDSAMPLE_INLINE T store(compute_t value) {
+    return static_cast<T>(value);
   }
 };
 
 template <>
-struct Scalar<DType::kDouble> {
-  using storage_t = double;
-  template <typename compute_t>
-  static GRIDSAMPLE_INLINE compute_t load(double value) {
-    return static_cast<compute_t>(value);
-  }
-  template <typename compute_t>
-  static GRIDSAMPLE_INLINE double store(compute_t value) {
-    return static_cast<double>(value);
-  }
-};
+struct Scalar<DType::kFloat> : Number<float> {};
+template <>
+struct Scalar<DType::kDouble> : Number<double> {};
 
 template <>
 struct Scalar<DType::kHalf> {

@@ -91,8 +91,8 @@ GRIDSAMPLE_INLINE void prefetch_next_tile(const storage_t* data, int count, int 
   for (int i = 0; i < count * per_sample; i += kLine) GRIDSAMPLE_PREFETCH(next + i);
 }
 
-/// The same of numbers that are written: a store to a line that is not at hand holds up all that
-/// follow it.
+/// Asks for the memory that results of the next tile are written to: a store to a line that is not
+/// at hand holds up all that follow it.
 template <typename storage_t>
 GRIDSAMPLE_INLINE void prefetch_next_result(storage_t* data, int count, int per_sample) {
   constexpr int kLine = 64 / sizeof(storage_t);

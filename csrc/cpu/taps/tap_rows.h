@@ -84,9 +84,9 @@ class TapRows {
   GRIDSAMPLE_INLINE bool side_by_side() const { return side_by_side_; }
   /// Whether all taps of sample i are inside, and one at each of the places, in order.
   GRIDSAMPLE_INLINE bool is_regular(int i) const { return irregular_[i] == 0; }
-  /// The same for all samples.
+  /// Whether all samples are regular.
   GRIDSAMPLE_INLINE bool all_regular() const { return all_regular_; }
-  /// The same for samples [i, i + kLanes).
+  /// Whether samples [i, i + kLanes) are regular.
   template <int kLanes>
   GRIDSAMPLE_INLINE bool are_regular(int i) const {
     if (all_regular_) return true;
@@ -123,7 +123,7 @@ class TapRows {
   /// Where the rows at kz, ky begin, one for each sample; somewhere in the plane if the row is
   /// outside.
   GRIDSAMPLE_INLINE const offset_t* row(int kz, int ky) const { return offset_[kz * kTaps + ky]; }
-  /// The same along x alone, where taps are side_by_side().
+  /// Where they begin along x alone, where taps are side_by_side().
   GRIDSAMPLE_INLINE const offset_t* start() const { return start_; }
 
  private:

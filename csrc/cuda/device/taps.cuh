@@ -47,7 +47,7 @@ GRIDSAMPLE_DEVICE Sample locate(int64_t number, const Walk& walk) {
   return sample;
 }
 
-/// The same for kernels whose configuration may promise a linear and narrow walk.
+/// Sample number `number`, for kernels whose configuration may promise a linear and narrow walk.
 template <typename Config>
 GRIDSAMPLE_DEVICE Sample locate(int64_t number, const Walk& walk) {
   if constexpr (Config::kNarrow) {

@@ -34,7 +34,7 @@ void backward_planes(BackwardParams<compute_t> params, const Geometry& geometry,
 template <typename compute_t>
 constexpr int kBackwardVector = 16 / sizeof(compute_t);
 
-/// The same for images whose channels are innermost: strides, addresses and rows have to be
+/// Both gradients of images whose channels are innermost: strides, addresses and rows have to be
 /// multiples of kBackwardVector elements.
 template <typename compute_t>
 void backward_rows(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
