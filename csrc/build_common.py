@@ -20,15 +20,24 @@ def torch_libraries() -> Path:
 
 
 def run_ninja(
-    folder: Path, sources: list[Path], target: Path, compile_command: str, link_command: str
+    folder: Path,
+    sources: list[Path],
+    target: Path,
+    compile_command: str,
+    link_command: str,
+    options: dict[Path, str] | None = None,
 ) -> None:
-    """Compile what has changed to objects in a folder, and link."""
+    """Compile what has changed to objects in a folder, and link; `options` are those of one source."""
+    options = options or {}
     objects = {source: f"{source.parent.name}_{source.stem}.o" for source in sources}
     lines = [
-        f"rule compile\n  command = {compile_command}\n  depfile = $out.d\n  deps = gcc",
+        f"rule compile\n  command = {compile_command} $options\n  depfile = $out.d\n  deps = gcc",
         "  description = $in",
         f"rule link\n  command = {link_command}\n  description = $out",
-        *(f"build {name}: compile {_escaped(source)}" for source, name in objects.items()),
+        *(
+            f"build {name}: compile {_escaped(source)}\n  options = {options.get(source, '')}"
+            for source, name in objects.items()
+        ),
         f"build {_escaped(target)}: link {' '.join(objects.values())}",
     ]
     (folder / "build.ninja").write_text("\n".join(lines) + "\n")

@@ -25,6 +25,7 @@ CPU = Path(__file__).resolve().parent
 common = SimpleNamespace(**runpy.run_path(str(CPU.parent / "build_common.py")))
 
 LIBRARY = "gridsample_ext_cpu.so"
+DEBUG = os.environ.get("GRIDSAMPLE_EXT_DEBUG") == "1"
 SANITIZE = os.environ.get("GRIDSAMPLE_EXT_SANITIZE") == "1"
 EMULATE_AVX512 = os.environ.get("GRIDSAMPLE_EXT_EMULATE_AVX512") == "1"
 
@@ -51,6 +52,14 @@ INSTRUCTION_SETS = {
     "neon": [(kernel, type) for kernel in KERNELS for type in ("float", "double")],
     "avx2": [(kernel, type) for kernel in KERNELS for type in ("float", "double")],
     "avx512": [(kernel, "float") for kernel in ("forward", "backward")],
+}
+
+# What is worth more code, and more time to compile it: float32 on usual machines. Images and volumes
+# have kernels of their own there (csrc/cpu/kernels/dispatch.h), and all are optimised further.
+USUAL = {
+    f"{kernel}_{isa}_float"
+    for kernel in ("forward", "backward")
+    for isa in ("neon", "avx2", "avx512")
 }
 
 # What each kind of machine has, as the operating system names it; any other has the baseline.
@@ -103,10 +112,9 @@ def check_compiler() -> None:
 
 def compile_arguments() -> list[str]:
     """For all C++ of the CPU, the Python module included."""
-    debug = os.environ.get("GRIDSAMPLE_EXT_DEBUG") == "1"
     return [
         "-std=c++20",
-        *(["-O0", "-g"] if debug else ["-O1", "-g1"] if SANITIZE else ["-O3", "-g0"]),
+        *(["-O0", "-g"] if DEBUG else ["-O1", "-g1"] if SANITIZE else ["-O2", "-g0"]),
         *SANITIZERS,
         *(["-fno-sanitize-recover=undefined"] if SANITIZE else []),
         "-fPIC",
@@ -150,6 +158,7 @@ def kernel_sources(folder: Path, machine: str) -> list[Path]:
         path = folder / f"{name}.cpp"
         text = (
             f"#define GRIDSAMPLE_COMPUTE_TYPE {compute_type}\n"
+            f"#define GRIDSAMPLE_IS_USUAL {int(name in USUAL)}\n"
             '#include "cpu/simd/foreign.h"\n'
             f'#include "cpu/simd/{isa}.h"\n'
             f'#include "cpu/kernels/{kernel}.h"\n'
@@ -188,6 +197,7 @@ def build(out: Path, temporary: Path) -> Path:
         out / LIBRARY,
         f"{_words(compile_words)} -MMD -MF $out.d -c $in -o $out",
         f"{_words(link_words)} $in -o $out {_words(torch_libraries)}",
+        {} if DEBUG or SANITIZE else {temporary / f"{name}.cpp": "-O3" for name in USUAL},
     )
     return out / LIBRARY
 

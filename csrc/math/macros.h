@@ -33,6 +33,9 @@
 #define GRIDSAMPLE_SELDOM GRIDSAMPLE_INLINE
 #endif
 
+// Lambdas that are called from several places and inlined into each.
+#define GRIDSAMPLE_INLINE_LAMBDA __attribute__((always_inline))
+
 // Functions that run once for a tile: compiled once for all kernels that call them, not into each.
 #define GRIDSAMPLE_NOINLINE __attribute__((noinline))
 

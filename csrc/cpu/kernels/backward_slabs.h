@@ -25,7 +25,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
   const GradGridParams& to_grid = params.grad_grid;
   const Geometry& geometry = to_input.geometry;
   const Range channels{0, geometry.channels};
-  Tile tile;
+  Tile tile(geometry.dims);
   TapDerivatives<Tile> derivatives;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;

@@ -47,13 +47,13 @@ void backward_tile(const BackwardParams& params, const View& view, const Tile& t
       const bool read_on =
           params.packed_channels == 0 && count == 3 && can_read_on(tile, geometry, params.input);
       backward_rows<kInput>(rows, tile, derivatives, taps, read_on, prefetch, sums);
-      apply_slopes<Tile>(derivatives, sums);
+      apply_slopes(tile, derivatives, sums);
       const int64_t piece = (channel + c) / params.piece_channels;
       const int64_t of_others = piece - ceil_div(params.group_channels, params.piece_channels);
       if (of_others >= 0) {
         const int64_t which = (of_others * geometry.batch + batch) * tile_count(geometry) + t;
-        std::memcpy(static_cast<compute_t*>(params.partial) + which * Tile::kDims * kTileSize, sums,
-                    sizeof(sums));
+        std::memcpy(static_cast<compute_t*>(params.partial) + which * geometry.dims * kTileSize,
+                    sums, geometry.dims * sizeof(sums[0]));
       } else {
         add_to_grad_grid(geometry, params.grad_grid, batch, first, tile.count, piece == 0, sums);
       }
@@ -73,12 +73,12 @@ void backward_block(const BackwardParams& params, const View& view, const comput
     const int outermost = geometry.dims - 1;
     const Range all{0, geometry.input_size[outermost]};
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
-      add_nearest_rows<Tile>(geometry, params.grid, params.grad_output, batch,
-                             {channel, channel + channels}, view, outermost, all, grad_image,
-                             *zeros, [](int64_t) { return true; });
+      add_nearest_rows(geometry, params.grid, params.grad_output, batch,
+                       {channel, channel + channels}, view, outermost, all, grad_image, *zeros,
+                       [](int64_t) { return true; });
     }
   } else {
-    Tile tile;
+    Tile tile(geometry.dims);
     std::conditional_t<kGrid, TapDerivatives<Tile>, const None> derivatives{};
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       for (int64_t t = 0; t < tile_count(geometry); ++t) {

@@ -7,17 +7,22 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
+/// Whether images and volumes have kernels of their own, which are faster, and twice the code:
+/// build.py says where.
+constexpr bool kKernelsPerDims = GRIDSAMPLE_IS_USUAL;
+
 template <Mode kMode, typename F>
 GRIDSAMPLE_INLINE void dispatch_dims(int dims, const F& function) {
-  if (dims == 2) {
+  if constexpr (!kKernelsPerDims) {
+    function.template operator()<TapTile<kMode, kAnyDims>>();
+  } else if (dims == 2) {
     function.template operator()<TapTile<kMode, 2>>();
   } else {
     function.template operator()<TapTile<kMode, 3>>();
   }
 }
 
-/// Calls function.template operator()<Tile>() for a tile of the geometry's mode and
-/// dimensions.
+/// Calls function.template operator()<Tile>() for a tile of the geometry's mode and dimensions.
 template <typename F>
 GRIDSAMPLE_INLINE void dispatch_tile(const Geometry& geometry, const F& function) {
   dispatch_mode(geometry.mode,

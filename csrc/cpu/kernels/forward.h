@@ -65,7 +65,7 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
 }
 
 /// Nearest, from rows.
-template <typename scalar, typename Tile>
+template <typename scalar>
 void forward_nearest_rows(const ForwardParams& params, int64_t begin, int64_t end) {
   using storage_t = typename scalar::storage_t;
   const Geometry& geometry = params.geometry;
@@ -73,8 +73,8 @@ void forward_nearest_rows(const ForwardParams& params, int64_t begin, int64_t en
   const View& output = params.output;
   const int64_t tiles = tile_count(geometry);
   const int64_t block = ceil_div(geometry.channels, params.channel_blocks);
-  RowFinder<Tile> pixels(geometry, input, 0, {0, geometry.input_size[0]}, block, sizeof(storage_t),
-                         Pass::kForward);
+  RowFinder pixels(geometry, input, 0, {0, geometry.input_size[0]}, block, sizeof(storage_t),
+                   Pass::kForward);
   TileOffsets located;
   int64_t planned = -1;
   for (int64_t item = begin; item < end; ++item) {
@@ -116,7 +116,7 @@ void copy_pixels(const storage_t* plane, const offset_t* offset, int count, bool
 }
 
 /// Nearest, from planes: each pixel is copied as it is.
-template <typename scalar, typename Tile>
+template <typename scalar>
 void forward_nearest_planes(const ForwardParams& params, int64_t begin, int64_t end) {
   using storage_t = typename scalar::storage_t;
   const Geometry& geometry = params.geometry;
@@ -124,7 +124,7 @@ void forward_nearest_planes(const ForwardParams& params, int64_t begin, int64_t 
   const View& output = params.output;
   const int64_t tiles = tile_count(geometry);
   const int64_t runs = ceil_div(tiles, params.run_tiles);
-  const PixelFinder<Tile> finder(geometry, input, 0, {0, geometry.input_size[0]});
+  const PixelFinder finder(geometry, input, 0, {0, geometry.input_size[0]});
   TileOffsets located;
   alignas(64) offset_t offset[kNearestRun * kTileSize];
   int64_t planned = -1;
@@ -173,7 +173,7 @@ template <typename scalar, bool kRows, typename Tile>
 void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
-  Tile tile;
+  Tile tile(geometry.dims);
   TileOffsets located;
   int64_t planned = -1;
   for (int64_t item = begin; item < end; ++item) {
@@ -212,7 +212,7 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
   auto* packed =
       static_cast<compute_t*>(params.scratch) + worker * packed_elements(geometry, width);
   alignas(64) compute_t staged[kGroup * kMostStaged];
-  Tile tile;
+  Tile tile(geometry.dims);
   TileOffsets located;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t batch = item / blocks;
@@ -254,8 +254,8 @@ void forward(const ForwardParams& params, int64_t begin, int64_t end) {
   dispatch_image_dtype(params.input.dtype, [&]<typename scalar>() {
     dispatch_tile(params.geometry, [&]<typename Tile>() {
       if constexpr (ModeTraits<Tile::kMode>::kCopies) {
-        reads_rows(params) ? forward_nearest_rows<scalar, Tile>(params, begin, end)
-                           : forward_nearest_planes<scalar, Tile>(params, begin, end);
+        reads_rows(params) ? forward_nearest_rows<scalar>(params, begin, end)
+                           : forward_nearest_planes<scalar>(params, begin, end);
       } else if (reads_rows(params)) {
         forward_items<scalar, true, Tile>(params, begin, end);
       } else {

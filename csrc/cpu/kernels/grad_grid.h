@@ -17,11 +17,12 @@ void differentiate_plane(const compute_t* plane, const Tile& tile,
   constexpr int kLanes = Pixels::kLanes;
   for (int i = 0; i < tile.count; i += kLanes) {
     const Pixels pixels(plane, tile, rows, i);
-    Lanes d[Tile::kDims];
+    Lanes d[kMaxDims];
     differentiate<kLanes>(tile, derivatives, i, pixels, d);
     const Lanes grad = load_vector<compute_t, kLanes>(grad_output + i);
     GRIDSAMPLE_UNROLL
-    for (int a = 0; a < Tile::kDims; ++a) {
+    for (int a = 0; a < kMaxDims; ++a) {
+      if (a >= tile.dims) break;
       store_vector<compute_t, kLanes>(&sums[a][i],
                                       multiply_add_vector<compute_t, kLanes>(
                                           grad, d[a], load_vector<compute_t, kLanes>(&sums[a][i])));
@@ -70,8 +71,8 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile,
 /// grid values. Done before sums are added to those of other channels, so adding needs no taps.
 /// Never -0, which 0 + -0 is not either: it does not matter where sums begin from 0.
 template <typename Tile>
-void apply_slopes(const TapDerivatives<Tile>& derivatives, AxisSums<Tile>& sums) {
-  for (int a = 0; a < Tile::kDims; ++a) {
+void apply_slopes(const Tile& tile, const TapDerivatives<Tile>& derivatives, AxisSums<Tile>& sums) {
+  for (int a = 0; a < tile.dims; ++a) {
 #pragma omp simd
     for (int i = 0; i < Tile::kSize; ++i) {
       const auto slope = derivatives.axis[a].slope[i];
@@ -80,41 +81,40 @@ void apply_slopes(const TapDerivatives<Tile>& derivatives, AxisSums<Tile>& sums)
   }
 }
 
-template <typename T, int kDims, int kSize>
-void add_sums(T (&total)[kDims][kSize], const T (&sums)[kDims][kSize]) {
-  for (int a = 0; a < kDims; ++a) {
+template <int kSize>
+void add_sums(int dims, const compute_t (*sums)[kSize], GridValues<kSize>& total) {
+  for (int a = 0; a < dims; ++a) {
 #pragma omp simd
     for (int i = 0; i < kSize; ++i) total[a][i] += sums[a][i];
   }
 }
 
 /// grad_grid of the samples [first, first + count), in its own type.
-template <typename T, int kDims, int kSize>
+template <int kSize>
 void store_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
-                     int64_t first, int count, const T (&sums)[kDims][kSize]) {
+                     int64_t first, int count, const GridValues<kSize>& sums) {
   TileOffsets located;
   locate_samples(geometry, grad_grid, first, count, located);
-  store_coordinates(grad_grid, grid_batch * grad_grid.batch_stride, located, sums);
+  store_coordinates(grad_grid, grid_batch * grad_grid.batch_stride, located, geometry.dims, sums);
 }
 
-template <typename T, int kDims, int kSize>
+template <int kSize>
 void load_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
-                    int64_t first, int count, T (&sums)[kDims][kSize]) {
+                    int64_t first, int count, GridValues<kSize>& sums) {
   TileOffsets located;
   locate_samples(geometry, grad_grid, first, count, located);
-  load_coordinates(grad_grid, grid_batch * grad_grid.batch_stride, located, sums);
+  load_coordinates(grad_grid, grid_batch * grad_grid.batch_stride, located, geometry.dims, sums);
 }
 
 /// Adds the sums of one piece to those of the pieces before it, which stand in grad_grid itself, of
 /// the compute type.
-template <typename T, int kDims>
-void add_to_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
-                      int64_t first, int count, bool is_first_piece,
-                      const T (&sums)[kDims][kTileSize]) {
+inline void add_to_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
+                             int64_t first, int count, bool is_first_piece,
+                             const GridValues<kTileSize>& sums) {
   if (is_first_piece) return store_grad_grid(geometry, grad_grid, grid_batch, first, count, sums);
-  alignas(64) T total[kDims][kTileSize] = {};
+  alignas(64) GridValues<kTileSize> total;
   load_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
-  add_sums(total, sums);
+  add_sums(geometry.dims, sums, total);
   store_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
 }
 
@@ -133,12 +133,12 @@ void sum_chunk(const GradGridParams& params, const Tile& tile,
     if constexpr (std::is_same_v<TapRowsOrNone, std::nullptr_t>) {
       alignas(64) AxisSums<Tile> of_piece;
       differentiate_rows(params, tile, derivatives, located, batch, channels, of_piece);
-      add_sums(sums, of_piece);
+      add_sums(tile.dims, of_piece, sums);
     } else {
       differentiate_planes(params, tile, derivatives, tap_rows, located, batch, channels, sums);
     }
   }
-  apply_slopes(derivatives, sums);
+  apply_slopes(tile, derivatives, sums);
 }
 
 /// The gradient of one tile or strip, summed over all chunks.
@@ -152,7 +152,7 @@ void sum_chunks(const GradGridParams& params, const Tile& tile,
   sum_chunk(params, tile, derivatives, tap_rows, located, grid_batch, 0, total);
   for (int64_t chunk = 1; chunk < grad_grid_chunks(params); ++chunk) {
     sum_chunk(params, tile, derivatives, tap_rows, located, grid_batch, chunk, sums);
-    add_sums(total, sums);
+    add_sums(tile.dims, sums, total);
   }
 }
 
@@ -172,7 +172,7 @@ template <bool kRows, typename Tile>
 void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
-  Tile tile;
+  Tile tile(geometry.dims);
   TapDerivatives<Tile> derivatives;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
@@ -194,30 +194,30 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
       locate_samples(geometry, params.grad_output, first, count, located);
       sum_chunk(params, tile, derivatives, rows, located, grid_batch, chunk, sums);
       auto* partial = static_cast<compute_t*>(params.partial) +
-                      (chunk * params.grid_batch * tiles + which) * Tile::kDims * kTileSize +
+                      (chunk * params.grid_batch * tiles + which) * geometry.dims * kTileSize +
                       (first - tile_first);
-      for (int a = 0; a < Tile::kDims; ++a) {
+      for (int a = 0; a < geometry.dims; ++a) {
         std::memcpy(partial + a * kTileSize, sums[a], sizeof(sums[a]));
       }
     }
   }
 }
 
-template <int kDims>
-void finish_grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
-  using Sums = compute_t[kDims][kTileSize];
+void finish_grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
+  using Sums = compute_t[kTileSize];
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
   const auto* partial = static_cast<const Sums*>(params.partial);
   for (int64_t which = begin; which < end; ++which) {
     const int64_t first = which % tiles * kTileSize;
     const int count = tile_samples(geometry, first);
-    alignas(64) Sums total = {};
+    alignas(64) GridValues<kTileSize> total = {};
     if (params.has_first_sums) {
       load_grad_grid(geometry, params.grad_grid, which / tiles, first, count, total);
     }
     for (int64_t chunk = 0; chunk < params.partial_sums; ++chunk) {
-      add_sums(total, partial[chunk * params.grid_batch * tiles + which]);
+      const int64_t sums = chunk * params.grid_batch * tiles + which;
+      add_sums(geometry.dims, partial + sums * geometry.dims, total);
     }
     store_grad_grid(geometry, params.grad_grid, which / tiles, first, count, total);
   }
@@ -230,7 +230,7 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
   const View view = packed_view(params.packed, geometry, params.channels);
   const RowPrefetch prefetch(geometry, std::min(params.channels, params.piece_channels),
                              sizeof(compute_t), Pass::kBackward);
-  Tile tile;
+  Tile tile(geometry.dims);
   TapDerivatives<Tile> derivatives;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
@@ -248,7 +248,7 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
       backward_rows<false>({static_cast<const compute_t*>(params.packed) + c, nullptr, grad_output,
                             count, count, geometry.input_size[0], view.stride[0]},
                            tile, derivatives, taps, false, prefetch, sums);
-      apply_slopes(derivatives, sums);
+      apply_slopes(tile, derivatives, sums);
       add_to_grad_grid(geometry, params.grad_grid, params.batch, first, tile.count,
                        params.first && c == 0, sums);
     }
@@ -276,14 +276,6 @@ void grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
       grad_grid_items<false, typename Tile::Strip>(params, begin, end);
     }
   });
-}
-
-void finish_grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
-  if (params.geometry.dims == 2) {
-    finish_grad_grid_items<2>(params, begin, end);
-  } else {
-    finish_grad_grid_items<3>(params, begin, end);
-  }
 }
 
 GRIDSAMPLE_NAMESPACE_END

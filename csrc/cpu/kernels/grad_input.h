@@ -15,8 +15,7 @@ template <int kGroup, bool kRegular, typename Tile>
 GRIDSAMPLE_INLINE void add_to_planes(compute_t* planes, int64_t plane_stride, const Tile& tile,
                                      const TapRows<Tile>& rows, const RowWeights<Tile>& weights,
                                      int i, const compute_t (&grad_output)[kGroup]) {
-  GRIDSAMPLE_KEEP_LOOP
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+  for_slices<Tile::kTaps>(tile.slices, [&](int kz) GRIDSAMPLE_INLINE_LAMBDA {
     GRIDSAMPLE_UNROLL
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
       [[maybe_unused]] const auto row = rows.row(kz, ky)[i];
@@ -35,7 +34,7 @@ GRIDSAMPLE_INLINE void add_to_planes(compute_t* planes, int64_t plane_stride, co
         }
       }
     }
-  }
+  });
 }
 
 /// pixels += grad_output * weight at the rows of taps of sample i, each read and written as one.
@@ -45,8 +44,7 @@ GRIDSAMPLE_INLINE void add_rows_to_planes(compute_t* planes, int64_t plane_strid
                                           const RowWeights<Tile>& weights, int i,
                                           const compute_t (&grad_output)[kGroup]) {
   constexpr int kLanes = kRowLanes<Tile>;
-  GRIDSAMPLE_KEEP_LOOP
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+  for_slices<Tile::kTaps>(rows.slices, [&](int kz) GRIDSAMPLE_INLINE_LAMBDA {
     GRIDSAMPLE_UNROLL
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
       compute_t* row = planes + rows.row(kz, ky)[i];
@@ -59,7 +57,7 @@ GRIDSAMPLE_INLINE void add_rows_to_planes(compute_t* planes, int64_t plane_strid
                                         load_tap_row<Tile>(pixels)));
       }
     }
-  }
+  });
 }
 
 /// planes[c][tap] += grad_output[c] * weight for the samples of a strip, from `strands` places of
@@ -72,7 +70,7 @@ void scatter_planes(compute_t* planes, int64_t plane_stride, const Tile& tile,
   const int length = Tile::kSize / strands;
   // A row that shares pixels with one just written would wait for it to reach the cache.
   const bool by_rows = Tile::kTaps > 1 && !rows.often_overlap(strands == 1 ? 1 : length);
-  const auto add = [&]<bool kRegular, bool kRows>(int i) {
+  const auto add = [&]<bool kRegular, bool kRows>(int i) GRIDSAMPLE_INLINE_LAMBDA {
     compute_t grad[kGroup];
     GRIDSAMPLE_UNROLL
     for (int c = 0; c < kGroup; ++c) grad[c] = grad_output[c][i];
@@ -82,7 +80,7 @@ void scatter_planes(compute_t* planes, int64_t plane_stride, const Tile& tile,
       add_to_planes<kGroup, kRegular>(planes, plane_stride, tile, rows, weights, i, grad);
     }
   };
-  const auto add_all = [&]<bool kRows>() {
+  const auto add_all = [&]<bool kRows>() GRIDSAMPLE_INLINE_LAMBDA {
     if (rows.all_regular() && tile.count == Tile::kSize) {
       for (int j = 0; j < length; ++j) {
         for (int i = j; i < Tile::kSize; i += length) add.template operator()<true, kRows>(i);
@@ -179,17 +177,16 @@ void add_to_pixels(compute_t* planes, int64_t plane_stride, const Run& run,
 
 /// Nearest, into planes: of many channels a run of tiles at a time, to stay in one plane for
 /// longer.
-template <typename Tile>
-void grad_input_nearest_planes(const GradInputParams& params, Range slab, int64_t batch,
-                               int64_t input_batch, Range channels) {
+inline void grad_input_nearest_planes(const GradInputParams& params, Range slab, int64_t batch,
+                                      int64_t input_batch, Range channels) {
   const Geometry& geometry = params.geometry;
   const View& source = params.grad_output;
   const View& target = params.grad_input;
   const int64_t tiles = tile_count(geometry);
   const int64_t run_tiles = nearest_run(geometry);
-  const PixelFinder<Tile> finder(geometry, target, params.slab_axis, slab);
+  const PixelFinder finder(geometry, target, params.slab_axis, slab);
   TileOffsets located;
-  NearestPixels<Tile> run;
+  NearestPixels run;
   alignas(64) compute_t staged[4][kNearestRun][kTileSize];
   for (int64_t t = 0; t < tiles; t += run_tiles) {
     const int64_t t_end = std::min(t + run_tiles, tiles);
@@ -240,7 +237,7 @@ void grad_input_nearest_planes(const GradInputParams& params, Range slab, int64_
   }
 }
 
-template <bool kRows, typename Tile>
+template <bool kRows>
 void grad_input_nearest_items(const GradInputParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const View& target = params.grad_input;
@@ -253,13 +250,11 @@ void grad_input_nearest_items(const GradInputParams& params, int64_t begin, int6
                   owned.channels.begin;
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       if constexpr (kRows) {
-        add_nearest_rows<Tile>(geometry, params.grid, params.grad_output, batch, owned.channels,
-                               target, params.slab_axis, owned.slab, image, zeros, [&](int64_t t) {
-                                 return overlap_with(params, owned.slab, batch, t).any;
-                               });
+        add_nearest_rows(geometry, params.grid, params.grad_output, batch, owned.channels, target,
+                         params.slab_axis, owned.slab, image, zeros,
+                         [&](int64_t t) { return overlap_with(params, owned.slab, batch, t).any; });
       } else {
-        grad_input_nearest_planes<Tile>(params, owned.slab, batch, owned.input_batch,
-                                        owned.channels);
+        grad_input_nearest_planes(params, owned.slab, batch, owned.input_batch, owned.channels);
       }
     }
     zeros.finish();
@@ -270,7 +265,7 @@ void grad_input_nearest_items(const GradInputParams& params, int64_t begin, int6
 template <bool kRows, typename Tile>
 void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
-  Tile tile;
+  Tile tile(geometry.dims);
   TileOffsets located;
   for (int64_t item = begin; item < end; ++item) {
     const GradInputItem owned = grad_input_item(params, item);
@@ -322,12 +317,11 @@ void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end
                        TapRange* ranges) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
-  Tile tile;
-  alignas(64) compute_t values[Tile::kDims][kTileSize];
+  Tile tile(geometry.dims);
+  alignas(64) GridValues<kTileSize> values;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item % tiles * kTileSize;
-    load_grid<Tile>(geometry, params.grid, item / tiles, first, tile_samples(geometry, first),
-                    values);
+    load_grid(geometry, params.grid, item / tiles, first, tile_samples(geometry, first), values);
     ranges[item - begin] = range_of_values(tile, geometry, params.slab_axis,
                                            values[params.slab_axis], params.grad_input);
   }
@@ -342,8 +336,8 @@ void grad_input(const GradInputParams& params, int64_t begin, int64_t end) {
   const bool rows = has_rows(params.geometry, params.grad_input);
   dispatch_tile(params.geometry, [&]<typename Tile>() {
     if constexpr (ModeTraits<Tile::kMode>::kCopies) {
-      rows ? grad_input_nearest_items<true, Tile>(params, begin, end)
-           : grad_input_nearest_items<false, Tile>(params, begin, end);
+      rows ? grad_input_nearest_items<true>(params, begin, end)
+           : grad_input_nearest_items<false>(params, begin, end);
     } else if (rows) {
       grad_input_items<true, Tile>(params, begin, end);
     } else {

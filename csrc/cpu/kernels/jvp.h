@@ -44,9 +44,9 @@ GRIDSAMPLE_INLINE auto pixels_at(const compute_t* image, const offset_t* offset)
 
 /// Calls each(t) for the taps.
 template <typename Tile, typename F>
-GRIDSAMPLE_INLINE void for_taps(const F& each) {
+GRIDSAMPLE_INLINE void for_taps(const TapVectors<Tile>& taps, const F& each) {
   GRIDSAMPLE_KEEP_LOOP
-  for (int t = 0; t < kTapsPerSample<Tile>; ++t) each(t);
+  for (int t = 0; t < taps.count; ++t) each(t);
 }
 
 /// out = sum over taps of weight * tangent + along * pixel, for sample number s of a vector of them
@@ -62,7 +62,7 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes> jvp_row(const TapVectors<Tile>& taps
     sum = multiply_add_vector<T, kLanes>(broadcast<T, kLanes>(weight),
                                          load_row_lanes<scalar, T, kLanes, kLeft>(row), sum);
   };
-  for_taps<Tile>([&](int t) {
+  for_taps(taps, [&](int t) {
     const auto offset = taps.offset[t][s];
     if (offset < 0) return;
     if (tangent != nullptr) add(taps.weight[t][s], tangent + offset);
@@ -84,7 +84,7 @@ void jvp_strip(const SecondOrderParams& params, const Tile& tile,
   const T* tangent = tangent_of(params, batch);
   TileOffsets located;
   locate_samples(geometry, params.output, first, tile.count, located);
-  TapVectors<Tile> taps;
+  TapVectors<Tile> taps(tile);
   const RowPrefetch prefetch(geometry, std::min(kStagedChannels, geometry.channels), sizeof(T),
                              Pass::kForward);
   alignas(64) std::conditional_t<kRows, StagedRows<T>, StagedPlanes<T>> out;
@@ -114,7 +114,7 @@ void jvp_strip(const SecondOrderParams& params, const Tile& tile,
       } else {
         for (int channel = 0; channel < count; ++channel) {
           Vector<T, kLanes> sum{};
-          for_taps<Tile>([&](int t) {
+          for_taps(taps, [&](int t) {
             if (tangent != nullptr) {
               add_product<kLanes>(taps.weight[t],
                                   pixels_at<Tile>(tangent + channel, taps.offset[t]), sum);
@@ -142,7 +142,7 @@ template <bool kRows, typename Tile>
 void jvp_items(const SecondOrderParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t strips = strip_count(geometry);
-  Tile tile;
+  Tile tile(geometry.dims);
   TapDerivatives<Tile> derivatives;
   Direction<Tile> direction;
   for (int64_t item = begin; item < end; ++item) {

@@ -17,20 +17,21 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 template <int kLanes, int kLeft, typename Tile>
 GRIDSAMPLE_INLINE void curve_row(const TapVectors<Tile>& taps, int s, const compute_t* image,
                                  const compute_t* tangent, const compute_t* grad_output,
-                                 Vector<compute_t, kLanes> (&sums)[Tile::kDims]) {
+                                 Vector<compute_t, kLanes> (&sums)[kMaxDims]) {
   using T = compute_t;
   using scalar = ScalarOf<T>;
-  Vector<T, kLanes> curved[Tile::kDims] = {};
-  const auto add = [&](const typename TapVectors<Tile>::PerTap(&weight)[Tile::kDims], int t,
+  Vector<T, kLanes> curved[kMaxDims] = {};
+  const auto add = [&](const typename TapVectors<Tile>::PerTap(&weight)[kMaxDims], int t,
                        const T* row) {
     const auto pixel = load_row_lanes<scalar, T, kLanes, kLeft>(row);
     GRIDSAMPLE_UNROLL
-    for (int a = 0; a < Tile::kDims; ++a) {
+    for (int a = 0; a < kMaxDims; ++a) {
+      if (a == taps.dims) break;
       curved[a] =
           multiply_add_vector<T, kLanes>(broadcast<T, kLanes>(weight[a][t][s]), pixel, curved[a]);
     }
   };
-  for_taps<Tile>([&](int t) {
+  for_taps(taps, [&](int t) {
     const auto offset = taps.moved[t][s];  // still: of no account
     if (offset < 0) return;
     if (tangent != nullptr) add(taps.derivative, t, tangent + offset);
@@ -38,7 +39,7 @@ GRIDSAMPLE_INLINE void curve_row(const TapVectors<Tile>& taps, int s, const comp
   });
   const auto grad = load_row_lanes<scalar, T, kLanes, kLeft>(grad_output);
   GRIDSAMPLE_UNROLL
-  for (int a = 0; a < Tile::kDims; ++a) {
+  for (int a = 0; a < kMaxDims; ++a) {
     sums[a] = multiply_add_vector<T, kLanes>(grad, curved[a], sums[a]);
   }
 }
@@ -63,10 +64,10 @@ GRIDSAMPLE_INLINE T sum_of_lanes(const Vector<T, kLanes>& v) {
 template <typename Tile>
 GRIDSAMPLE_INLINE void curve_sample(const TapVectors<Tile>& taps, int s, const compute_t* image,
                                     const compute_t* tangent, const compute_t* grad_output,
-                                    int count, compute_t (&sums)[Tile::kDims]) {
+                                    int count, compute_t (&sums)[kMaxDims]) {
   using T = compute_t;
   constexpr int kFull = kFullLanes<T>;
-  Vector<T, kFull> wide[Tile::kDims] = {};
+  Vector<T, kFull> wide[kMaxDims] = {};
   bool any_wide = false;
   for (T& sum : sums) sum = T(0);
   const auto tangent_at = [&](int64_t c) { return tangent != nullptr ? tangent + c : nullptr; };
@@ -79,13 +80,13 @@ GRIDSAMPLE_INLINE void curve_sample(const TapVectors<Tile>& taps, int s, const c
         curve_row<kLanes, kLeft>(taps, s, image + at, tangent_at(at), grad_output + at, wide);
       }
     } else {
-      Vector<T, kLanes> narrow[Tile::kDims] = {};
+      Vector<T, kLanes> narrow[kMaxDims] = {};
       curve_row<kLanes, kLeft>(taps, s, image + c, tangent_at(c), grad_output + c, narrow);
-      for (int a = 0; a < Tile::kDims; ++a) sums[a] += sum_of_lanes<T, kLanes>(narrow[a]);
+      for (int a = 0; a < taps.dims; ++a) sums[a] += sum_of_lanes<T, kLanes>(narrow[a]);
     }
   });
   if (any_wide) {
-    for (int a = 0; a < Tile::kDims; ++a) sums[a] += sum_of_lanes<T, kFull>(wide[a]);
+    for (int a = 0; a < taps.dims; ++a) sums[a] += sum_of_lanes<T, kFull>(wide[a]);
   }
 }
 
@@ -94,14 +95,14 @@ template <bool kRows, typename Tile>
 void double_backward_grid_strip(const SecondOrderParams& params, const Tile& tile,
                                 const TapDerivatives<Tile>& derivatives,
                                 const Direction<Tile>& direction, Range images, int64_t first,
-                                compute_t (&sums)[Tile::kDims][Tile::kSize]) {
+                                GridValues<Tile::kSize>& sums) {
   using T = compute_t;
   constexpr int kLanes = TapVectors<Tile>::kLanes;
   const Geometry& geometry = params.geometry;
   const View& source = params.grad_output;
   TileOffsets located;
   locate_samples(geometry, source, first, tile.count, located);
-  TapVectors<Tile> taps;
+  TapVectors<Tile> taps(tile);
   alignas(64) std::conditional_t<kRows, StagedRows<T>, StagedPlanes<T>> grad_output;
   for (auto& axis : sums) fill_rest(axis, 0, T(0));
   for (int64_t batch = images.begin; batch < images.end; ++batch) {
@@ -122,27 +123,30 @@ void double_backward_grid_strip(const SecondOrderParams& params, const Tile& til
         if constexpr (kRows) {
           const int end = std::min(group + kLanes, tile.count);
           for (int i = group; i < end; ++i) {
-            T sum[Tile::kDims];
+            T sum[kMaxDims];
             curve_sample(taps, i - group, image + c, tangent != nullptr ? tangent + c : nullptr,
                          grad_output + i * count, count, sum);
-            for (int a = 0; a < Tile::kDims; ++a) sums[a][i] += sum[a];
+            for (int a = 0; a < tile.dims; ++a) sums[a][i] += sum[a];
           }
         } else {
           for (int channel = 0; channel < count; ++channel) {
-            Vector<T, kLanes> curved[Tile::kDims] = {};
-            for_taps<Tile>([&](int t) {
+            Vector<T, kLanes> curved[kMaxDims] = {};
+            for_taps(taps, [&](int t) {
               const auto pixel = pixels_at<Tile>(image + channel, taps.moved[t]);
               Vector<T, kLanes> change{};
               if (tangent != nullptr) change = pixels_at<Tile>(tangent + channel, taps.moved[t]);
               GRIDSAMPLE_UNROLL
-              for (int a = 0; a < Tile::kDims; ++a) {
+              for (int a = 0; a < kMaxDims; ++a) {
+                if (a == taps.dims) break;
                 if (tangent != nullptr) {
                   add_product<kLanes>(taps.derivative[a][t], change, curved[a]);
                 }
                 add_product<kLanes>(taps.curvature[a][t], pixel, curved[a]);
               }
             });
-            for (int a = 0; a < Tile::kDims; ++a) {
+            GRIDSAMPLE_UNROLL
+            for (int a = 0; a < kMaxDims; ++a) {
+              if (a == taps.dims) break;
               auto sum = load_vector<T, kLanes>(&sums[a][group]);
               add_product<kLanes>(&grad_output[channel][group], curved[a], sum);
               store_vector<T, kLanes>(&sums[a][group], sum);
@@ -173,7 +177,7 @@ GRIDSAMPLE_INLINE void scatter_along(const TapVectors<Tile>& taps, int group, in
         grad[u] =
             load_row_lanes<scalar, T, kLanes, kLeft>(grad_output + i * count + c + u * kLanes);
       }
-      for_taps<Tile>([&](int t) {
+      for_taps(taps, [&](int t) {
         if (taps.moved[t][s] < 0) return;
         T* row = grad_image + taps.moved[t][s] + c;
         const auto weight = broadcast<T, kLanes>(taps.along[t][s]);
@@ -194,14 +198,13 @@ GRIDSAMPLE_INLINE void scatter_along(const TapVectors<Tile>& taps, int group, in
 
 template <bool kRows, typename Tile>
 void double_backward_grid_items(const SecondOrderParams& params, int64_t begin, int64_t end) {
-  using T = compute_t;
   const Geometry& geometry = params.geometry;
   const int64_t strips = strip_count(geometry);
-  Tile tile;
+  Tile tile(geometry.dims);
   TapDerivatives<Tile> derivatives;
   Direction<Tile> direction;
   TileOffsets located;
-  alignas(64) T sums[Tile::kDims][Tile::kSize];
+  alignas(64) GridValues<Tile::kSize> sums;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t grid_batch = item / strips;
     const int64_t first = item % strips * kStripSize;
@@ -211,12 +214,13 @@ void double_backward_grid_items(const SecondOrderParams& params, int64_t begin, 
     fill_direction(tile, derivatives, geometry, params.grid, params.tangent_grid, grid_batch, first,
                    direction);
     double_backward_grid_strip<kRows>(params, tile, derivatives, direction, images, first, sums);
-    for (int a = 0; a < Tile::kDims; ++a) {
+    for (int a = 0; a < tile.dims; ++a) {
       for (int i = 0; i < Tile::kSize; ++i)
         sums[a][i] = move_along(derivatives.axis[a].slope[i], sums[a][i]);
     }
     locate_samples(geometry, params.grad_grid, first, count, located);
-    store_coordinates(params.grad_grid, grid_batch * params.grad_grid.batch_stride, located, sums);
+    store_coordinates(params.grad_grid, grid_batch * params.grad_grid.batch_stride, located,
+                      geometry.dims, sums);
   }
 }
 
@@ -226,11 +230,11 @@ void double_backward_input_items(const SecondOrderParams& params, int64_t begin,
   constexpr int kLanes = TapVectors<Tile>::kLanes;
   const Geometry& geometry = params.geometry;
   const GradInputParams& to_input = params.to_input;
-  Tile tile;
+  Tile tile(geometry.dims);
   TapDerivatives<Tile> derivatives;
   Direction<Tile> direction;
   TileOffsets located;
-  TapVectors<Tile> taps;
+  TapVectors<Tile> taps(tile);
   alignas(64) StagedRows<T> grad_output;
   for (int64_t item = begin; item < end; ++item) {
     const GradInputItem owned = grad_input_item(to_input, item);
@@ -274,8 +278,11 @@ void double_backward_input_items(const SecondOrderParams& params, int64_t begin,
 /// derivatives.
 template <typename F>
 GRIDSAMPLE_INLINE void dispatch_strip(const Geometry& geometry, const F& function) {
-  dispatch_smooth_tile(
-      geometry, [&]<typename Tile>() { function.template operator()<typename Tile::Strip>(); });
+  dispatch_mode(geometry.mode, [&]<Mode kMode>() {
+    if constexpr (ModeTraits<kMode>::kSmooth) {
+      function.template operator()<TapTile<kMode, kAnyDims, kStripSize>>();
+    }
+  });
 }
 
 void jvp(const SecondOrderParams& params, int64_t begin, int64_t end) {

@@ -69,8 +69,8 @@ class SlabSamples {
     // What `number` can hold.
     if (count_ > 0 && first - first_ >= kMostAhead) full();
     if (count_ == 0) first_ = first;
-    alignas(64) compute_t values[Tile::kDims][Tile::kSize];
-    load_grid<Tile>(params_.geometry, params_.grid, batch, first, count, values);
+    alignas(64) GridValues<Tile::kSize> values;
+    load_grid(params_.geometry, params_.grid, batch, first, count, values);
     const int axis = params_.slab_axis;
     fill_axis_taps(axis_taps_, kNoChange, params_.geometry, axis, values[axis], params_.grad_input);
     const auto low = static_cast<offset_t>(slab_.begin * params_.grad_input.stride[axis]);
@@ -87,14 +87,18 @@ class SlabSamples {
       if (i + kLanes > count) {
         for (int l = count - i; l < kLanes; ++l) in_slab[l] = 0;
       }
-      Lanes found[kArrays];
-      compute_t* to[kArrays];
-      for (int a = 0; a < Tile::kDims; ++a) {
-        found[a] = load_vector<compute_t, kLanes>(&values[a][i]);
-      }
-      found[Tile::kDims] = number;
-      for (int n = 0; n < kArrays; ++n) to[n] = array(n) + count_;
-      count_ += compress_lanes<kLanes>((Lanes) __builtin_convertvector(in_slab, Mask), found, to);
+      const auto keep = (Lanes) __builtin_convertvector(in_slab, Mask);
+      int kept = 0;
+      with_dims<Tile::kDims>(params_.geometry.dims, [&]<int kDims>() {
+        Lanes found[kDims + 1] = {number};
+        compute_t* to[kDims + 1] = {number_ + count_};
+        for (int a = 0; a < kDims; ++a) {
+          found[a + 1] = load_vector<compute_t, kLanes>(&values[a][i]);
+          to[a + 1] = values_[a] + count_;
+        }
+        kept = compress_lanes<kLanes>(keep, found, to);
+      });
+      count_ += kept;
       if (count_ >= Tile::kSize) full();
     }
   }
@@ -105,15 +109,16 @@ class SlabSamples {
   void take(Tile& tile, TileOffsets& located) {
     const int count = std::min(count_, Tile::kSize);
     const int rest = count_ - count;
-    Lanes beyond[kArrays];
-    for (int n = 0; n < kArrays; ++n) {
+    const int arrays = 1 + params_.geometry.dims;
+    Lanes beyond[1 + kMaxDims];
+    for (int n = 0; n < arrays; ++n) {
       if (rest > 0) beyond[n] = load_vector<compute_t, kLanes>(array(n) + Tile::kSize);
       std::fill(array(n) + count, array(n) + Tile::kSize, array(n)[count - 1]);
     }
     fill_taps(tile, kNone, params_.geometry, values_, count, params_.grad_input);
     restrict_to_slab(params_, slab_, tile);
     locate_samples(params_.geometry, params_.grad_output, first_, number_, count, located);
-    for (int n = 0; n < kArrays; ++n) {
+    for (int n = 0; n < arrays; ++n) {
       if (rest > 0) store_vector<compute_t, kLanes>(array(n), beyond[n]);
     }
     count_ = rest;
@@ -125,10 +130,9 @@ class SlabSamples {
   using Offsets = Vector<offset_t, kLanes>;
   using Mask = Vector<std::conditional_t<sizeof(compute_t) == 4, int32_t, int64_t>, kLanes>;
   static constexpr int64_t kMostAhead = int64_t(1) << 23;
-  static constexpr int kArrays = Tile::kDims + 1;
 
-  /// The grid values on each axis, and the numbers.
-  compute_t* array(int n) { return n < Tile::kDims ? values_[n] : number_; }
+  /// The numbers, and the grid values on each axis.
+  compute_t* array(int n) { return n == 0 ? number_ : values_[n - 1]; }
 
   const GradInputParams& params_;
   Range slab_;
@@ -136,7 +140,7 @@ class SlabSamples {
   int64_t first_ = 0;  // numbers are counted from it
   std::remove_reference_t<decltype(Tile::axis[0])> axis_taps_;
   // With room for a whole vector behind the last.
-  alignas(64) compute_t values_[Tile::kDims][Tile::kSize + kLanes];
+  alignas(64) GridValues<Tile::kSize + kLanes> values_;
   alignas(64) compute_t number_[Tile::kSize + kLanes];
 };
 

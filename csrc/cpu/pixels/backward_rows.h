@@ -10,12 +10,12 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 template <typename Tile>
-using AxisSums = compute_t[Tile::kDims][Tile::kSize];
+using AxisSums = GridValues<Tile::kSize>;
 
 /// products[t][s][l]: for tap t of sample s of a group, the product of grad_output and pixel,
 /// summed over the channels of lane l.
 template <typename Tile, int kLanes>
-using TapProducts = compute_t[kTapsPerSample<Tile>][kLanes][kLanes];
+using TapProducts = compute_t[Tile::kMostTaps][kLanes][kLanes];
 
 /// A vector of channels of one tap: sum += grad * pixel (kGrid), grad_row += weight * grad
 /// (kInput).
@@ -76,8 +76,9 @@ GRIDSAMPLE_INLINE void backward_sample(const PieceRows& rows, const TapList<Tile
   for (int u = 0; u < kUnits; ++u) {
     grad[u] = load_vector<compute_t, kLanes>(grad_output + u * kLanes);
   }
+  const int slices = taps.slices;
   GRIDSAMPLE_KEEP_LOOP
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+  for (int kz = 0; kz < slices; ++kz) {
     GRIDSAMPLE_KEEP_LOOP
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
       GRIDSAMPLE_UNROLL
@@ -146,8 +147,7 @@ GRIDSAMPLE_INLINE Vector<T, kLanes> sum_lanes(const T (&rows)[kLanes][kLanes]) {
 /// sums[a] = sum over taps of w'_a prod_(b != a) w_b * product, for the kLanes samples from i on.
 template <int kLanes, typename Tile>
 GRIDSAMPLE_INLINE void contract_products(const Tile& tile, const TapDerivatives<Tile>& derivatives,
-                                         int i,
-                                         const compute_t (&product)[kTapsPerSample<Tile>][kLanes],
+                                         int i, const compute_t (&product)[Tile::kMostTaps][kLanes],
                                          AxisSums<Tile>& sums) {
   using Lanes = Vector<compute_t, kLanes>;
   const auto row = [&](int kz, int ky, Lanes(&values)[Tile::kTaps]) {
@@ -155,9 +155,10 @@ GRIDSAMPLE_INLINE void contract_products(const Tile& tile, const TapDerivatives<
       values[kx] = load_vector<compute_t, kLanes>(product[tap_number<Tile>(kz, ky, kx)]);
     }
   };
-  Lanes d[Tile::kDims];
+  Lanes d[kMaxDims];
   differentiate<kLanes>(tile, derivatives, i, row, d);
-  for (int a = 0; a < Tile::kDims; ++a) store_vector<compute_t, kLanes>(&sums[a][i], d[a]);
+  GRIDSAMPLE_UNROLL
+  for (int a = 0; a < kMaxDims; ++a) store_vector<compute_t, kLanes>(&sums[a][i], d[a]);
 }
 
 /// Asks for what samples a little later need: the rows under sample i's followers, and theirs of
@@ -189,6 +190,7 @@ void backward_long(const PieceRows& rows, const Tile& tile, const TapDerivatives
                    const TapList<Tile>& taps, int first, const RowPrefetch& prefetch,
                    AxisSums<Tile>& sums) {
   alignas(64) TapProducts<Tile, kLanes> products;
+  const int tap_count = tile.slices * Tile::kTaps * Tile::kTaps;
   for (int group = first; group < tile.count; group += kLanes) {
     const int end = std::min(group + kLanes, tile.count);
     for (int i = group; i < end; ++i) {
@@ -196,13 +198,13 @@ void backward_long(const PieceRows& rows, const Tile& tile, const TapDerivatives
       backward_sample<kLanes, kUnits, kInput, true>(rows, taps, i, i - group, &products);
     }
     for (int s = end - group; s < kLanes; ++s) {
-      for (auto& product : products) {
-        store_vector<compute_t, kLanes>(product[s], Vector<compute_t, kLanes>{});
+      for (int t = 0; t < tap_count; ++t) {
+        store_vector<compute_t, kLanes>(products[t][s], Vector<compute_t, kLanes>{});
       }
     }
-    alignas(64) compute_t product[kTapsPerSample<Tile>][kLanes];
+    alignas(64) compute_t product[Tile::kMostTaps][kLanes];
     GRIDSAMPLE_KEEP_LOOP
-    for (int t = 0; t < kTapsPerSample<Tile>; ++t) {
+    for (int t = 0; t < tap_count; ++t) {
       store_vector<compute_t, kLanes>(product[t], sum_lanes(products[t]));
     }
     contract_products<kLanes>(tile, derivatives, group, product, sums);
@@ -234,9 +236,9 @@ int differentiate_short(const PieceRows& rows, const Tile& tile,
       grad[v] = load_side_by_side<ScalarOf<compute_t>, compute_t, kWidth, kLeft, kPer>(
           [&](int s) { return grad_output + (v * kPer + s) * rows.grad_stride; });
     }
-    alignas(64) compute_t product[kTapsPerSample<Tile>][kLanes];
+    alignas(64) compute_t product[Tile::kMostTaps][kLanes];
     GRIDSAMPLE_KEEP_LOOP
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    for (int kz = 0; kz < tile.slices; ++kz) {
       GRIDSAMPLE_KEEP_LOOP
       for (int ky = 0; ky < Tile::kTaps; ++ky) {
         GRIDSAMPLE_KEEP_LOOP

@@ -7,18 +7,17 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// One axis of the pixels looked for: those at `count` positions from `begin` on.
-template <typename T>
 struct PixelAxis {
-  Axis<T> axis;
+  Axis<compute_t> axis;
   offset_t begin;
   offset_t count;
   offset_t stride;
 };
 
 /// Where the pixel of one sample is in its plane, or kOutside.
-template <Padding kPadding, Distance kDistance, typename T, int kDims>
-GRIDSAMPLE_INLINE offset_t pixel_offset(const T (&value)[kDims],
-                                        const PixelAxis<T> (&axes)[kDims]) {
+template <int kDims, Padding kPadding, Distance kDistance>
+GRIDSAMPLE_INLINE offset_t pixel_offset(const compute_t (&value)[kDims],
+                                        const PixelAxis (&axes)[kMaxDims]) {
   offset_t sum = 0;
   offset_t signs = 0;
   GRIDSAMPLE_UNROLL
@@ -34,28 +33,27 @@ GRIDSAMPLE_INLINE offset_t pixel_offset(const T (&value)[kDims],
 }
 
 /// offset[i] of a whole tile; returns a negative number if any is outside.
-template <Padding kPadding, Distance kDistance, typename T, int kDims>
-offset_t pixel_offsets(const T (&values)[kDims][kTileSize], const PixelAxis<T> (&axes)[kDims],
+template <int kDims, Padding kPadding, Distance kDistance>
+offset_t pixel_offsets(const GridValues<kTileSize>& values, const PixelAxis (&axes)[kMaxDims],
                        offset_t* offset) {
   offset_t any = 0;
 #pragma omp simd reduction(| : any)
   for (int i = 0; i < kTileSize; ++i) {
-    T value[kDims];
+    compute_t value[kDims];
     GRIDSAMPLE_UNROLL
     for (int a = 0; a < kDims; ++a) value[a] = values[a][i];
-    offset[i] = pixel_offset<kPadding, kDistance>(value, axes);
+    offset[i] = pixel_offset<kDims, kPadding, kDistance>(value, axes);
     any |= offset[i];
   }
   return any;
 }
 
 /// Finds the pixels of tiles, of those at the positions `slab` of an axis.
-template <typename Tile>
 class PixelFinder {
  public:
   PixelFinder(const Geometry& geometry, const View& image, int slab_axis, Range slab)
       : geometry_(geometry) {
-    for (int a = 0; a < Tile::kDims; ++a) {
+    for (int a = 0; a < geometry.dims; ++a) {
       const int64_t size = geometry.input_size[a];
       const Range wanted = a == slab_axis ? slab : Range{0, size};
       axes_[a] = {
@@ -67,16 +65,16 @@ class PixelFinder {
   /// offset[i] of a tile, kOutside for the samples without a pixel; whether all have one.
   bool find(const View& grid, int64_t batch, int64_t t, offset_t* offset) const {
     const int64_t first = t * kTileSize;
-    alignas(64) compute_t values[Tile::kDims][kTileSize];
-    load_grid<Tile>(geometry_, grid, batch, first, tile_samples(geometry_, first), values);
+    alignas(64) GridValues<kTileSize> values;
+    load_grid(geometry_, grid, batch, first, tile_samples(geometry_, first), values);
     return find(values, offset) >= 0;
   }
 
  private:
-  offset_t find(const compute_t (&values)[Tile::kDims][kTileSize], offset_t* offset) const {
+  offset_t find(const GridValues<kTileSize>& values, offset_t* offset) const {
     const auto find_distance = [&] {
       Distance farthest = Distance::kOnce;
-      for (int a = 0; a < Tile::kDims; ++a) {
+      for (int a = 0; a < geometry_.dims; ++a) {
         farthest =
             std::max(farthest, distance_of<Mode::kNearest, kTileSize>(values[a], axes_[a].axis));
       }
@@ -84,17 +82,20 @@ class PixelFinder {
     };
     return dispatch_padding_and_distance(
         geometry_.padding, find_distance, [&]<Padding kPadding, Distance kDistance>() {
-          return pixel_offsets<kPadding, kDistance>(values, axes_, offset);
+          offset_t any = 0;
+          with_dims(geometry_.dims, [&]<int kDims>() {
+            any = pixel_offsets<kDims, kPadding, kDistance>(values, axes_, offset);
+          });
+          return any;
         });
   }
 
   const Geometry& geometry_;
-  PixelAxis<compute_t> axes_[Tile::kDims];
+  PixelAxis axes_[kMaxDims];
 };
 
 /// The pixels of a run of tiles: those of all samples, one after the other, or else a list of the
 /// samples that have one.
-template <typename Tile>
 class NearestPixels {
  public:
   static constexpr int kAhead = 32;  // offset(s + kAhead) may be asked for, beyond the last, too
@@ -105,8 +106,7 @@ class NearestPixels {
     all_ = true;
   }
   /// The next tile, number t.
-  void append(const PixelFinder<Tile>& finder, const View& grid, int64_t batch, int64_t t,
-              int count) {
+  void append(const PixelFinder& finder, const View& grid, int64_t batch, int64_t t, int count) {
     all_ = finder.find(grid, batch, t, offset_ + samples_) && all_;
     any_ = true;
     samples_ += count;

@@ -33,7 +33,6 @@ GRIDSAMPLE_INLINE void with_usual_length(int64_t channels, const F& function) {
 }
 
 /// Where the pixels of a tile's samples are, kOutside for those without one.
-template <typename Tile>
 class RowFinder {
  public:
   /// Of `image`, rows of `channels` elements: those at the positions `slab` of an axis.
@@ -87,7 +86,7 @@ class RowFinder {
 
   static constexpr int kAhead = 8;
   const Geometry& geometry_;
-  PixelFinder<Tile> finder_;
+  PixelFinder finder_;
   int count_ = 0;
   int64_t last_;
   int lines_;
@@ -95,9 +94,8 @@ class RowFinder {
 };
 
 /// to(i) = pixel i of an image, for rows of `channels`; zeros for samples without a pixel.
-template <typename storage_t, typename Tile, typename To>
-void copy_rows(const RowFinder<Tile>& pixels, const storage_t* image, int64_t channels,
-               const To& to) {
+template <typename storage_t, typename To>
+void copy_rows(const RowFinder& pixels, const storage_t* image, int64_t channels, const To& to) {
   const int last = pixels.count() - 1;
   storage_t* first_row = to(0);
   if (channels == 3 && to(last) == first_row + 3 * last && pixels.can_read_on()) {
@@ -123,9 +121,9 @@ void copy_rows(const RowFinder<Tile>& pixels, const storage_t* image, int64_t ch
 }
 
 /// Pixels of `image` += rows of grad_output from `channel` on, `channels` long.
-template <typename Tile>
-void add_to_rows(const RowFinder<Tile>& pixels, const View& grad_output, int64_t batch,
-                 const TileOffsets& located, int64_t channel, int64_t channels, compute_t* image) {
+inline void add_to_rows(const RowFinder& pixels, const View& grad_output, int64_t batch,
+                        const TileOffsets& located, int64_t channel, int64_t channels,
+                        compute_t* image) {
   alignas(64) compute_t staged[kTileSize * kMostPieceChannels];
   const bool in_place =
       grad_output.channel_stride == 1 && grad_output.dtype == kDTypeOf<compute_t> && located.even;
@@ -167,12 +165,12 @@ void add_to_rows(const RowFinder<Tile>& pixels, const View& grad_output, int64_t
 /// grad_input += grad_output for `channels` of one image of the batch. `image` holds rows of these
 /// channels, addressed by `view`; the positions `slab` of an axis are owned, and zeroed ahead.
 /// Tiles of which reaches(t) is false are passed over.
-template <typename Tile, typename F>
+template <typename F>
 void add_nearest_rows(const Geometry& geometry, const View& grid, const View& grad_output,
                       int64_t batch, Range channels, const View& view, int slab_axis, Range slab,
                       compute_t* image, Zeros& zeros, const F& reaches) {
   const int64_t count = channels.end - channels.begin;
-  RowFinder<Tile> pixels(geometry, view, slab_axis, slab, count, sizeof(*image), Pass::kBackward);
+  RowFinder pixels(geometry, view, slab_axis, slab, count, sizeof(*image), Pass::kBackward);
   TileOffsets located;
   const bool is_outermost = slab_axis == geometry.dims - 1;
   if (!is_outermost) zeros.finish();

@@ -76,7 +76,8 @@ GRIDSAMPLE_INLINE void load_apart(const storage_t* base, const offset_t* offset,
 template <typename storage_t, typename Tile>
 GRIDSAMPLE_INLINE void prefetch_plane(const storage_t* plane, const TapRows<Tile>& rows) {
   constexpr int kStep = 4;
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+  const int slices = rows.slices;
+  for (int kz = 0; kz < slices; ++kz) {
     const auto* row = rows.row(kz, Tile::kTaps - 1);
     for (int i = 0; i < Tile::kSize; i += kStep) GRIDSAMPLE_PREFETCH(plane + row[i]);
   }
@@ -93,7 +94,6 @@ class PlanePixels {
  public:
   using storage_t = typename scalar::storage_t;
   static constexpr int kTaps = Tile::kTaps;
-  static constexpr int kTapsZ = Tile::kTapsZ;
   static constexpr int kLanes = kFullLanes<compute_t>;
   using Lanes = Vector<compute_t, kLanes>;
   // A row of taps may be longer than a vector of the baseline, which is then read tap by tap.
@@ -126,7 +126,7 @@ class PlanePixels {
   }
 
  private:
-  using Fetched = compute_t[kTapsZ * kTaps * kTaps][kLanes];
+  using Fetched = compute_t[Tile::kMostTaps][kLanes];
   using Mask = Vector<std::conditional_t<sizeof(compute_t) == 4, int32_t, int64_t>, kLanes>;
 
   static GRIDSAMPLE_INLINE void load_row(const storage_t* plane, const offset_t* offset,
@@ -157,10 +157,10 @@ class PlanePixels {
         is_at[kx][place] = mask(at(tile.axis[0].offset[kx]) == start + place);
       }
     }
-    for (int kz = 0; kz < kTapsZ; ++kz) {
+    for (int kz = 0; kz < tile.slices; ++kz) {
       for (int ky = 0; ky < kTaps; ++ky) {
         Offsets signs = at(tile.axis[1].offset[ky]);
-        if constexpr (Tile::kDims == 3) signs |= at(tile.axis[2].offset[kz]);
+        if (tile.is_volume()) signs |= at(tile.axis[2].offset[kz]);
         const Mask row_is_inside = mask(signs >= 0);
         Lanes pixel[kTaps];
         load_row(plane, rows.row(kz, ky) + i, pixel);
@@ -181,7 +181,7 @@ class PlanePixels {
     for (int l = 0; l < kLanes; ++l) {
       const int i = first + l;
       const bool inside = tile.outside[i] >= 0;
-      for (int kz = 0; kz < kTapsZ; ++kz) {
+      for (int kz = 0; kz < tile.slices; ++kz) {
         for (int ky = 0; ky < kTaps; ++ky) {
           for (int kx = 0; kx < kTaps; ++kx) {
             const auto where = plane_offset(tile, kz, ky, kx, i);

@@ -53,7 +53,7 @@ class RowPrefetch {
   template <int kLines, typename Tile, typename... Images>
   static GRIDSAMPLE_INLINE void ask(const Tile& tile, int i, const Images*... images) {
     GRIDSAMPLE_KEEP_LOOP
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    for (int kz = 0; kz < tile.slices; ++kz) {
       GRIDSAMPLE_KEEP_LOOP
       for (int ky = 0; ky < Tile::kTaps; ++ky) {
         GRIDSAMPLE_UNROLL

@@ -53,17 +53,15 @@ inline int64_t last_pixel(const Geometry& geometry, const View& image) {
   return last;
 }
 
-/// Whether what lies a number beyond each row of a tile's taps may be read, and passed over: it
-/// lies before the end of another pixel, because none of the taps is at the image's last. Rows of
-/// three are best read as four.
-template <typename Tile>
-bool can_read_on(const Tile& tile, const Geometry& geometry, const View& image) {
+/// Where the last of a tile's taps is in its plane.
+template <int kDims, typename Tile>
+offset_t last_tap(const Tile& tile) {
   offset_t most = 0;
 #pragma omp simd reduction(max : most)
   for (int i = 0; i < Tile::kSize; ++i) {
     offset_t sum = 0;
     GRIDSAMPLE_UNROLL
-    for (int a = 0; a < Tile::kDims; ++a) {
+    for (int a = 0; a < kDims; ++a) {
       offset_t farthest = 0;
       GRIDSAMPLE_UNROLL
       for (int k = 0; k < Tile::kTaps; ++k) {
@@ -74,47 +72,65 @@ bool can_read_on(const Tile& tile, const Geometry& geometry, const View& image) 
     }
     most = sum > most ? sum : most;
   }
-  return most < last_pixel(geometry, image);
+  return most;
 }
 
-/// sum = sum over taps of weight * row, for sample i, none of whose taps is outside.
+/// Whether what lies a number beyond each row of a tile's taps may be read, and passed over: it
+/// lies before the end of another pixel, because none of the taps is at the image's last. Rows of
+/// three are best read as four.
+template <typename Tile>
+bool can_read_on(const Tile& tile, const Geometry& geometry, const View& image) {
+  offset_t last = 0;
+  with_dims<Tile::kDims>(tile.dims, [&]<int kDims>() { last = last_tap<kDims>(tile); });
+  return last < last_pixel(geometry, image);
+}
+
+/// sum = sum over the taps of one slice of weight * row, for sample i, none of whose taps is
+/// outside.
+template <typename scalar, int kLanes, int kUnits, int kLeft, typename Tile>
+GRIDSAMPLE_INLINE void sample_row_of_slice(const typename scalar::storage_t* slice,
+                                           const Tile& tile, int i,
+                                           Vector<compute_t, kLanes> (&sum)[kUnits]) {
+  using Lanes = Vector<compute_t, kLanes>;
+  for (int u = 0; u < kUnits; ++u) sum[u] = Lanes{};
+  GRIDSAMPLE_UNROLL
+  for (int ky = 0; ky < Tile::kTaps; ++ky) {
+    Lanes sum_y[kUnits] = {};
+    GRIDSAMPLE_UNROLL
+    for (int kx = 0; kx < Tile::kTaps; ++kx) {
+      const auto* row = slice + (tile.axis[1].offset[ky][i] + tile.axis[0].offset[kx][i]);
+      const Lanes weight = broadcast<compute_t, kLanes>(tile.axis[0].weight[kx][i]);
+      GRIDSAMPLE_UNROLL
+      for (int u = 0; u < kUnits; ++u) {
+        sum_y[u] = multiply_add_vector<compute_t, kLanes>(
+            weight, load_row_lanes<scalar, compute_t, kLanes, kLeft>(row + u * kLanes), sum_y[u]);
+      }
+    }
+    const Lanes weight = broadcast<compute_t, kLanes>(tile.axis[1].weight[ky][i]);
+    GRIDSAMPLE_UNROLL
+    for (int u = 0; u < kUnits; ++u) {
+      sum[u] = multiply_add_vector<compute_t, kLanes>(weight, sum_y[u], sum[u]);
+    }
+  }
+}
+
+/// sum = sum over all taps of weight * row.
 template <typename scalar, int kLanes, int kUnits, int kLeft, typename Tile>
 GRIDSAMPLE_INLINE void sample_row(const typename scalar::storage_t* image, const Tile& tile, int i,
                                   Vector<compute_t, kLanes> (&sum)[kUnits]) {
   using Lanes = Vector<compute_t, kLanes>;
+  if (!tile.is_volume()) {
+    return sample_row_of_slice<scalar, kLanes, kUnits, kLeft>(image, tile, i, sum);
+  }
   for (int u = 0; u < kUnits; ++u) sum[u] = Lanes{};
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-    const auto* slice = image;
-    if constexpr (Tile::kDims == 3) slice += tile.axis[2].offset[kz][i];
-    Lanes sum_z[kUnits] = {};
+  for (int kz = 0; kz < Tile::kTaps; ++kz) {
+    Lanes sum_z[kUnits];
+    sample_row_of_slice<scalar, kLanes, kUnits, kLeft>(image + tile.axis[2].offset[kz][i], tile, i,
+                                                       sum_z);
+    const Lanes weight = broadcast<compute_t, kLanes>(tile.axis[2].weight[kz][i]);
     GRIDSAMPLE_UNROLL
-    for (int ky = 0; ky < Tile::kTaps; ++ky) {
-      Lanes sum_y[kUnits] = {};
-      GRIDSAMPLE_UNROLL
-      for (int kx = 0; kx < Tile::kTaps; ++kx) {
-        const auto* row = slice + (tile.axis[1].offset[ky][i] + tile.axis[0].offset[kx][i]);
-        const Lanes weight = broadcast<compute_t, kLanes>(tile.axis[0].weight[kx][i]);
-        GRIDSAMPLE_UNROLL
-        for (int u = 0; u < kUnits; ++u) {
-          sum_y[u] = multiply_add_vector<compute_t, kLanes>(
-              weight, load_row_lanes<scalar, compute_t, kLanes, kLeft>(row + u * kLanes), sum_y[u]);
-        }
-      }
-      const Lanes weight = broadcast<compute_t, kLanes>(tile.axis[1].weight[ky][i]);
-      GRIDSAMPLE_UNROLL
-      for (int u = 0; u < kUnits; ++u) {
-        sum_z[u] = multiply_add_vector<compute_t, kLanes>(weight, sum_y[u], sum_z[u]);
-      }
-    }
-    if constexpr (Tile::kDims == 3) {
-      const Lanes weight = broadcast<compute_t, kLanes>(tile.axis[2].weight[kz][i]);
-      GRIDSAMPLE_UNROLL
-      for (int u = 0; u < kUnits; ++u) {
-        sum[u] = multiply_add_vector<compute_t, kLanes>(weight, sum_z[u], sum[u]);
-      }
-    } else {
-      GRIDSAMPLE_UNROLL
-      for (int u = 0; u < kUnits; ++u) sum[u] = sum_z[u];
+    for (int u = 0; u < kUnits; ++u) {
+      sum[u] = multiply_add_vector<compute_t, kLanes>(weight, sum_z[u], sum[u]);
     }
   }
 }
@@ -130,9 +146,9 @@ GRIDSAMPLE_NOINLINE void sample_row_at_edge(const typename scalar::storage_t* im
   };
   Lanes sum{};
   GRIDSAMPLE_KEEP_LOOP
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+  for (int kz = 0; kz < tile.slices; ++kz) {
     const auto* slice = image;
-    if constexpr (Tile::kDims == 3) {
+    if (tile.is_volume()) {
       if (tile.axis[2].offset[kz][i] < 0) continue;
       slice += tile.axis[2].offset[kz][i];
     }
@@ -150,7 +166,7 @@ GRIDSAMPLE_NOINLINE void sample_row_at_edge(const typename scalar::storage_t* im
       }
       add(tile.axis[1].weight[ky][i], sum_y, sum_z);
     }
-    if constexpr (Tile::kDims == 3) {
+    if (tile.is_volume()) {
       add(tile.axis[2].weight[kz][i], sum_z, sum);
     } else {
       sum = sum_z;
@@ -193,10 +209,8 @@ GRIDSAMPLE_INLINE void sample_short(const typename scalar::storage_t* image, con
       sum = multiply_add_vector<compute_t, kLanes>(
           repeat_lanes<kWidth, compute_t, kLanes>(weights, i), value, sum);
     };
-    Lanes sum{};
-    GRIDSAMPLE_UNROLL
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-      Lanes sum_z{};
+    const auto slice = [&](int kz) {
+      Lanes sum{};
       GRIDSAMPLE_UNROLL
       for (int ky = 0; ky < Tile::kTaps; ++ky) {
         Lanes sum_y{};
@@ -206,13 +220,16 @@ GRIDSAMPLE_INLINE void sample_short(const typename scalar::storage_t* image, con
           add(tile.axis[0].weight[kx],
               load_side_by_side<scalar, compute_t, kWidth, kRead, kPer>(row), sum_y);
         }
-        add(tile.axis[1].weight[ky], sum_y, sum_z);
+        add(tile.axis[1].weight[ky], sum_y, sum);
       }
-      if constexpr (Tile::kDims == 3) {
-        add(tile.axis[2].weight[kz], sum_z, sum);
-      } else {
-        sum = sum_z;
-      }
+      return sum;
+    };
+    Lanes sum{};
+    if (tile.is_volume()) {
+      GRIDSAMPLE_UNROLL
+      for (int kz = 0; kz < Tile::kTaps; ++kz) add(tile.axis[2].weight[kz], slice(kz), sum);
+    } else {
+      sum = slice(0);
     }
     auto* out = out_row(first + i);
     // One after the other, as rows of samples that are evenly spaced are if the last of them is.
@@ -242,7 +259,7 @@ GRIDSAMPLE_INLINE void sample_long(const typename scalar::storage_t* image, cons
                                    int64_t begin, int64_t end, bool read_on,
                                    typename out_scalar::storage_t* out) {
   const bool inside = tile.outside[i] >= 0;
-  const auto sample = [&]<int kLanes, int kUnits, int kLeft>(int64_t c) {
+  const auto sample = [&]<int kLanes, int kUnits, int kLeft>(int64_t c) GRIDSAMPLE_INLINE_LAMBDA {
     const auto store = [&](int u, const Vector<compute_t, kLanes>& sum) {
       if constexpr (kLeft > 0) {
         store_first_lanes<out_scalar, compute_t, kLeft>(out + c, sum);

@@ -70,22 +70,21 @@ GRIDSAMPLE_INLINE void scatter_short(const PieceRows& rows, const TapList<Tile>&
   using scalar = ScalarOf<compute_t>;
   const auto grad =
       load_row_lanes<scalar, compute_t, kWidth, kLeft>(rows.grad_output + i * rows.grad_stride);
+  const int slices = taps.slices;
   if constexpr (!std::is_same_v<ShortRowTapsOrNone, std::nullptr_t>) {
     if (short_row_taps.rows.is_regular(i)) {
-      GRIDSAMPLE_KEEP_LOOP
-      for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+      return for_slices<Tile::kTaps>(slices, [&](int kz) GRIDSAMPLE_INLINE_LAMBDA {
         GRIDSAMPLE_UNROLL
         for (int ky = 0; ky < Tile::kTaps; ++ky) {
           add_tap_row<Tile::kTaps, (kLeft > 0 ? kLeft : kWidth), 0>(
               rows.grad_image + short_row_taps.rows.row(kz, ky)[i],
               short_row_taps.weights.row_of(kz, ky, i), grad);
         }
-      }
-      return;
+      });
     }
   }
   GRIDSAMPLE_KEEP_LOOP
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+  for (int kz = 0; kz < slices; ++kz) {
     GRIDSAMPLE_KEEP_LOOP
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
       GRIDSAMPLE_UNROLL

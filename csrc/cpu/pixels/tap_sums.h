@@ -7,29 +7,35 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// The sum over taps of weight * value. row(kz, ky, values) gives the values of a row of taps.
+/// The sum over the taps of one slice of weight * value. row(kz, ky, values) gives the values of a
+/// row of taps.
 template <int kLanes, typename Tile, typename Row>
-GRIDSAMPLE_INLINE Vector<compute_t, kLanes> interpolate(const Tile& tile, int i, const Row& row) {
+GRIDSAMPLE_INLINE Vector<compute_t, kLanes> interpolate_slice(const Tile& tile, int i, int kz,
+                                                              const Row& row) {
   using Lanes = Vector<compute_t, kLanes>;
   Lanes sum{};
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-    Lanes sum_z{};
+  GRIDSAMPLE_UNROLL
+  for (int ky = 0; ky < Tile::kTaps; ++ky) {
+    Lanes value[Tile::kTaps];
+    row(kz, ky, value);
+    Lanes sum_y{};
     GRIDSAMPLE_UNROLL
-    for (int ky = 0; ky < Tile::kTaps; ++ky) {
-      Lanes value[Tile::kTaps];
-      row(kz, ky, value);
-      Lanes sum_y{};
-      GRIDSAMPLE_UNROLL
-      for (int kx = 0; kx < Tile::kTaps; ++kx) {
-        add_product<kLanes>(&tile.axis[0].weight[kx][i], value[kx], sum_y);
-      }
-      add_product<kLanes>(&tile.axis[1].weight[ky][i], sum_y, sum_z);
+    for (int kx = 0; kx < Tile::kTaps; ++kx) {
+      add_product<kLanes>(&tile.axis[0].weight[kx][i], value[kx], sum_y);
     }
-    if constexpr (Tile::kDims == 3) {
-      add_product<kLanes>(&tile.axis[2].weight[kz][i], sum_z, sum);
-    } else {
-      sum = sum_z;
-    }
+    add_product<kLanes>(&tile.axis[1].weight[ky][i], sum_y, sum);
+  }
+  return sum;
+}
+
+/// The sum over taps of weight * value.
+template <int kLanes, typename Tile, typename Row>
+GRIDSAMPLE_INLINE Vector<compute_t, kLanes> interpolate(const Tile& tile, int i, const Row& row) {
+  if (!tile.is_volume()) return interpolate_slice<kLanes>(tile, i, 0, row);
+  Vector<compute_t, kLanes> sum{};
+  for (int kz = 0; kz < Tile::kTaps; ++kz) {
+    add_product<kLanes>(&tile.axis[2].weight[kz][i], interpolate_slice<kLanes>(tile, i, kz, row),
+                        sum);
   }
   return sum;
 }
@@ -46,37 +52,43 @@ GRIDSAMPLE_INLINE void add_derivative(const Axis& axis, int k, int i,
   }
 }
 
-/// d[a] = the sum over taps of w'_a prod_(b != a) w_b * value.
+/// The sums over the taps of one slice of w'_x w_y * value, w_x w'_y * value, w_x w_y * value.
+template <int kLanes, typename Tile, typename Row>
+GRIDSAMPLE_INLINE void differentiate_slice(const Tile& tile,
+                                           const TapDerivatives<Tile>& derivatives, int i, int kz,
+                                           const Row& row, Vector<compute_t, kLanes> (&sums)[3]) {
+  using Lanes = Vector<compute_t, kLanes>;
+  for (auto& sum : sums) sum = Lanes{};
+  GRIDSAMPLE_UNROLL
+  for (int ky = 0; ky < Tile::kTaps; ++ky) {
+    Lanes value[Tile::kTaps];
+    row(kz, ky, value);
+    Lanes row_dx{}, row_sum{};
+    GRIDSAMPLE_UNROLL
+    for (int kx = 0; kx < Tile::kTaps; ++kx) {
+      add_derivative<kLanes>(derivatives.axis[0], kx, i, value[kx], row_dx);
+      add_product<kLanes>(&tile.axis[0].weight[kx][i], value[kx], row_sum);
+    }
+    add_product<kLanes>(&tile.axis[1].weight[ky][i], row_dx, sums[0]);
+    add_derivative<kLanes>(derivatives.axis[1], ky, i, row_sum, sums[1]);
+    add_product<kLanes>(&tile.axis[1].weight[ky][i], row_sum, sums[2]);
+  }
+}
+
+/// d[a] = the sum over taps of w'_a prod_(b != a) w_b * value. An image has no d[2].
 template <int kLanes, typename Tile, typename Row>
 GRIDSAMPLE_INLINE void differentiate(const Tile& tile, const TapDerivatives<Tile>& derivatives,
                                      int i, const Row& row,
-                                     Vector<compute_t, kLanes> (&d)[Tile::kDims]) {
+                                     Vector<compute_t, kLanes> (&d)[kMaxDims]) {
   using Lanes = Vector<compute_t, kLanes>;
+  if (!tile.is_volume()) return differentiate_slice<kLanes>(tile, derivatives, i, 0, row, d);
   for (auto& sum : d) sum = Lanes{};
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
-    Lanes plane_dx{}, plane_dy{}, plane_sum{};
-    GRIDSAMPLE_UNROLL
-    for (int ky = 0; ky < Tile::kTaps; ++ky) {
-      Lanes value[Tile::kTaps];
-      row(kz, ky, value);
-      Lanes row_dx{}, row_sum{};
-      GRIDSAMPLE_UNROLL
-      for (int kx = 0; kx < Tile::kTaps; ++kx) {
-        add_derivative<kLanes>(derivatives.axis[0], kx, i, value[kx], row_dx);
-        add_product<kLanes>(&tile.axis[0].weight[kx][i], value[kx], row_sum);
-      }
-      add_product<kLanes>(&tile.axis[1].weight[ky][i], row_dx, plane_dx);
-      add_derivative<kLanes>(derivatives.axis[1], ky, i, row_sum, plane_dy);
-      add_product<kLanes>(&tile.axis[1].weight[ky][i], row_sum, plane_sum);
-    }
-    if constexpr (Tile::kDims == 3) {
-      add_product<kLanes>(&tile.axis[2].weight[kz][i], plane_dx, d[0]);
-      add_product<kLanes>(&tile.axis[2].weight[kz][i], plane_dy, d[1]);
-      add_derivative<kLanes>(derivatives.axis[2], kz, i, plane_sum, d[2]);
-    } else {
-      d[0] = plane_dx;
-      d[1] = plane_dy;
-    }
+  for (int kz = 0; kz < Tile::kTaps; ++kz) {
+    Lanes slice[3];
+    differentiate_slice<kLanes>(tile, derivatives, i, kz, row, slice);
+    add_product<kLanes>(&tile.axis[2].weight[kz][i], slice[0], d[0]);
+    add_product<kLanes>(&tile.axis[2].weight[kz][i], slice[1], d[1]);
+    add_derivative<kLanes>(derivatives.axis[2], kz, i, slice[2], d[2]);
   }
 }
 

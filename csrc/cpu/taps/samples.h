@@ -174,17 +174,34 @@ inline void store_samples(const View& view, int64_t base, const TileOffsets& til
   }
 }
 
-/// Grids as they usually are: the coordinates of a sample side by side, one sample after the other.
-template <int kDims>
-bool is_interleaved(const View& view, const TileOffsets& tile) {
-  return tile.even && tile.step == kDims && view.channel_stride == 1;
+/// In place of a number of dimensions that is known at run time only.
+constexpr int kAnyDims = 0;
+
+/// Calls function.template operator()<kDims>() for `dims`, or for kKnown.
+template <int kKnown = kAnyDims, typename F>
+GRIDSAMPLE_INLINE void with_dims(int dims, const F& function) {
+  if constexpr (kKnown != kAnyDims) {
+    function.template operator()<kKnown>();
+  } else if (dims == 2) {
+    function.template operator()<2>();
+  } else {
+    function.template operator()<3>();
+  }
 }
 
-/// Reads all coordinates of a tile. Lanes past the tile's end repeat the last sample.
+/// A number for each axis of each sample of a tile; an image has none for z.
+template <int kSize>
+using GridValues = compute_t[kMaxDims][kSize];
+
+/// Grids as they usually are: the coordinates of a sample side by side, one sample after the other.
+inline bool is_interleaved(const View& view, const TileOffsets& tile, int dims) {
+  return tile.even && tile.step == dims && view.channel_stride == 1;
+}
+
 template <int kDims, int kSize>
 GRIDSAMPLE_NOINLINE void load_coordinates(const View& view, int64_t base, const TileOffsets& tile,
-                                          compute_t (&axes)[kDims][kSize]) {
-  if (is_interleaved<kDims>(view, tile)) {
+                                          GridValues<kSize>& axes) {
+  if (is_interleaved(view, tile, kDims)) {
     constexpr int kLanes = kFullLanes<compute_t>;
     alignas(64) compute_t converted[kDims * kSize];
     const compute_t* from = converted;
@@ -216,11 +233,17 @@ GRIDSAMPLE_NOINLINE void load_coordinates(const View& view, int64_t base, const 
   for (int a = 0; a < kDims; ++a) fill_rest(axes[a], tile.count, axes[a][tile.count - 1]);
 }
 
-/// Writes all coordinates of a tile.
+/// Reads all coordinates of a tile. Lanes past the tile's end repeat the last sample.
+template <int kSize>
+void load_coordinates(const View& view, int64_t base, const TileOffsets& tile, int dims,
+                      GridValues<kSize>& axes) {
+  with_dims(dims, [&]<int kDims>() { load_coordinates<kDims>(view, base, tile, axes); });
+}
+
 template <int kDims, int kSize>
 GRIDSAMPLE_NOINLINE void store_coordinates(const View& view, int64_t base, const TileOffsets& tile,
-                                           const compute_t (&axes)[kDims][kSize]) {
-  if (is_interleaved<kDims>(view, tile)) {
+                                           const GridValues<kSize>& axes) {
+  if (is_interleaved(view, tile, kDims)) {
     constexpr int kLanes = kFullLanes<compute_t>;
     const bool in_place = view.dtype == kDTypeOf<compute_t>;
     alignas(64) compute_t staged[kDims * kSize];
@@ -249,6 +272,13 @@ GRIDSAMPLE_NOINLINE void store_coordinates(const View& view, int64_t base, const
       store_samples(view, base + a * view.channel_stride, tile, axes[a]);
     }
   }
+}
+
+/// Writes all coordinates of a tile.
+template <int kSize>
+void store_coordinates(const View& view, int64_t base, const TileOffsets& tile, int dims,
+                       const GridValues<kSize>& axes) {
+  with_dims(dims, [&]<int kDims>() { store_coordinates<kDims>(view, base, tile, axes); });
 }
 
 GRIDSAMPLE_NAMESPACE_END

@@ -14,9 +14,9 @@ template <typename Tile>
 struct Direction {
   static constexpr bool kCurved = ModeTraits<Tile::kMode>::kCurved;
 
-  alignas(64) compute_t along[Tile::kDims][Tile::kSize];  // slope * tangent, 0 where slope is 0
+  alignas(64) compute_t along[kMaxDims][Tile::kSize];  // slope * tangent, 0 where slope is 0
   // w'' of the taps, which for two taps are 0.
-  alignas(64) compute_t second[Tile::kDims][kCurved ? Tile::kTaps : 1][Tile::kSize];
+  alignas(64) compute_t second[kMaxDims][kCurved ? Tile::kTaps : 1][Tile::kSize];
   // kOutside for samples that no direction moves, else 0: they have no derivative, whatever their
   // pixels.
   alignas(64) offset_t still[Tile::kSize];
@@ -26,10 +26,10 @@ template <typename Tile>
 void fill_direction(const Tile& tile, const TapDerivatives<Tile>& derivatives,
                     const Geometry& geometry, const View& grid, const View& tangent_grid,
                     int64_t batch, int64_t first, Direction<Tile>& direction) {
-  alignas(64) compute_t values[Tile::kDims][Tile::kSize];
-  load_grid<Tile>(geometry, tangent_grid, batch, first, tile.count, values);
+  alignas(64) GridValues<Tile::kSize> values;
+  load_grid(geometry, tangent_grid, batch, first, tile.count, values);
   fill_rest(direction.still, 0, offset_t(kOutside));
-  for (int a = 0; a < Tile::kDims; ++a) {
+  for (int a = 0; a < geometry.dims; ++a) {
     const compute_t* slope = derivatives.axis[a].slope;
     compute_t* along = direction.along[a];
     offset_t* still = direction.still;
@@ -39,8 +39,8 @@ void fill_direction(const Tile& tile, const TapDerivatives<Tile>& derivatives,
     }
   }
   if constexpr (Direction<Tile>::kCurved) {
-    load_grid<Tile>(geometry, grid, batch, first, tile.count, values);
-    for (int a = 0; a < Tile::kDims; ++a) {
+    load_grid(geometry, grid, batch, first, tile.count, values);
+    for (int a = 0; a < geometry.dims; ++a) {
       const auto axis = make_axis<compute_t>(geometry.input_size[a], geometry.align_corners);
       for (int i = 0; i < Tile::kSize; ++i) {
         compute_t second[Tile::kTaps];
@@ -56,15 +56,21 @@ void fill_direction(const Tile& tile, const TapDerivatives<Tile>& derivatives,
 template <typename Tile>
 struct TapVectors {
   static constexpr int kLanes = kFullLanes<compute_t>;
-  static constexpr int kCount = kTapsPerSample<Tile>;
-  using PerTap = compute_t[kCount][kLanes];
+  using PerTap = compute_t[Tile::kMostTaps][kLanes];
 
-  alignas(64) offset_t offset[kCount][kLanes];  // negative outside
-  alignas(64) offset_t moved[kCount][kLanes];   // the same, and where the sample does not move
+  explicit TapVectors(const Tile& tile)
+      : dims(tile.dims), count(tile.slices * Tile::kTaps * Tile::kTaps) {}
+
+  const int dims;
+  const int count;  // taps of a sample
+
+  alignas(64) offset_t offset[Tile::kMostTaps][kLanes];  // negative outside
+  alignas(
+      64) offset_t moved[Tile::kMostTaps][kLanes];  // the same, and where the sample does not move
   alignas(64) PerTap weight;
   alignas(64) PerTap along;
-  alignas(64) PerTap derivative[Tile::kDims];
-  alignas(64) PerTap curvature[Tile::kDims];
+  alignas(64) PerTap derivative[kMaxDims];
+  alignas(64) PerTap curvature[kMaxDims];
 };
 
 /// One tap of one axis, of a vector of samples.
@@ -93,7 +99,6 @@ void fill_tap_vectors(const Tile& tile, const TapDerivatives<Tile>& derivatives,
                       const Direction<Tile>& direction, int i, TapVectors<Tile>& taps) {
   using T = compute_t;
   constexpr int kLanes = TapVectors<Tile>::kLanes;
-  constexpr int kDims = Tile::kDims;
   constexpr bool kCurved = Direction<Tile>::kCurved;
   using Lanes = Vector<T, kLanes>;
   using Offsets = Vector<offset_t, kLanes>;
@@ -103,11 +108,13 @@ void fill_tap_vectors(const Tile& tile, const TapDerivatives<Tile>& derivatives,
   };
   const Offsets still = offset_at(direction.still);
   Lanes c[3] = {};
-  for (int a = 0; a < kDims; ++a) c[a] = load_vector<T, kLanes>(&direction.along[a][i]);
+  for (int a = 0; a < tile.dims; ++a) c[a] = load_vector<T, kLanes>(&direction.along[a][i]);
   GRIDSAMPLE_KEEP_LOOP
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+  for (int kz = 0; kz < tile.slices; ++kz) {
     AxisTap<Lanes> z{broadcast<T, kLanes>(T(1)), Lanes{}, Lanes{}};
-    if constexpr (kDims == 3) z = axis_lanes<kLanes>(tile, derivatives, direction, 2, kz, i);
+    if (tile.is_volume()) z = axis_lanes<kLanes>(tile, derivatives, direction, 2, kz, i);
+    Offsets z_offset{};
+    if (tile.is_volume()) z_offset = offset_at(tile.axis[2].offset[kz]);
     GRIDSAMPLE_KEEP_LOOP
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
       const auto y = axis_lanes<kLanes>(tile, derivatives, direction, 1, ky, i);
@@ -118,14 +125,8 @@ void fill_tap_vectors(const Tile& tile, const TapDerivatives<Tile>& derivatives,
         const auto x = axis_lanes<kLanes>(tile, derivatives, direction, 0, kx, i);
         const int t = tap_number<Tile>(kz, ky, kx);
         const Offsets x_offset = offset_at(tile.axis[0].offset[kx]);
-        Offsets sum = x_offset + y_offset;
-        Offsets signs = x_offset | y_offset;
-        if constexpr (kDims == 3) {
-          const Offsets z_offset = offset_at(tile.axis[2].offset[kz]);
-          sum += z_offset;
-          signs |= z_offset;
-        }
-        const Offsets offset = sum | (signs < 0);
+        const Offsets offset =
+            (x_offset + y_offset + z_offset) | ((x_offset | y_offset | z_offset) < 0);
         const Offsets moved = offset | still;
         store_vector<offset_t, kLanes>(taps.offset[t], offset);
         store_vector<offset_t, kLanes>(taps.moved[t], moved);
@@ -142,7 +143,7 @@ void fill_tap_vectors(const Tile& tile, const TapDerivatives<Tile>& derivatives,
           store(taps.weight[t], tap.weight);
           store_moved(taps.along[t], tap.along);
         }
-        for (int a = 0; kGrid && a < kDims; ++a) {
+        for (int a = 0; kGrid && a < tile.dims; ++a) {
           store(taps.derivative[a][t], tap.derivative[a]);
           store_moved(taps.curvature[a][t], tap.curvature[a]);
         }

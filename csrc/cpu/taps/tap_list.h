@@ -7,9 +7,6 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-template <typename Tile>
-constexpr int kTapsPerSample = Tile::kTapsZ * Tile::kTaps * Tile::kTaps;
-
 /// Number of a tap among those of its sample.
 template <typename Tile>
 constexpr int tap_number(int kz, int ky, int kx) {
@@ -18,9 +15,9 @@ constexpr int tap_number(int kz, int ky, int kx) {
 
 /// values[tap][i] = value(kz, ky, kx, i) for all samples of a tile.
 template <typename Tile, typename T, typename F>
-GRIDSAMPLE_INLINE void fill_per_tap(T (&values)[kTapsPerSample<Tile>][Tile::kSize],
+GRIDSAMPLE_INLINE void fill_per_tap(const Tile& tile, T (&values)[Tile::kMostTaps][Tile::kSize],
                                     const F& value) {
-  for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+  for (int kz = 0; kz < tile.slices; ++kz) {
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
         T* to = values[tap_number<Tile>(kz, ky, kx)];
@@ -33,14 +30,14 @@ GRIDSAMPLE_INLINE void fill_per_tap(T (&values)[kTapsPerSample<Tile>][Tile::kSiz
 
 /// Few enough taps that all of a tile fit the first-level cache.
 template <typename Tile>
-constexpr bool kFewTaps = kTapsPerSample<Tile> <= 8;
+constexpr bool kFewTaps = Tile::kMostTaps <= 8;
 
 /// Offsets of taps, negative outside. Those of few taps (kStored) are put together for the whole
 /// tile, lanes over samples, those of many when they are asked for.
 template <typename Tile, bool kStored = kFewTaps<Tile>>
-class TapOffsets {
+class TapOffsets : public Tile::Dims {
  public:
-  explicit TapOffsets(const Tile& tile) : tile_(tile) {}
+  explicit TapOffsets(const Tile& tile) : Tile::Dims(tile), tile_(tile) {}
   GRIDSAMPLE_INLINE offset_t offset(int kz, int ky, int kx, int i) const {
     const auto where = plane_offset(tile_, kz, ky, kx, i);
     return where.offset | where.outside;
@@ -58,12 +55,12 @@ class TapOffsets {
 };
 
 template <typename Tile>
-class TapOffsets<Tile, true> {
+class TapOffsets<Tile, true> : public Tile::Dims {
  public:
-  explicit TapOffsets(const Tile& tile) {
+  explicit TapOffsets(const Tile& tile) : Tile::Dims(tile) {
     const TapOffsets<Tile, false> taps(tile);
-    fill_per_tap<Tile>(offset_,
-                       [&](int kz, int ky, int kx, int i) { return taps.offset(kz, ky, kx, i); });
+    fill_per_tap(tile, offset_,
+                 [&](int kz, int ky, int kx, int i) { return taps.offset(kz, ky, kx, i); });
   }
   GRIDSAMPLE_INLINE offset_t offset(int kz, int ky, int kx, int i) const {
     return offset_[tap_number<Tile>(kz, ky, kx)][i];
@@ -74,7 +71,7 @@ class TapOffsets<Tile, true> {
   }
 
  private:
-  alignas(64) offset_t offset_[kTapsPerSample<Tile>][Tile::kSize];
+  alignas(64) offset_t offset_[Tile::kMostTaps][Tile::kSize];
 };
 
 /// Weights of taps, stored or not alike, those of a row of taps side by side.
@@ -90,7 +87,7 @@ class TapWeights {
   GRIDSAMPLE_INLINE Vector<compute_t, kLanes> weights(int kz, int ky, int kx, int i) const {
     const auto at = [](const compute_t* from) { return load_vector<compute_t, kLanes>(from); };
     auto row = at(&tile_.axis[1].weight[ky][i]);
-    if constexpr (Tile::kDims == 3) row = at(&tile_.axis[2].weight[kz][i]) * row;
+    if (tile_.is_volume()) row = at(&tile_.axis[2].weight[kz][i]) * row;
     return row * at(&tile_.axis[0].weight[kx][i]);
   }
 
@@ -106,7 +103,7 @@ class TapWeights<Tile, true> {
   explicit TapWeights(const Tile& tile) {
     constexpr int kLanes = kFullLanes<compute_t>;
     const TapWeights<Tile, false> taps(tile);
-    for (int kz = 0; kz < Tile::kTapsZ; ++kz) {
+    for (int kz = 0; kz < tile.slices; ++kz) {
       for (int ky = 0; ky < kTaps; ++ky) {
         compute_t* to = weight_[kz * kTaps + ky][0];
         for (int i = 0; i < Tile::kSize; i += kLanes) {
@@ -133,7 +130,7 @@ class TapWeights<Tile, true> {
   }
 
  private:
-  alignas(64) compute_t weight_[Tile::kTapsZ * kTaps][Tile::kSize][kTaps];
+  alignas(64) compute_t weight_[Tile::kMostTaps / kTaps][Tile::kSize][kTaps];
 };
 
 /// A row of two or four taps of one plane in a vector; of two, the rest of it is not used.

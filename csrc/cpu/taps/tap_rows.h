@@ -14,10 +14,9 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 /// has moved taps of a row apart. A regular sample has one tap at each, in order; of an irregular
 /// one some taps are outside, or at the same place, or in another order.
 template <typename Tile>
-class TapRows {
+class TapRows : public Tile::Dims {
  public:
   static constexpr int kTaps = Tile::kTaps;
-  static constexpr int kTapsZ = Tile::kTapsZ;
 
   /// For planes, where neighbours have to be side by side.
   TapRows(const Tile& tile, const Geometry& geometry, const View& image)
@@ -25,7 +24,7 @@ class TapRows {
 
   /// For `size` pixels along x. neighbours: they are `step` apart.
   GRIDSAMPLE_NOINLINE TapRows(const Tile& tile, int64_t size, int step, bool neighbours)
-      : side_by_side_(neighbours && size >= kTaps) {
+      : Tile::Dims(tile), side_by_side_(neighbours && size >= kTaps) {
     constexpr int kLanes = kFullLanes<offset_t>;
     using Lanes = Vector<offset_t, kLanes>;
     using Unsigned = Vector<std::make_unsigned_t<offset_t>, kLanes>;
@@ -56,15 +55,20 @@ class TapRows {
           apart |= (Lanes)(at(&tile.axis[0].offset[k][i]) > x + (kTaps - 1) * step);
         }
       }
-      GRIDSAMPLE_UNROLL
-      for (int kz = 0; kz < kTapsZ; ++kz) {
-        Lanes plane = x;
-        if constexpr (Tile::kDims == 3) plane += inside(at(&tile.axis[2].offset[kz][i]));
+      const auto store_rows = [&](int kz, const Lanes& slice) {
         GRIDSAMPLE_UNROLL
         for (int ky = 0; ky < kTaps; ++ky) {
           store_vector<offset_t, kLanes>(offset_[kz * kTaps + ky] + i,
-                                         plane + inside(at(&tile.axis[1].offset[ky][i])));
+                                         slice + inside(at(&tile.axis[1].offset[ky][i])));
         }
+      };
+      if (tile.is_volume()) {
+        GRIDSAMPLE_UNROLL
+        for (int kz = 0; kz < tile.slices; ++kz) {
+          store_rows(kz, x + inside(at(&tile.axis[2].offset[kz][i])));
+        }
+      } else {
+        store_rows(0, x);
       }
       if (side_by_side_) store_vector<offset_t, kLanes>(start_ + i, x);
     }
@@ -128,7 +132,7 @@ class TapRows {
 
  private:
   bool side_by_side_;
-  alignas(64) offset_t offset_[kTapsZ * kTaps][Tile::kSize];
+  alignas(64) offset_t offset_[Tile::kMostTaps / kTaps][Tile::kSize];
   alignas(64) offset_t start_[Tile::kSize];
   alignas(64) offset_t irregular_[Tile::kSize];
   bool all_regular_;

@@ -18,17 +18,37 @@ struct AxisTapTile {
   alignas(64) compute_t weight[kTaps][kSize];
 };
 
-/// The taps of a tile, or (size = kStripSize) of a strip of one.
-template <Mode mode, int dims, int size = kTileSize>
-struct TapTile {
-  static constexpr Mode kMode = mode;
-  static constexpr int kDims = dims;
-  static constexpr int kTaps = kTapsPerAxis<mode>;
-  static constexpr int kTapsZ = dims == 3 ? kTaps : 1;
-  static constexpr int kSize = size;
-  using Strip = TapTile<mode, dims, kStripSize>;
+/// How many spatial dimensions samples have, and how many slices their taps lie in: kTaps along z
+/// of a volume, or an image's one. Known to the compiler, or (kAnyDims) at run time.
+template <int kTaps, int kDims>
+struct TileDims {
+  static constexpr int dims = kDims;
+  static constexpr int slices = kDims == 3 ? kTaps : 1;
+  explicit TileDims(int) {}
+  static constexpr bool is_volume() { return kDims == 3; }
+};
+template <int kTaps>
+struct TileDims<kTaps, kAnyDims> {
+  int dims;
+  int slices;
+  explicit TileDims(int dims) : dims(dims), slices(dims == 3 ? kTaps : 1) {}
+  GRIDSAMPLE_INLINE bool is_volume() const { return dims == 3; }
+};
 
-  AxisTapTile<mode, kSize> axis[kDims];
+/// The taps of a tile, or (size = kStripSize) of a strip of one.
+template <Mode mode, int known_dims, int size = kTileSize>
+struct TapTile : TileDims<kTapsPerAxis<mode>, known_dims> {
+  static constexpr Mode kMode = mode;
+  static constexpr int kDims = known_dims;
+  static constexpr int kTaps = kTapsPerAxis<mode>;
+  static constexpr int kMostTaps = kTaps * kTaps * (kDims == 2 ? 1 : kTaps);  // of a sample
+  static constexpr int kSize = size;
+  using Dims = TileDims<kTaps, kDims>;
+  using Strip = TapTile<mode, kDims, kStripSize>;
+
+  explicit TapTile(int dims) : Dims(dims) {}
+
+  AxisTapTile<mode, kSize> axis[kDims == 2 ? 2 : kMaxDims];
   alignas(64) offset_t outside[kSize];  // negative where a tap is outside
   int count;                            // samples; the lanes beyond repeat the last one
   bool inside;                          // no tap is outside
@@ -47,7 +67,7 @@ struct AxisDerivatives {
 /// The derivatives that belong to a tile's taps.
 template <typename Tile>
 struct TapDerivatives {
-  AxisDerivatives<Tile::kMode, Tile::kSize> axis[Tile::kDims];
+  AxisDerivatives<Tile::kMode, Tile::kSize> axis[Tile::kDims == 2 ? 2 : kMaxDims];
 };
 
 /// The usual compute type, which is worth more code.
@@ -131,14 +151,14 @@ void fill_axis(AxisTile& tile, Change* change, const compute_t* grid_values, Pad
       });
 }
 
-template <typename Tile>
+template <int kDims, typename Tile>
 GRIDSAMPLE_NOINLINE void update_inside(Tile& tile) {
   offset_t any = 0;
 #pragma omp simd reduction(| : any)
   for (int i = 0; i < Tile::kSize; ++i) {
     offset_t signs = 0;
     GRIDSAMPLE_UNROLL
-    for (int a = 0; a < Tile::kDims; ++a) {
+    for (int a = 0; a < kDims; ++a) {
       GRIDSAMPLE_UNROLL
       for (int k = 0; k < Tile::kTaps; ++k) signs |= tile.axis[a].offset[k][i];
     }
@@ -147,17 +167,22 @@ GRIDSAMPLE_NOINLINE void update_inside(Tile& tile) {
   }
   tile.inside = any >= 0;
 }
+template <typename Tile>
+void update_inside(Tile& tile) {
+  with_dims<Tile::kDims>(tile.dims, [&]<int kDims>() { update_inside<kDims>(tile); });
+}
 
 /// Negative for the samples whose taps are all outside on some axis.
 template <typename Tile>
 GRIDSAMPLE_NOINLINE void find_dead(const Tile& tile, offset_t (&dead)[Tile::kSize]) {
   fill_rest(dead, 0, offset_t(0));
-  for (const auto& axis : tile.axis) {
+  for (int a = 0; a < tile.dims; ++a) {
+    const auto& offset = tile.axis[a].offset;
 #pragma omp simd
     for (int i = 0; i < Tile::kSize; ++i) {
-      offset_t all = axis.offset[0][i];
+      offset_t all = offset[0][i];
       GRIDSAMPLE_UNROLL
-      for (int k = 1; k < Tile::kTaps; ++k) all &= axis.offset[k][i];
+      for (int k = 1; k < Tile::kTaps; ++k) all &= offset[k][i];
       dead[i] |= all;
     }
   }
@@ -169,19 +194,20 @@ template <typename Tile>
 GRIDSAMPLE_NOINLINE void stop_dead_slopes(const Tile& tile, TapDerivatives<Tile>& derivatives) {
   offset_t dead[Tile::kSize];
   find_dead(tile, dead);
-  for (auto& axis : derivatives.axis) {
+  for (int a = 0; a < tile.dims; ++a) {
+    compute_t* slope = derivatives.axis[a].slope;
 #pragma omp simd
-    for (int i = 0; i < Tile::kSize; ++i) axis.slope[i] = dead[i] < 0 ? 0 : axis.slope[i];
+    for (int i = 0; i < Tile::kSize; ++i) slope[i] = dead[i] < 0 ? 0 : slope[i];
   }
 }
 
 /// Reads the grid for samples [first, first + count).
-template <typename Tile>
+template <int kSize>
 void load_grid(const Geometry& geometry, const View& grid, int64_t batch, int64_t first, int count,
-               compute_t (&values)[Tile::kDims][Tile::kSize]) {
+               GridValues<kSize>& values) {
   TileOffsets located;
   locate_samples(geometry, grid, first, count, located);
-  load_coordinates(grid, batch * grid.batch_stride, located, values);
+  load_coordinates(grid, batch * grid.batch_stride, located, geometry.dims, values);
 }
 
 /// Taps along axis a; `change` as fill_axis has it.
@@ -202,10 +228,10 @@ constexpr None kNone;
 /// beyond repeat the last sample. derivatives: where those of the taps go, or kNone.
 template <typename Tile, int kStride, typename DerivativesOrNone>
 void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geometry,
-               const compute_t (&values)[Tile::kDims][kStride], int count, const View& image) {
+               const GridValues<kStride>& values, int count, const View& image) {
   static_assert(kStride >= Tile::kSize);
   constexpr bool kDerivatives = !std::is_same_v<DerivativesOrNone, const None>;
-  for (int a = 0; a < Tile::kDims; ++a) {
+  for (int a = 0; a < tile.dims; ++a) {
     if constexpr (kDerivatives) {
       fill_axis_taps(tile.axis[a], &derivatives.axis[a], geometry, a, values[a], image);
     } else {
@@ -225,8 +251,8 @@ void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geome
                const View& grid, int64_t batch, int64_t first, int count, const View& image) {
   // All axes are read before the first is used: a vector load right behind the scalar stores of
   // what it loads would wait for them.
-  alignas(64) compute_t values[Tile::kDims][Tile::kSize];
-  load_grid<Tile>(geometry, grid, batch, first, count, values);
+  alignas(64) GridValues<Tile::kSize> values;
+  load_grid(geometry, grid, batch, first, count, values);
   fill_taps(tile, derivatives, geometry, values, count, image);
 }
 
@@ -343,14 +369,20 @@ GRIDSAMPLE_NOINLINE void list_active(const Tile& tile, ActiveSamples& active) {
   }
 }
 
+/// Calls each(kz) for the slices of a sample's taps. Apart for images, because a loop would keep
+/// what its turns have in common in memory.
+template <int kTaps, typename F>
+GRIDSAMPLE_INLINE void for_slices(int slices, const F& each) {
+  if (slices == 1) return each(0);
+  GRIDSAMPLE_KEEP_LOOP
+  for (int kz = 0; kz < kTaps; ++kz) each(kz);
+}
+
 /// The weight that the taps of one row along x have in common.
 template <typename Tile>
 GRIDSAMPLE_INLINE compute_t row_weight(const Tile& tile, int kz, int ky, int i) {
-  if constexpr (Tile::kDims == 3) {
-    return tile.axis[2].weight[kz][i] * tile.axis[1].weight[ky][i];
-  } else {
-    return tile.axis[1].weight[ky][i];
-  }
+  const compute_t weight = tile.axis[1].weight[ky][i];
+  return tile.is_volume() ? tile.axis[2].weight[kz][i] * weight : weight;
 }
 
 /// Where one tap of one sample is in its plane. Branch-free, so that loops over samples vectorise.
@@ -366,7 +398,7 @@ template <typename Tile>
 GRIDSAMPLE_INLINE PlaneOffset plane_offset(const Tile& tile, int kz, int ky, int kx, int i) {
   offset_t sum = tile.axis[0].offset[kx][i] + tile.axis[1].offset[ky][i];
   offset_t signs = tile.axis[0].offset[kx][i] | tile.axis[1].offset[ky][i];
-  if constexpr (Tile::kDims == 3) {
+  if (tile.is_volume()) {
     sum += tile.axis[2].offset[kz][i];
     signs |= tile.axis[2].offset[kz][i];
   }
