@@ -1,7 +1,8 @@
 #pragma once
 
 // Numbers that carry their derivative along a direction, and the product rule for them: sums and
-// products of duals are first derivatives where those of numbers are values.
+// products of duals are first derivatives where those of numbers are values. T may be a vector, of
+// a number per sample.
 
 #include <cmath>
 
@@ -9,12 +10,14 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
+#if !defined(GRIDSAMPLE_ISA)  // else the instruction set has its own
 /// a * b + c in one rounding. The builds forbid compilers to contract on their own, for the sake of
 /// the coordinates (math/coordinates.h); sums of products ask for it here.
 template <typename T>
 GRIDSAMPLE_INLINE T multiply_add(T a, T b, T c) {
   return std::fma(a, b, c);
 }
+#endif
 
 template <typename T>
 struct Dual {
@@ -29,6 +32,11 @@ GRIDSAMPLE_INLINE T product(T a, T b) {
 template <typename T>
 GRIDSAMPLE_INLINE Dual<T> product(const Dual<T>& a, const Dual<T>& b) {
   return {a.value * b.value, multiply_add(a.value, b.dot, a.dot * b.value)};
+}
+/// Of a factor that stands still.
+template <typename T>
+GRIDSAMPLE_INLINE Dual<T> product(T a, const Dual<T>& b) {
+  return {a * b.value, a * b.dot};
 }
 
 template <typename T>

@@ -41,10 +41,10 @@ void plain_output_items(const PlainParams& params, int64_t begin, int64_t end) {
           const auto& tap = moved.tap[t];
           if (tangent.data != nullptr) {
             const compute_t change = load_value(tangent, tangent_first + tap.tangent_offset);
-            sum = multiply_add(tap.weight, change, sum);
+            sum = multiply_add(tap.weight.value, change, sum);
           }
           if (taps.moves()) {
-            sum = multiply_add(tap.along, load_value(input, first + tap.offset), sum);
+            sum = multiply_add(tap.weight.dot, load_value(input, first + tap.offset), sum);
           }
         }
       } else {
@@ -74,13 +74,14 @@ void add_derivatives(const PlainParams& params, const PlainTaps<kMode>& taps,
     } else {
       for (int t = 0; t < moved->count; ++t) {
         const auto& tap = moved->tap[t];
-        const auto add = [&](const compute_t(&weight)[kMaxDims], compute_t pixel) {
-          for (int a = 0; a < kMaxDims; ++a) d[a] = multiply_add(weight[a], pixel, d[a]);
-        };
         if (tangent.data != nullptr) {
-          add(tap.derivative, load_value(tangent, tangent_first + tap.tangent_offset));
+          const compute_t change = load_value(tangent, tangent_first + tap.tangent_offset);
+          for (int a = 0; a < kMaxDims; ++a) {
+            d[a] = multiply_add(tap.derivative[a].value, change, d[a]);
+          }
         }
-        add(tap.curvature, load_value(input, first + tap.offset));
+        const compute_t pixel = load_value(input, first + tap.offset);
+        for (int a = 0; a < kMaxDims; ++a) d[a] = multiply_add(tap.derivative[a].dot, pixel, d[a]);
       }
     }
     const compute_t grad =
@@ -140,7 +141,7 @@ class Contributions {
       if (!taps_.moves()) return;
       move_taps(params_, taps_, batch, sample, moved_);
       for (int t = 0; t < moved_.count; ++t) {
-        each(first + moved_.tap[t].offset, moved_.tap[t].along);
+        each(first + moved_.tap[t].offset, moved_.tap[t].weight.dot);
       }
     }
   }

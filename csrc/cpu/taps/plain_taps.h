@@ -175,12 +175,12 @@ void move_taps(const PlainParams& params, const PlainTaps<kMode>& taps, int64_t 
   }
   moved.count = 0;
   for_taps_inside(taps, [&](int kx, int ky, int kz) {
-    const auto of_axis = [&](int a, int k) -> AxisTap<compute_t> {
-      return {taps.weight[a][k], taps.derivative[a][k], taps.second[a][k]};
+    const auto of_axis = [&](int a, int k) {
+      return axis_tap<kCurved>(c[a], taps.weight[a][k], taps.derivative[a][k], taps.second[a][k]);
     };
-    const TapRow<compute_t> row = tap_row<kCurved>(c, of_axis(1, ky), of_axis(2, kz));
+    const TapRow<compute_t> row = tap_row(of_axis(1, ky), of_axis(2, kz));
     auto& tap = moved.tap[moved.count++];
-    static_cast<MovedTap<compute_t>&>(tap) = moved_tap<kCurved>(c, of_axis(0, kx), row);
+    static_cast<MovedTap<compute_t>&>(tap) = moved_tap(of_axis(0, kx), row);
     tap.offset = tap_offset(taps, params.input, kx, ky, kz);
     tap.tangent_offset = tap_offset(taps, params.tangent_input, kx, ky, kz);
   });

@@ -75,21 +75,19 @@ struct TapVectors {
 
 /// One tap of one axis, of a vector of samples.
 template <int kLanes, typename Tile>
-GRIDSAMPLE_INLINE AxisTap<Vector<compute_t, kLanes>> axis_lanes(
-    const Tile& tile, const TapDerivatives<Tile>& derivatives, const Direction<Tile>& direction,
-    int a, int k, int i) {
-  using T = compute_t;
-  const auto at = [](const T* from) { return load_vector<T, kLanes>(from); };
-  AxisTap<Vector<T, kLanes>> lanes;
-  lanes.weight = at(&tile.axis[a].weight[k][i]);
-  if constexpr (Direction<Tile>::kCurved) {
-    lanes.first = at(&derivatives.axis[a].derivative[k][i]);
-    lanes.second = at(&direction.second[a][k][i]);
-  } else {
-    lanes.first = broadcast<T, kLanes>(k == 0 ? T(-1) : T(1));
-    lanes.second = Vector<T, kLanes>{};
+GRIDSAMPLE_INLINE auto axis_lanes(const Tile& tile, const TapDerivatives<Tile>& derivatives,
+                                  const Direction<Tile>& direction, int a, int k, int i) {
+  using Lanes = Vector<compute_t, kLanes>;
+  constexpr bool kCurved = Direction<Tile>::kCurved;
+  const auto at = [](const compute_t* from) { return load_vector<compute_t, kLanes>(from); };
+  Lanes first = broadcast<compute_t, kLanes>(compute_t(k == 0 ? -1 : 1));
+  Lanes second{};
+  if constexpr (kCurved) {
+    first = at(&derivatives.axis[a].derivative[k][i]);
+    second = at(&direction.second[a][k][i]);
   }
-  return lanes;
+  return axis_tap<kCurved, Lanes>(at(&direction.along[a][i]), at(&tile.axis[a].weight[k][i]), first,
+                                  second);
 }
 
 /// For the samples from i on. kOutput: weights of the output, W and its derivative along the
@@ -107,11 +105,9 @@ void fill_tap_vectors(const Tile& tile, const TapDerivatives<Tile>& derivatives,
     return load_vector<offset_t, kLanes>(of_part + i);
   };
   const Offsets still = offset_at(direction.still);
-  Lanes c[3] = {};
-  for (int a = 0; a < tile.dims; ++a) c[a] = load_vector<T, kLanes>(&direction.along[a][i]);
   GRIDSAMPLE_KEEP_LOOP
   for (int kz = 0; kz < tile.slices; ++kz) {
-    AxisTap<Lanes> z{broadcast<T, kLanes>(T(1)), Lanes{}, Lanes{}};
+    auto z = axis_tap<kCurved, Lanes>(Lanes{}, broadcast<T, kLanes>(T(1)), Lanes{}, Lanes{});
     if (tile.is_volume()) z = axis_lanes<kLanes>(tile, derivatives, direction, 2, kz, i);
     Offsets z_offset{};
     if (tile.is_volume()) z_offset = offset_at(tile.axis[2].offset[kz]);
@@ -119,7 +115,7 @@ void fill_tap_vectors(const Tile& tile, const TapDerivatives<Tile>& derivatives,
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
       const auto y = axis_lanes<kLanes>(tile, derivatives, direction, 1, ky, i);
       const Offsets y_offset = offset_at(tile.axis[1].offset[ky]);
-      const TapRow<Lanes> row = tap_row<kCurved>(c, y, z);
+      const TapRow<Lanes> row = tap_row(y, z);
       GRIDSAMPLE_KEEP_LOOP
       for (int kx = 0; kx < Tile::kTaps; ++kx) {
         const auto x = axis_lanes<kLanes>(tile, derivatives, direction, 0, kx, i);
@@ -138,14 +134,14 @@ void fill_tap_vectors(const Tile& tile, const TapDerivatives<Tile>& derivatives,
         const auto store_moved = [&](T(&to)[kLanes], const Lanes& lanes) {
           store(to, none ? Lanes{} : lanes);
         };
-        const MovedTap<Lanes> tap = moved_tap<kCurved>(c, x, row);
+        const MovedTap<Lanes> tap = moved_tap(x, row);
         if constexpr (kOutput) {
-          store(taps.weight[t], tap.weight);
-          store_moved(taps.along[t], tap.along);
+          store(taps.weight[t], tap.weight.value);
+          store_moved(taps.along[t], tap.weight.dot);
         }
         for (int a = 0; kGrid && a < tile.dims; ++a) {
-          store(taps.derivative[a][t], tap.derivative[a]);
-          store_moved(taps.curvature[a][t], tap.curvature[a]);
+          store(taps.derivative[a][t], tap.derivative[a].value);
+          store_moved(taps.curvature[a][t], tap.derivative[a].dot);
         }
       }
     }
