@@ -27,7 +27,10 @@ def run_ninja(
     link_command: str,
     options: dict[Path, str] | None = None,
 ) -> None:
-    """Compile what has changed to objects in a folder, and link; `options` are those of one source."""
+    """Compile what has changed to objects in a folder, and link.
+
+    ``options``: further words for the compiler, by source; of two -O the last counts.
+    """
     options = options or {}
     objects = {source: f"{source.parent.name}_{source.stem}.o" for source in sources}
     lines = [

@@ -54,13 +54,22 @@ INSTRUCTION_SETS = {
     "avx512": [(kernel, "float") for kernel in ("forward", "backward")],
 }
 
-# What is worth more code, and more time to compile it: float32 on usual machines. Images and volumes
-# have kernels of their own there (csrc/cpu/kernels/dispatch.h), and all are optimised further.
+# What is worth more code, and more time to compile it: float32 on usual machines. Images and
+# volumes have kernels of their own there (csrc/cpu/kernels/dispatch.h).
 USUAL = {
     f"{kernel}_{isa}_float"
     for kernel in ("forward", "backward")
     for isa in ("neon", "avx2", "avx512")
 }
+
+# How the usual kernels and everything else are optimised.
+OPTIMISED, OPTIMISED_LESS = (
+    ("-O0", ["-O0", "-g"])
+    if DEBUG
+    else ("-O1", ["-O1", "-g1"])
+    if SANITIZE
+    else ("-O3", ["-O2", "-g0"])
+)
 
 # What each kind of machine has, as the operating system names it; any other has the baseline.
 MACHINES = {
@@ -114,7 +123,7 @@ def compile_arguments() -> list[str]:
     """For all C++ of the CPU, the Python module included."""
     return [
         "-std=c++20",
-        *(["-O0", "-g"] if DEBUG else ["-O1", "-g1"] if SANITIZE else ["-O2", "-g0"]),
+        *OPTIMISED_LESS,
         *SANITIZERS,
         *(["-fno-sanitize-recover=undefined"] if SANITIZE else []),
         "-fPIC",
@@ -175,9 +184,10 @@ def build(out: Path, temporary: Path) -> Path:
     out, temporary = out.resolve(), temporary.resolve()
     out.mkdir(parents=True, exist_ok=True)
     temporary.mkdir(parents=True, exist_ok=True)
+    kernels = kernel_sources(temporary, platform.machine())
     # The longest compilations first, so that none is left over at the end.
     sources = [
-        *kernel_sources(temporary, platform.machine()),
+        *sorted(kernels, key=lambda path: path.stem not in USUAL),
         *sorted(CPU.rglob("*.cpp")),
         common.INCLUDE / "library.cpp",
         common.INCLUDE / "ops.cpp",
@@ -197,7 +207,7 @@ def build(out: Path, temporary: Path) -> Path:
         out / LIBRARY,
         f"{_words(compile_words)} -MMD -MF $out.d -c $in -o $out",
         f"{_words(link_words)} $in -o $out {_words(torch_libraries)}",
-        {} if DEBUG or SANITIZE else {temporary / f"{name}.cpp": "-O3" for name in USUAL},
+        {path: OPTIMISED for path in kernels if path.stem in USUAL},
     )
     return out / LIBRARY
 

@@ -1,8 +1,8 @@
 #pragma once
 
 // Numbers that carry their derivative along a direction, and the product rule for them: sums and
-// products of duals are first derivatives where those of numbers are values. T may be a vector, of
-// a number per sample.
+// products of duals are first derivatives where those of numbers are values. T may be a vector of
+// one register, with a number per sample.
 
 #include <cmath>
 
@@ -10,7 +10,7 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-#if !defined(GRIDSAMPLE_ISA)  // else the instruction set has its own
+#if !defined(GRIDSAMPLE_ISA)  // else the instruction set's header, included before, has its own
 /// a * b + c in one rounding. The builds forbid compilers to contract on their own, for the sake of
 /// the coordinates (math/coordinates.h); sums of products ask for it here.
 template <typename T>

@@ -42,7 +42,7 @@
 // Functions that are called from another library: all others are hidden.
 #define GRIDSAMPLE_EXPORT __attribute__((visibility("default")))
 
-// Loops over taps have 1, 2 or 4 turns known at compile time and must vanish before vectorisation.
+// Short loops over taps or axes must vanish before vectorisation.
 #if defined(__CUDA_ARCH__) || defined(__clang__)
 #define GRIDSAMPLE_UNROLL _Pragma("unroll")
 #define GRIDSAMPLE_UNROLL_16 _Pragma("unroll")

@@ -16,6 +16,7 @@ struct AxisTap {
   std::conditional_t<kCurved, Dual<V>, V> derivative;
 };
 
+/// c: slope times direction; first, second: w', w''. kCurved: whether w'' is not 0 everywhere.
 template <bool kCurved, typename V>
 GRIDSAMPLE_INLINE AxisTap<kCurved, V> axis_tap(V c, V weight, V first, V second) {
   if constexpr (kCurved) {

@@ -11,6 +11,7 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 /// build.py says where.
 constexpr bool kKernelsPerDims = GRIDSAMPLE_IS_USUAL;
 
+/// Calls function.template operator()<Tile>() for a tile of so many dimensions.
 template <Mode kMode, typename F>
 GRIDSAMPLE_INLINE void dispatch_dims(int dims, const F& function) {
   if constexpr (!kKernelsPerDims) {

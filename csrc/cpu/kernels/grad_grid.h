@@ -22,7 +22,7 @@ void differentiate_plane(const compute_t* plane, const Tile& tile,
     const Lanes grad = load_vector<compute_t, kLanes>(grad_output + i);
     GRIDSAMPLE_UNROLL
     for (int a = 0; a < kMaxDims; ++a) {
-      if (a >= tile.dims) break;
+      if (a == tile.dims) break;
       store_vector<compute_t, kLanes>(&sums[a][i],
                                       multiply_add_vector<compute_t, kLanes>(
                                           grad, d[a], load_vector<compute_t, kLanes>(&sums[a][i])));
@@ -82,7 +82,7 @@ void apply_slopes(const Tile& tile, const TapDerivatives<Tile>& derivatives, Axi
 }
 
 template <int kSize>
-void add_sums(int dims, const compute_t (*sums)[kSize], GridValues<kSize>& total) {
+void add_sums(int dims, const compute_t (*sums)[kSize], PerAxis<kSize>& total) {
   for (int a = 0; a < dims; ++a) {
 #pragma omp simd
     for (int i = 0; i < kSize; ++i) total[a][i] += sums[a][i];
@@ -92,7 +92,7 @@ void add_sums(int dims, const compute_t (*sums)[kSize], GridValues<kSize>& total
 /// grad_grid of the samples [first, first + count), in its own type.
 template <int kSize>
 void store_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
-                     int64_t first, int count, const GridValues<kSize>& sums) {
+                     int64_t first, int count, const PerAxis<kSize>& sums) {
   TileOffsets located;
   locate_samples(geometry, grad_grid, first, count, located);
   store_coordinates(grad_grid, grid_batch * grad_grid.batch_stride, located, geometry.dims, sums);
@@ -100,7 +100,7 @@ void store_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t gr
 
 template <int kSize>
 void load_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
-                    int64_t first, int count, GridValues<kSize>& sums) {
+                    int64_t first, int count, PerAxis<kSize>& sums) {
   TileOffsets located;
   locate_samples(geometry, grad_grid, first, count, located);
   load_coordinates(grad_grid, grid_batch * grad_grid.batch_stride, located, geometry.dims, sums);
@@ -110,9 +110,9 @@ void load_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t gri
 /// the compute type.
 inline void add_to_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
                              int64_t first, int count, bool is_first_piece,
-                             const GridValues<kTileSize>& sums) {
+                             const PerAxis<kTileSize>& sums) {
   if (is_first_piece) return store_grad_grid(geometry, grad_grid, grid_batch, first, count, sums);
-  alignas(64) GridValues<kTileSize> total;
+  alignas(64) PerAxis<kTileSize> total;
   load_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
   add_sums(geometry.dims, sums, total);
   store_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
@@ -125,7 +125,7 @@ void sum_chunk(const GradGridParams& params, const Tile& tile,
                const TapDerivatives<Tile>& derivatives, const TapRowsOrNone& tap_rows,
                const TileOffsets& located, int64_t grid_batch, int64_t chunk,
                AxisSums<Tile>& sums) {
-  for (auto& axis : sums) fill_rest(axis, 0, compute_t(0));
+  for (int a = 0; a < tile.dims; ++a) fill_rest(sums[a], 0, compute_t(0));
   const Range pieces = block_range(grad_grid_pieces(params), grad_grid_chunks(params), chunk);
   for (int64_t piece = pieces.begin; piece < pieces.end; ++piece) {
     const int64_t batch = params.grid_batch == 1 ? piece / pieces_per_image(params) : grid_batch;
@@ -204,20 +204,20 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
 }
 
 void finish_grad_grid(const GradGridParams& params, int64_t begin, int64_t end) {
-  using Sums = compute_t[kTileSize];
+  using AxisSum = compute_t[kTileSize];
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
-  const auto* partial = static_cast<const Sums*>(params.partial);
+  const auto* partial = static_cast<const AxisSum*>(params.partial);
   for (int64_t which = begin; which < end; ++which) {
     const int64_t first = which % tiles * kTileSize;
     const int count = tile_samples(geometry, first);
-    alignas(64) GridValues<kTileSize> total = {};
+    alignas(64) PerAxis<kTileSize> total = {};
     if (params.has_first_sums) {
       load_grad_grid(geometry, params.grad_grid, which / tiles, first, count, total);
     }
     for (int64_t chunk = 0; chunk < params.partial_sums; ++chunk) {
-      const int64_t sums = chunk * params.grid_batch * tiles + which;
-      add_sums(geometry.dims, partial + sums * geometry.dims, total);
+      const int64_t number = chunk * params.grid_batch * tiles + which;
+      add_sums(geometry.dims, partial + number * geometry.dims, total);
     }
     store_grad_grid(geometry, params.grad_grid, which / tiles, first, count, total);
   }

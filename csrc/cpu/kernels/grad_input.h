@@ -318,7 +318,7 @@ void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
   Tile tile(geometry.dims);
-  alignas(64) GridValues<kTileSize> values;
+  alignas(64) PerAxis<kTileSize> values;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item % tiles * kTileSize;
     load_grid(geometry, params.grid, item / tiles, first, tile_samples(geometry, first), values);

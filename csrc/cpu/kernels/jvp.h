@@ -45,12 +45,13 @@ GRIDSAMPLE_INLINE auto pixels_at(const compute_t* image, const offset_t* offset)
 /// Calls each(t) for the taps.
 template <typename Tile, typename F>
 GRIDSAMPLE_INLINE void for_taps(const TapVectors<Tile>& taps, const F& each) {
+  const int tap_count = taps.taps();
   GRIDSAMPLE_KEEP_LOOP
-  for (int t = 0; t < taps.count; ++t) each(t);
+  for (int t = 0; t < tap_count; ++t) each(t);
 }
 
-/// out = sum over taps of weight * tangent + along * pixel, for sample number s of a vector of them
-/// and the channels `row` points to.
+/// out = sum over taps of weight * tangent + weight_dot * pixel, for sample number s of a vector of
+/// them and the channels `row` points to.
 template <int kLanes, int kLeft, typename Tile>
 GRIDSAMPLE_INLINE Vector<compute_t, kLanes> jvp_row(const TapVectors<Tile>& taps, int s,
                                                     const compute_t* image,
@@ -66,7 +67,7 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes> jvp_row(const TapVectors<Tile>& taps
     const auto offset = taps.offset[t][s];
     if (offset < 0) return;
     if (tangent != nullptr) add(taps.weight[t][s], tangent + offset);
-    if (taps.moved[t][s] >= 0) add(taps.along[t][s], image + taps.moved[t][s]);
+    if (taps.moved[t][s] >= 0) add(taps.weight_dot[t][s], image + taps.moved[t][s]);
   });
   return sum;
 }
@@ -119,7 +120,7 @@ void jvp_strip(const SecondOrderParams& params, const Tile& tile,
               add_product<kLanes>(taps.weight[t],
                                   pixels_at<Tile>(tangent + channel, taps.offset[t]), sum);
             }
-            add_product<kLanes>(taps.along[t], pixels_at<Tile>(image + channel, taps.moved[t]),
+            add_product<kLanes>(taps.weight_dot[t], pixels_at<Tile>(image + channel, taps.moved[t]),
                                 sum);
           });
           store_vector<T, kLanes>(out[channel] + group, sum);

@@ -12,8 +12,8 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// sums[a] += grad_output * (sum over taps of derivative[a] * tangent + curvature[a] * pixel): the
-/// products of a vector of channels, to be added up over them.
+/// sums[a] += grad_output * (sum over taps of derivative[a] * tangent + derivative_dot[a] * pixel):
+/// the products of a vector of channels, to be added up over them.
 template <int kLanes, int kLeft, typename Tile>
 GRIDSAMPLE_INLINE void curve_row(const TapVectors<Tile>& taps, int s, const compute_t* image,
                                  const compute_t* tangent, const compute_t* grad_output,
@@ -35,11 +35,12 @@ GRIDSAMPLE_INLINE void curve_row(const TapVectors<Tile>& taps, int s, const comp
     const auto offset = taps.moved[t][s];  // still: of no account
     if (offset < 0) return;
     if (tangent != nullptr) add(taps.derivative, t, tangent + offset);
-    add(taps.curvature, t, image + offset);
+    add(taps.derivative_dot, t, image + offset);
   });
   const auto grad = load_row_lanes<scalar, T, kLanes, kLeft>(grad_output);
   GRIDSAMPLE_UNROLL
   for (int a = 0; a < kMaxDims; ++a) {
+    if (a == taps.dims) break;
     sums[a] = multiply_add_vector<T, kLanes>(grad, curved[a], sums[a]);
   }
 }
@@ -95,7 +96,7 @@ template <bool kRows, typename Tile>
 void double_backward_grid_strip(const SecondOrderParams& params, const Tile& tile,
                                 const TapDerivatives<Tile>& derivatives,
                                 const Direction<Tile>& direction, Range images, int64_t first,
-                                GridValues<Tile::kSize>& sums) {
+                                PerAxis<Tile::kSize>& sums) {
   using T = compute_t;
   constexpr int kLanes = TapVectors<Tile>::kLanes;
   const Geometry& geometry = params.geometry;
@@ -104,7 +105,7 @@ void double_backward_grid_strip(const SecondOrderParams& params, const Tile& til
   locate_samples(geometry, source, first, tile.count, located);
   TapVectors<Tile> taps(tile);
   alignas(64) std::conditional_t<kRows, StagedRows<T>, StagedPlanes<T>> grad_output;
-  for (auto& axis : sums) fill_rest(axis, 0, T(0));
+  for (int a = 0; a < tile.dims; ++a) fill_rest(sums[a], 0, T(0));
   for (int64_t batch = images.begin; batch < images.end; ++batch) {
     const T* image = image_of<T>(params.input, batch);
     const T* tangent = tangent_of(params, batch);
@@ -141,7 +142,7 @@ void double_backward_grid_strip(const SecondOrderParams& params, const Tile& til
                 if (tangent != nullptr) {
                   add_product<kLanes>(taps.derivative[a][t], change, curved[a]);
                 }
-                add_product<kLanes>(taps.curvature[a][t], pixel, curved[a]);
+                add_product<kLanes>(taps.derivative_dot[a][t], pixel, curved[a]);
               }
             });
             GRIDSAMPLE_UNROLL
@@ -158,8 +159,8 @@ void double_backward_grid_strip(const SecondOrderParams& params, const Tile& til
   }
 }
 
-/// rows += along * grad_output at the taps of a strip, `count` channels of them from `grad_image`
-/// on.
+/// rows += weight_dot * grad_output at the taps of a strip, `count` channels of them from
+/// `grad_image` on.
 template <typename Tile>
 GRIDSAMPLE_INLINE void scatter_along(const TapVectors<Tile>& taps, int group, int end,
                                      const RowPrefetch& prefetch, const Tile& tile,
@@ -180,7 +181,7 @@ GRIDSAMPLE_INLINE void scatter_along(const TapVectors<Tile>& taps, int group, in
       for_taps(taps, [&](int t) {
         if (taps.moved[t][s] < 0) return;
         T* row = grad_image + taps.moved[t][s] + c;
-        const auto weight = broadcast<T, kLanes>(taps.along[t][s]);
+        const auto weight = broadcast<T, kLanes>(taps.weight_dot[t][s]);
         GRIDSAMPLE_UNROLL
         for (int u = 0; u < kUnits; ++u) {
           const auto sum = multiply_add_vector<T, kLanes>(
@@ -204,7 +205,7 @@ void double_backward_grid_items(const SecondOrderParams& params, int64_t begin, 
   TapDerivatives<Tile> derivatives;
   Direction<Tile> direction;
   TileOffsets located;
-  alignas(64) GridValues<Tile::kSize> sums;
+  alignas(64) PerAxis<Tile::kSize> sums;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t grid_batch = item / strips;
     const int64_t first = item % strips * kStripSize;
@@ -278,11 +279,8 @@ void double_backward_input_items(const SecondOrderParams& params, int64_t begin,
 /// derivatives.
 template <typename F>
 GRIDSAMPLE_INLINE void dispatch_strip(const Geometry& geometry, const F& function) {
-  dispatch_mode(geometry.mode, [&]<Mode kMode>() {
-    if constexpr (ModeTraits<kMode>::kSmooth) {
-      function.template operator()<TapTile<kMode, kAnyDims, kStripSize>>();
-    }
-  });
+  dispatch_smooth_tile(
+      geometry, [&]<typename Tile>() { function.template operator()<typename Tile::Strip>(); });
 }
 
 void jvp(const SecondOrderParams& params, int64_t begin, int64_t end) {

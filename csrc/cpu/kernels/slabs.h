@@ -69,7 +69,7 @@ class SlabSamples {
     // What `number` can hold.
     if (count_ > 0 && first - first_ >= kMostAhead) full();
     if (count_ == 0) first_ = first;
-    alignas(64) GridValues<Tile::kSize> values;
+    alignas(64) PerAxis<Tile::kSize> values;
     load_grid(params_.geometry, params_.grid, batch, first, count, values);
     const int axis = params_.slab_axis;
     fill_axis_taps(axis_taps_, kNoChange, params_.geometry, axis, values[axis], params_.grad_input);
@@ -140,7 +140,7 @@ class SlabSamples {
   int64_t first_ = 0;  // numbers are counted from it
   std::remove_reference_t<decltype(Tile::axis[0])> axis_taps_;
   // With room for a whole vector behind the last.
-  alignas(64) GridValues<Tile::kSize + kLanes> values_;
+  alignas(64) PerAxis<Tile::kSize + kLanes> values_;
   alignas(64) compute_t number_[Tile::kSize + kLanes];
 };
 

@@ -10,7 +10,7 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 template <typename Tile>
-using AxisSums = GridValues<Tile::kSize>;
+using AxisSums = PerAxis<Tile::kSize>;
 
 /// products[t][s][l]: for tap t of sample s of a group, the product of grad_output and pixel,
 /// summed over the channels of lane l.
@@ -150,7 +150,8 @@ GRIDSAMPLE_INLINE void contract_products(const Tile& tile, const TapDerivatives<
                                          int i, const compute_t (&product)[Tile::kMostTaps][kLanes],
                                          AxisSums<Tile>& sums) {
   using Lanes = Vector<compute_t, kLanes>;
-  const auto row = [&](int kz, int ky, Lanes(&values)[Tile::kTaps]) {
+  const auto row = [&](int kz, int ky, Lanes(&values)[Tile::kTaps]) GRIDSAMPLE_INLINE_LAMBDA {
+    GRIDSAMPLE_UNROLL
     for (int kx = 0; kx < Tile::kTaps; ++kx) {
       values[kx] = load_vector<compute_t, kLanes>(product[tap_number<Tile>(kz, ky, kx)]);
     }
@@ -158,7 +159,10 @@ GRIDSAMPLE_INLINE void contract_products(const Tile& tile, const TapDerivatives<
   Lanes d[kMaxDims];
   differentiate<kLanes>(tile, derivatives, i, row, d);
   GRIDSAMPLE_UNROLL
-  for (int a = 0; a < kMaxDims; ++a) store_vector<compute_t, kLanes>(&sums[a][i], d[a]);
+  for (int a = 0; a < kMaxDims; ++a) {
+    if (a == tile.dims) break;
+    store_vector<compute_t, kLanes>(&sums[a][i], d[a]);
+  }
 }
 
 /// Asks for what samples a little later need: the rows under sample i's followers, and theirs of
@@ -190,7 +194,7 @@ void backward_long(const PieceRows& rows, const Tile& tile, const TapDerivatives
                    const TapList<Tile>& taps, int first, const RowPrefetch& prefetch,
                    AxisSums<Tile>& sums) {
   alignas(64) TapProducts<Tile, kLanes> products;
-  const int tap_count = tile.slices * Tile::kTaps * Tile::kTaps;
+  const int tap_count = tile.taps();
   for (int group = first; group < tile.count; group += kLanes) {
     const int end = std::min(group + kLanes, tile.count);
     for (int i = group; i < end; ++i) {

@@ -34,7 +34,7 @@ GRIDSAMPLE_INLINE offset_t pixel_offset(const compute_t (&value)[kDims],
 
 /// offset[i] of a whole tile; returns a negative number if any is outside.
 template <int kDims, Padding kPadding, Distance kDistance>
-offset_t pixel_offsets(const GridValues<kTileSize>& values, const PixelAxis (&axes)[kMaxDims],
+offset_t pixel_offsets(const PerAxis<kTileSize>& values, const PixelAxis (&axes)[kMaxDims],
                        offset_t* offset) {
   offset_t any = 0;
 #pragma omp simd reduction(| : any)
@@ -65,13 +65,13 @@ class PixelFinder {
   /// offset[i] of a tile, kOutside for the samples without a pixel; whether all have one.
   bool find(const View& grid, int64_t batch, int64_t t, offset_t* offset) const {
     const int64_t first = t * kTileSize;
-    alignas(64) GridValues<kTileSize> values;
+    alignas(64) PerAxis<kTileSize> values;
     load_grid(geometry_, grid, batch, first, tile_samples(geometry_, first), values);
     return find(values, offset) >= 0;
   }
 
  private:
-  offset_t find(const GridValues<kTileSize>& values, offset_t* offset) const {
+  offset_t find(const PerAxis<kTileSize>& values, offset_t* offset) const {
     const auto find_distance = [&] {
       Distance farthest = Distance::kOnce;
       for (int a = 0; a < geometry_.dims; ++a) {

@@ -120,6 +120,7 @@ class PlanePixels {
     if constexpr (kTuples) {
       if (regular_) return load_row(plane_, rows_.row(kz, ky) + i_, pixel);
     }
+    GRIDSAMPLE_UNROLL
     for (int kx = 0; kx < kTaps; ++kx) {
       pixel[kx] = load_vector<compute_t, kLanes>(fetched_[(kz * kTaps + ky) * kTaps + kx]);
     }

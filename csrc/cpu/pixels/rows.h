@@ -2,7 +2,7 @@
 
 // Lanes over channels, which are innermost in memory: a tap of a sample is a row of channels.
 //
-// Sums are nested as they are where lanes go over samples (cpu/forward.h), x within y within z, so
+// Sums are nested as they are where lanes go over samples (tap_sums.h), x within y within z, so
 // both ways give the same bits.
 
 #include "cpu/pixels/prefetch.h"
@@ -209,7 +209,7 @@ GRIDSAMPLE_INLINE void sample_short(const typename scalar::storage_t* image, con
       sum = multiply_add_vector<compute_t, kLanes>(
           repeat_lanes<kWidth, compute_t, kLanes>(weights, i), value, sum);
     };
-    const auto slice = [&](int kz) {
+    const auto slice = [&](int kz) GRIDSAMPLE_INLINE_LAMBDA {
       Lanes sum{};
       GRIDSAMPLE_UNROLL
       for (int ky = 0; ky < Tile::kTaps; ++ky) {

@@ -75,7 +75,7 @@ GRIDSAMPLE_INLINE void differentiate_slice(const Tile& tile,
   }
 }
 
-/// d[a] = the sum over taps of w'_a prod_(b != a) w_b * value. An image has no d[2].
+/// d[a] = the sum over taps of w'_a prod_(b != a) w_b * value. Of an image d[2] means nothing.
 template <int kLanes, typename Tile, typename Row>
 GRIDSAMPLE_INLINE void differentiate(const Tile& tile, const TapDerivatives<Tile>& derivatives,
                                      int i, const Row& row,

@@ -177,7 +177,8 @@ inline void store_samples(const View& view, int64_t base, const TileOffsets& til
 /// In place of a number of dimensions that is known at run time only.
 constexpr int kAnyDims = 0;
 
-/// Calls function.template operator()<kDims>() for `dims`, or for kKnown.
+/// Calls function.template operator()<kDims>() for `dims`. kKnown is what it is, where the compiler
+/// knows.
 template <int kKnown = kAnyDims, typename F>
 GRIDSAMPLE_INLINE void with_dims(int dims, const F& function) {
   if constexpr (kKnown != kAnyDims) {
@@ -189,9 +190,10 @@ GRIDSAMPLE_INLINE void with_dims(int dims, const F& function) {
   }
 }
 
-/// A number for each axis of each sample of a tile; an image has none for z.
+/// A number for each axis of each sample of a tile, coordinates or their gradients; an image has
+/// none for z.
 template <int kSize>
-using GridValues = compute_t[kMaxDims][kSize];
+using PerAxis = compute_t[kMaxDims][kSize];
 
 /// Grids as they usually are: the coordinates of a sample side by side, one sample after the other.
 inline bool is_interleaved(const View& view, const TileOffsets& tile, int dims) {
@@ -200,7 +202,7 @@ inline bool is_interleaved(const View& view, const TileOffsets& tile, int dims) 
 
 template <int kDims, int kSize>
 GRIDSAMPLE_NOINLINE void load_coordinates(const View& view, int64_t base, const TileOffsets& tile,
-                                          GridValues<kSize>& axes) {
+                                          PerAxis<kSize>& axes) {
   if (is_interleaved(view, tile, kDims)) {
     constexpr int kLanes = kFullLanes<compute_t>;
     alignas(64) compute_t converted[kDims * kSize];
@@ -236,13 +238,13 @@ GRIDSAMPLE_NOINLINE void load_coordinates(const View& view, int64_t base, const 
 /// Reads all coordinates of a tile. Lanes past the tile's end repeat the last sample.
 template <int kSize>
 void load_coordinates(const View& view, int64_t base, const TileOffsets& tile, int dims,
-                      GridValues<kSize>& axes) {
+                      PerAxis<kSize>& axes) {
   with_dims(dims, [&]<int kDims>() { load_coordinates<kDims>(view, base, tile, axes); });
 }
 
 template <int kDims, int kSize>
 GRIDSAMPLE_NOINLINE void store_coordinates(const View& view, int64_t base, const TileOffsets& tile,
-                                           const GridValues<kSize>& axes) {
+                                           const PerAxis<kSize>& axes) {
   if (is_interleaved(view, tile, kDims)) {
     constexpr int kLanes = kFullLanes<compute_t>;
     const bool in_place = view.dtype == kDTypeOf<compute_t>;
@@ -277,7 +279,7 @@ GRIDSAMPLE_NOINLINE void store_coordinates(const View& view, int64_t base, const
 /// Writes all coordinates of a tile.
 template <int kSize>
 void store_coordinates(const View& view, int64_t base, const TileOffsets& tile, int dims,
-                       const GridValues<kSize>& axes) {
+                       const PerAxis<kSize>& axes) {
   with_dims(dims, [&]<int kDims>() { store_coordinates<kDims>(view, base, tile, axes); });
 }
 

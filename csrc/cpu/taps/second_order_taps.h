@@ -26,7 +26,7 @@ template <typename Tile>
 void fill_direction(const Tile& tile, const TapDerivatives<Tile>& derivatives,
                     const Geometry& geometry, const View& grid, const View& tangent_grid,
                     int64_t batch, int64_t first, Direction<Tile>& direction) {
-  alignas(64) GridValues<Tile::kSize> values;
+  alignas(64) PerAxis<Tile::kSize> values;
   load_grid(geometry, tangent_grid, batch, first, tile.count, values);
   fill_rest(direction.still, 0, offset_t(kOutside));
   for (int a = 0; a < geometry.dims; ++a) {
@@ -54,23 +54,18 @@ void fill_direction(const Tile& tile, const TapDerivatives<Tile>& derivatives,
 
 /// What second-order kernels weight the taps with (MovedTap), for a vector of samples.
 template <typename Tile>
-struct TapVectors {
+struct TapVectors : Tile::Dims {
   static constexpr int kLanes = kFullLanes<compute_t>;
   using PerTap = compute_t[Tile::kMostTaps][kLanes];
 
-  explicit TapVectors(const Tile& tile)
-      : dims(tile.dims), count(tile.slices * Tile::kTaps * Tile::kTaps) {}
-
-  const int dims;
-  const int count;  // taps of a sample
+  explicit TapVectors(const Tile& tile) : Tile::Dims(tile) {}
 
   alignas(64) offset_t offset[Tile::kMostTaps][kLanes];  // negative outside
-  alignas(
-      64) offset_t moved[Tile::kMostTaps][kLanes];  // the same, and where the sample does not move
+  alignas(64) offset_t moved[Tile::kMostTaps][kLanes];   // and where the sample stands still
   alignas(64) PerTap weight;
-  alignas(64) PerTap along;
+  alignas(64) PerTap weight_dot;
   alignas(64) PerTap derivative[kMaxDims];
-  alignas(64) PerTap curvature[kMaxDims];
+  alignas(64) PerTap derivative_dot[kMaxDims];
 };
 
 /// One tap of one axis, of a vector of samples.
@@ -137,11 +132,15 @@ void fill_tap_vectors(const Tile& tile, const TapDerivatives<Tile>& derivatives,
         const MovedTap<Lanes> tap = moved_tap(x, row);
         if constexpr (kOutput) {
           store(taps.weight[t], tap.weight.value);
-          store_moved(taps.along[t], tap.weight.dot);
+          store_moved(taps.weight_dot[t], tap.weight.dot);
         }
-        for (int a = 0; kGrid && a < tile.dims; ++a) {
-          store(taps.derivative[a][t], tap.derivative[a].value);
-          store_moved(taps.curvature[a][t], tap.derivative[a].dot);
+        if constexpr (kGrid) {
+          GRIDSAMPLE_UNROLL
+          for (int a = 0; a < kMaxDims; ++a) {
+            if (a == tile.dims) break;
+            store(taps.derivative[a][t], tap.derivative[a].value);
+            store_moved(taps.derivative_dot[a][t], tap.derivative[a].dot);
+          }
         }
       }
     }

@@ -130,7 +130,7 @@ class TapWeights<Tile, true> {
   }
 
  private:
-  alignas(64) compute_t weight_[Tile::kMostTaps / kTaps][Tile::kSize][kTaps];
+  alignas(64) compute_t weight_[Tile::kMostRows][Tile::kSize][kTaps];
 };
 
 /// A row of two or four taps of one plane in a vector; of two, the rest of it is not used.

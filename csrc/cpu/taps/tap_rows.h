@@ -55,7 +55,7 @@ class TapRows : public Tile::Dims {
           apart |= (Lanes)(at(&tile.axis[0].offset[k][i]) > x + (kTaps - 1) * step);
         }
       }
-      const auto store_rows = [&](int kz, const Lanes& slice) {
+      const auto store_rows = [&](int kz, const Lanes& slice) GRIDSAMPLE_INLINE_LAMBDA {
         GRIDSAMPLE_UNROLL
         for (int ky = 0; ky < kTaps; ++ky) {
           store_vector<offset_t, kLanes>(offset_[kz * kTaps + ky] + i,
@@ -132,7 +132,7 @@ class TapRows : public Tile::Dims {
 
  private:
   bool side_by_side_;
-  alignas(64) offset_t offset_[Tile::kMostTaps / kTaps][Tile::kSize];
+  alignas(64) offset_t offset_[Tile::kMostRows][Tile::kSize];
   alignas(64) offset_t start_[Tile::kSize];
   alignas(64) offset_t irregular_[Tile::kSize];
   bool all_regular_;

@@ -20,12 +20,14 @@ struct AxisTapTile {
 
 /// How many spatial dimensions samples have, and how many slices their taps lie in: kTaps along z
 /// of a volume, or an image's one. Known to the compiler, or (kAnyDims) at run time.
+/// A base, so that it takes no memory where it is known.
 template <int kTaps, int kDims>
 struct TileDims {
   static constexpr int dims = kDims;
   static constexpr int slices = kDims == 3 ? kTaps : 1;
   explicit TileDims(int) {}
   static constexpr bool is_volume() { return kDims == 3; }
+  static constexpr int taps() { return slices * kTaps * kTaps; }  // of a sample
 };
 template <int kTaps>
 struct TileDims<kTaps, kAnyDims> {
@@ -33,22 +35,25 @@ struct TileDims<kTaps, kAnyDims> {
   int slices;
   explicit TileDims(int dims) : dims(dims), slices(dims == 3 ? kTaps : 1) {}
   GRIDSAMPLE_INLINE bool is_volume() const { return dims == 3; }
+  GRIDSAMPLE_INLINE int taps() const { return slices * kTaps * kTaps; }
 };
 
 /// The taps of a tile, or (size = kStripSize) of a strip of one.
-template <Mode mode, int known_dims, int size = kTileSize>
-struct TapTile : TileDims<kTapsPerAxis<mode>, known_dims> {
+template <Mode mode, int dims_or_any, int size = kTileSize>
+struct TapTile : TileDims<kTapsPerAxis<mode>, dims_or_any> {
   static constexpr Mode kMode = mode;
-  static constexpr int kDims = known_dims;
+  static constexpr int kDims = dims_or_any;
+  static constexpr int kMostDims = kDims == kAnyDims ? kMaxDims : kDims;
   static constexpr int kTaps = kTapsPerAxis<mode>;
-  static constexpr int kMostTaps = kTaps * kTaps * (kDims == 2 ? 1 : kTaps);  // of a sample
+  static constexpr int kMostRows = kMostDims == 3 ? kTaps * kTaps : kTaps;  // of taps along x
+  static constexpr int kMostTaps = kMostRows * kTaps;                       // of a sample
   static constexpr int kSize = size;
   using Dims = TileDims<kTaps, kDims>;
   using Strip = TapTile<mode, kDims, kStripSize>;
 
   explicit TapTile(int dims) : Dims(dims) {}
 
-  AxisTapTile<mode, kSize> axis[kDims == 2 ? 2 : kMaxDims];
+  AxisTapTile<mode, kSize> axis[kMostDims];
   alignas(64) offset_t outside[kSize];  // negative where a tap is outside
   int count;                            // samples; the lanes beyond repeat the last one
   bool inside;                          // no tap is outside
@@ -67,10 +72,10 @@ struct AxisDerivatives {
 /// The derivatives that belong to a tile's taps.
 template <typename Tile>
 struct TapDerivatives {
-  AxisDerivatives<Tile::kMode, Tile::kSize> axis[Tile::kDims == 2 ? 2 : kMaxDims];
+  AxisDerivatives<Tile::kMode, Tile::kSize> axis[Tile::kMostDims];
 };
 
-/// The usual compute type, which is worth more code.
+/// Whether kernels compute in float32, for which more lengths of rows have code of their own.
 constexpr bool kIsFloat = std::is_same_v<compute_t, float>;
 
 /// One lane of one axis. A function of its own, because the compiler vectorises locals of an
@@ -204,7 +209,7 @@ GRIDSAMPLE_NOINLINE void stop_dead_slopes(const Tile& tile, TapDerivatives<Tile>
 /// Reads the grid for samples [first, first + count).
 template <int kSize>
 void load_grid(const Geometry& geometry, const View& grid, int64_t batch, int64_t first, int count,
-               GridValues<kSize>& values) {
+               PerAxis<kSize>& values) {
   TileOffsets located;
   locate_samples(geometry, grid, first, count, located);
   load_coordinates(grid, batch * grid.batch_stride, located, geometry.dims, values);
@@ -228,7 +233,7 @@ constexpr None kNone;
 /// beyond repeat the last sample. derivatives: where those of the taps go, or kNone.
 template <typename Tile, int kStride, typename DerivativesOrNone>
 void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geometry,
-               const GridValues<kStride>& values, int count, const View& image) {
+               const PerAxis<kStride>& values, int count, const View& image) {
   static_assert(kStride >= Tile::kSize);
   constexpr bool kDerivatives = !std::is_same_v<DerivativesOrNone, const None>;
   for (int a = 0; a < tile.dims; ++a) {
@@ -251,7 +256,7 @@ void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geome
                const View& grid, int64_t batch, int64_t first, int count, const View& image) {
   // All axes are read before the first is used: a vector load right behind the scalar stores of
   // what it loads would wait for them.
-  alignas(64) GridValues<Tile::kSize> values;
+  alignas(64) PerAxis<Tile::kSize> values;
   load_grid(geometry, grid, batch, first, count, values);
   fill_taps(tile, derivatives, geometry, values, count, image);
 }
@@ -369,8 +374,8 @@ GRIDSAMPLE_NOINLINE void list_active(const Tile& tile, ActiveSamples& active) {
   }
 }
 
-/// Calls each(kz) for the slices of a sample's taps. Apart for images, because a loop would keep
-/// what its turns have in common in memory.
+/// Calls each(kz) for the slices of a sample's taps. An image's one is not in a loop: GCC would
+/// keep what a loop's turns have in common in memory.
 template <int kTaps, typename F>
 GRIDSAMPLE_INLINE void for_slices(int slices, const F& each) {
   if (slices == 1) return each(0);
