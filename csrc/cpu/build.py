@@ -62,14 +62,9 @@ USUAL = {
     for isa in ("neon", "avx2", "avx512")
 }
 
-# How the usual kernels and everything else are optimised.
-OPTIMISED, OPTIMISED_LESS = (
-    ("-O0", ["-O0", "-g"])
-    if DEBUG
-    else ("-O1", ["-O1", "-g1"])
-    if SANITIZE
-    else ("-O3", ["-O2", "-g0"])
-)
+OPTIMISE = "-O0" if DEBUG else "-O1" if SANITIZE else "-O2"
+# For kernels, but plain ones and, where there are better, those of the baseline.
+OPTIMISE_KERNELS = OPTIMISE if DEBUG or SANITIZE else "-O3"
 
 # What each kind of machine has, as the operating system names it; any other has the baseline.
 MACHINES = {
@@ -123,7 +118,8 @@ def compile_arguments() -> list[str]:
     """For all C++ of the CPU, the Python module included."""
     return [
         "-std=c++20",
-        *OPTIMISED_LESS,
+        OPTIMISE,
+        "-g" if DEBUG else "-g1" if SANITIZE else "-g0",
         *SANITIZERS,
         *(["-fno-sanitize-recover=undefined"] if SANITIZE else []),
         "-fPIC",
@@ -207,9 +203,15 @@ def build(out: Path, temporary: Path) -> Path:
         out / LIBRARY,
         f"{_words(compile_words)} -MMD -MF $out.d -c $in -o $out",
         f"{_words(link_words)} $in -o $out {_words(torch_libraries)}",
-        {path: OPTIMISED for path in kernels if path.stem in USUAL},
+        {path: OPTIMISE_KERNELS for path in kernels if not _is_rare(path.stem)},
     )
     return out / LIBRARY
+
+
+def _is_rare(name: str) -> bool:
+    """Whether a kernel is not worth the time to optimise it further."""
+    has_better = platform.machine() in MACHINES
+    return name.startswith("plain") or (has_better and "_baseline_" in name)
 
 
 def _words(arguments: list[str]) -> str:

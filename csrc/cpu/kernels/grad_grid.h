@@ -22,7 +22,7 @@ void differentiate_plane(const compute_t* plane, const Tile& tile,
     const Lanes grad = load_vector<compute_t, kLanes>(grad_output + i);
     GRIDSAMPLE_UNROLL
     for (int a = 0; a < kMaxDims; ++a) {
-      if (a == tile.dims) break;
+      if (a >= tile.dims) continue;
       store_vector<compute_t, kLanes>(&sums[a][i],
                                       multiply_add_vector<compute_t, kLanes>(
                                           grad, d[a], load_vector<compute_t, kLanes>(&sums[a][i])));

@@ -14,19 +14,18 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// sums[a] += grad_output * (sum over taps of derivative[a] * tangent + derivative_dot[a] * pixel):
 /// the products of a vector of channels, to be added up over them.
-template <int kLanes, int kLeft, typename Tile>
+template <int kDims, int kLanes, int kLeft, typename Tile>
 GRIDSAMPLE_INLINE void curve_row(const TapVectors<Tile>& taps, int s, const compute_t* image,
                                  const compute_t* tangent, const compute_t* grad_output,
-                                 Vector<compute_t, kLanes> (&sums)[kMaxDims]) {
+                                 Vector<compute_t, kLanes> (&sums)[kDims]) {
   using T = compute_t;
   using scalar = ScalarOf<T>;
-  Vector<T, kLanes> curved[kMaxDims] = {};
+  Vector<T, kLanes> curved[kDims] = {};
   const auto add = [&](const typename TapVectors<Tile>::PerTap(&weight)[kMaxDims], int t,
                        const T* row) {
     const auto pixel = load_row_lanes<scalar, T, kLanes, kLeft>(row);
     GRIDSAMPLE_UNROLL
-    for (int a = 0; a < kMaxDims; ++a) {
-      if (a == taps.dims) break;
+    for (int a = 0; a < kDims; ++a) {
       curved[a] =
           multiply_add_vector<T, kLanes>(broadcast<T, kLanes>(weight[a][t][s]), pixel, curved[a]);
     }
@@ -39,8 +38,7 @@ GRIDSAMPLE_INLINE void curve_row(const TapVectors<Tile>& taps, int s, const comp
   });
   const auto grad = load_row_lanes<scalar, T, kLanes, kLeft>(grad_output);
   GRIDSAMPLE_UNROLL
-  for (int a = 0; a < kMaxDims; ++a) {
-    if (a == taps.dims) break;
+  for (int a = 0; a < kDims; ++a) {
     sums[a] = multiply_add_vector<T, kLanes>(grad, curved[a], sums[a]);
   }
 }
@@ -62,13 +60,13 @@ GRIDSAMPLE_INLINE T sum_of_lanes(const Vector<T, kLanes>& v) {
 }
 
 /// sums[a] of sample i, over `count` channels.
-template <typename Tile>
+template <int kDims, typename Tile>
 GRIDSAMPLE_INLINE void curve_sample(const TapVectors<Tile>& taps, int s, const compute_t* image,
                                     const compute_t* tangent, const compute_t* grad_output,
-                                    int count, compute_t (&sums)[kMaxDims]) {
+                                    int count, compute_t (&sums)[kDims]) {
   using T = compute_t;
   constexpr int kFull = kFullLanes<T>;
-  Vector<T, kFull> wide[kMaxDims] = {};
+  Vector<T, kFull> wide[kDims] = {};
   bool any_wide = false;
   for (T& sum : sums) sum = T(0);
   const auto tangent_at = [&](int64_t c) { return tangent != nullptr ? tangent + c : nullptr; };
@@ -78,16 +76,17 @@ GRIDSAMPLE_INLINE void curve_sample(const TapVectors<Tile>& taps, int s, const c
       GRIDSAMPLE_KEEP_LOOP
       for (int u = 0; u < kUnits; ++u) {
         const int64_t at = c + u * kLanes;
-        curve_row<kLanes, kLeft>(taps, s, image + at, tangent_at(at), grad_output + at, wide);
+        curve_row<kDims, kLanes, kLeft>(taps, s, image + at, tangent_at(at), grad_output + at,
+                                        wide);
       }
     } else {
-      Vector<T, kLanes> narrow[kMaxDims] = {};
-      curve_row<kLanes, kLeft>(taps, s, image + c, tangent_at(c), grad_output + c, narrow);
-      for (int a = 0; a < taps.dims; ++a) sums[a] += sum_of_lanes<T, kLanes>(narrow[a]);
+      Vector<T, kLanes> narrow[kDims] = {};
+      curve_row<kDims, kLanes, kLeft>(taps, s, image + c, tangent_at(c), grad_output + c, narrow);
+      for (int a = 0; a < kDims; ++a) sums[a] += sum_of_lanes<T, kLanes>(narrow[a]);
     }
   });
   if (any_wide) {
-    for (int a = 0; a < taps.dims; ++a) sums[a] += sum_of_lanes<T, kFull>(wide[a]);
+    for (int a = 0; a < kDims; ++a) sums[a] += sum_of_lanes<T, kFull>(wide[a]);
   }
 }
 
@@ -121,39 +120,40 @@ void double_backward_grid_strip(const SecondOrderParams& params, const Tile& til
       }
       for (int group = 0; group < tile.count; group += kLanes) {
         fill_tap_vectors<false, true>(tile, derivatives, direction, group, taps);
-        if constexpr (kRows) {
-          const int end = std::min(group + kLanes, tile.count);
-          for (int i = group; i < end; ++i) {
-            T sum[kMaxDims];
-            curve_sample(taps, i - group, image + c, tangent != nullptr ? tangent + c : nullptr,
-                         grad_output + i * count, count, sum);
-            for (int a = 0; a < tile.dims; ++a) sums[a][i] += sum[a];
-          }
-        } else {
-          for (int channel = 0; channel < count; ++channel) {
-            Vector<T, kLanes> curved[kMaxDims] = {};
-            for_taps(taps, [&](int t) {
-              const auto pixel = pixels_at<Tile>(image + channel, taps.moved[t]);
-              Vector<T, kLanes> change{};
-              if (tangent != nullptr) change = pixels_at<Tile>(tangent + channel, taps.moved[t]);
-              GRIDSAMPLE_UNROLL
-              for (int a = 0; a < kMaxDims; ++a) {
-                if (a == taps.dims) break;
-                if (tangent != nullptr) {
-                  add_product<kLanes>(taps.derivative[a][t], change, curved[a]);
+        with_dims<Tile::kDims>(tile.dims, [&]<int kDims>() {
+          if constexpr (kRows) {
+            const int end = std::min(group + kLanes, tile.count);
+            for (int i = group; i < end; ++i) {
+              T sum[kDims];
+              curve_sample<kDims>(taps, i - group, image + c,
+                                  tangent != nullptr ? tangent + c : nullptr,
+                                  grad_output + i * count, count, sum);
+              for (int a = 0; a < kDims; ++a) sums[a][i] += sum[a];
+            }
+          } else {
+            for (int channel = 0; channel < count; ++channel) {
+              Vector<T, kLanes> curved[kDims] = {};
+              for_taps(taps, [&](int t) {
+                const auto pixel = pixels_at<Tile>(image + channel, taps.moved[t]);
+                Vector<T, kLanes> change{};
+                if (tangent != nullptr) change = pixels_at<Tile>(tangent + channel, taps.moved[t]);
+                GRIDSAMPLE_UNROLL
+                for (int a = 0; a < kDims; ++a) {
+                  if (tangent != nullptr) {
+                    add_product<kLanes>(taps.derivative[a][t], change, curved[a]);
+                  }
+                  add_product<kLanes>(taps.derivative_dot[a][t], pixel, curved[a]);
                 }
-                add_product<kLanes>(taps.derivative_dot[a][t], pixel, curved[a]);
+              });
+              GRIDSAMPLE_UNROLL
+              for (int a = 0; a < kDims; ++a) {
+                auto sum = load_vector<T, kLanes>(&sums[a][group]);
+                add_product<kLanes>(&grad_output[channel][group], curved[a], sum);
+                store_vector<T, kLanes>(&sums[a][group], sum);
               }
-            });
-            GRIDSAMPLE_UNROLL
-            for (int a = 0; a < kMaxDims; ++a) {
-              if (a == taps.dims) break;
-              auto sum = load_vector<T, kLanes>(&sums[a][group]);
-              add_product<kLanes>(&grad_output[channel][group], curved[a], sum);
-              store_vector<T, kLanes>(&sums[a][group], sum);
             }
           }
-        }
+        });
       }
     }
   }

@@ -160,7 +160,7 @@ GRIDSAMPLE_INLINE void contract_products(const Tile& tile, const TapDerivatives<
   differentiate<kLanes>(tile, derivatives, i, row, d);
   GRIDSAMPLE_UNROLL
   for (int a = 0; a < kMaxDims; ++a) {
-    if (a == tile.dims) break;
+    if (a >= tile.dims) continue;
     store_vector<compute_t, kLanes>(&sums[a][i], d[a]);
   }
 }

@@ -137,7 +137,7 @@ void fill_tap_vectors(const Tile& tile, const TapDerivatives<Tile>& derivatives,
         if constexpr (kGrid) {
           GRIDSAMPLE_UNROLL
           for (int a = 0; a < kMaxDims; ++a) {
-            if (a == tile.dims) break;
+            if (a >= tile.dims) continue;
             store(taps.derivative[a][t], tap.derivative[a].value);
             store_moved(taps.derivative_dot[a][t], tap.derivative[a].dot);
           }
