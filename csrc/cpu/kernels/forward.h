@@ -108,9 +108,12 @@ void copy_pixels(const storage_t* plane, const offset_t* offset, int count, bool
       }
     }
   }
+  // Four at a time: the speed of so short a loop would depend on where in memory its code lies.
   if (inside) {
+    GRIDSAMPLE_UNROLL
     for (; i < count; ++i) to[i] = plane[offset[i]];
   } else {
+    GRIDSAMPLE_UNROLL
     for (; i < count; ++i) to[i] = offset[i] < 0 ? storage_t(0) : plane[offset[i]];
   }
 }
