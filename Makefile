@@ -86,7 +86,7 @@ gpu-check:
 # library is preloaded as well because exceptions are among what AddressSanitizer follows.
 SANITIZE_TESTS ?= test_forward.py test_backward.py test_memory.py test_layouts.py test_threads.py test_hostile.py test_second_order.py
 PYTHON_ANYWHERE = $(if $(findstring /,$(PYTHON)),$(abspath $(PYTHON)),$(PYTHON))
-SANITIZED := cd build/sanitize && ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=. \
+SANITIZED := cd build/sanitize && ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=. \
   LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)"
 sanitize: $(ENVIRONMENT)
 	GRIDSAMPLE_EXT_SANITIZE=1 $(PYTHON) setup.py --quiet build --build-lib build/sanitize
@@ -103,7 +103,7 @@ SANITIZE_CUDA_TESTS ?= test_forward.py test_backward.py test_dtypes.py test_layo
 PRELOADED = LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)"
 sanitize-cuda: build
 	GRIDSAMPLE_EXT_SANITIZE=1 $(RUN) tests/cuda_emulation/build_emulation.py
-	GRIDSAMPLE_EXT_SANITIZE=1 GRIDSAMPLE_EMULATION_SHUFFLE=1 ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(CURDIR) \
+	GRIDSAMPLE_EXT_SANITIZE=1 GRIDSAMPLE_EMULATION_SHUFFLE=1 ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=$(CURDIR) \
 	  $(PRELOADED) $(PYTHON) -m pytest -q -x -p no:cacheprovider --device emulated-cuda \
 	  $(addprefix tests/,$(SANITIZE_CUDA_TESTS)) $(PYTEST_ARGUMENTS)
 
