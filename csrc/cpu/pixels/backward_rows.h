@@ -76,7 +76,7 @@ GRIDSAMPLE_INLINE void backward_sample(const PieceRows& rows, const TapList<Tile
   for (int u = 0; u < kUnits; ++u) {
     grad[u] = load_vector<compute_t, kLanes>(grad_output + u * kLanes);
   }
-  const int slices = taps.slices;
+  const int slices = taps.slices;  // a local, which stores to pixels cannot change
   GRIDSAMPLE_KEEP_LOOP
   for (int kz = 0; kz < slices; ++kz) {
     GRIDSAMPLE_KEEP_LOOP

@@ -76,8 +76,7 @@ GRIDSAMPLE_INLINE void load_apart(const storage_t* base, const offset_t* offset,
 template <typename storage_t, typename Tile>
 GRIDSAMPLE_INLINE void prefetch_plane(const storage_t* plane, const TapRows<Tile>& rows) {
   constexpr int kStep = 4;
-  const int slices = rows.slices;
-  for (int kz = 0; kz < slices; ++kz) {
+  for (int kz = 0; kz < rows.slices; ++kz) {
     const auto* row = rows.row(kz, Tile::kTaps - 1);
     for (int i = 0; i < Tile::kSize; i += kStep) GRIDSAMPLE_PREFETCH(plane + row[i]);
   }

@@ -70,7 +70,7 @@ GRIDSAMPLE_INLINE void scatter_short(const PieceRows& rows, const TapList<Tile>&
   using scalar = ScalarOf<compute_t>;
   const auto grad =
       load_row_lanes<scalar, compute_t, kWidth, kLeft>(rows.grad_output + i * rows.grad_stride);
-  const int slices = taps.slices;
+  const int slices = taps.slices;  // a local, which stores to pixels cannot change
   if constexpr (!std::is_same_v<ShortRowTapsOrNone, std::nullptr_t>) {
     if (short_row_taps.rows.is_regular(i)) {
       return for_slices<Tile::kTaps>(slices, [&](int kz) GRIDSAMPLE_INLINE_LAMBDA {

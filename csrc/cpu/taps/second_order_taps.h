@@ -103,9 +103,11 @@ void fill_tap_vectors(const Tile& tile, const TapDerivatives<Tile>& derivatives,
   GRIDSAMPLE_KEEP_LOOP
   for (int kz = 0; kz < tile.slices; ++kz) {
     auto z = axis_tap<kCurved, Lanes>(Lanes{}, broadcast<T, kLanes>(T(1)), Lanes{}, Lanes{});
-    if (tile.is_volume()) z = axis_lanes<kLanes>(tile, derivatives, direction, 2, kz, i);
     Offsets z_offset{};
-    if (tile.is_volume()) z_offset = offset_at(tile.axis[2].offset[kz]);
+    if (tile.is_volume()) {
+      z = axis_lanes<kLanes>(tile, derivatives, direction, 2, kz, i);
+      z_offset = offset_at(tile.axis[2].offset[kz]);
+    }
     GRIDSAMPLE_KEEP_LOOP
     for (int ky = 0; ky < Tile::kTaps; ++ky) {
       const auto y = axis_lanes<kLanes>(tile, derivatives, direction, 1, ky, i);
