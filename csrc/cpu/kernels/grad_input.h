@@ -60,16 +60,16 @@ GRIDSAMPLE_INLINE void add_rows_to_planes(compute_t* planes, int64_t plane_strid
   });
 }
 
-/// planes[c][tap] += grad_output[c] * weight for the samples of a strip, from `strands` places of
-/// it in turn: neighbours hit the same pixels, and an addition to a pixel waits for the one before.
-template <int kGroup, typename Tile>
+/// planes[c][tap] += grad_output[c] * weight for the samples of a strip, from kStrands places of it
+/// in turn: neighbours hit the same pixels, and an addition to a pixel waits for the one before.
+template <int kStrands, int kGroup, typename Tile>
 void scatter_planes(compute_t* planes, int64_t plane_stride, const Tile& tile,
                     const TapRows<Tile>& rows, const RowWeights<Tile>& weights,
-                    const ActiveSamples& active, int strands,
+                    const ActiveSamples& active,
                     const compute_t (&grad_output)[kGroup][Tile::kSize]) {
-  const int length = Tile::kSize / strands;
+  constexpr int kLength = Tile::kSize / kStrands;
   // A row that shares pixels with one just written would wait for it to reach the cache.
-  const bool by_rows = Tile::kTaps > 1 && !rows.often_overlap(strands == 1 ? 1 : length);
+  const bool by_rows = Tile::kTaps > 1 && !rows.often_overlap(kStrands == 1 ? 1 : kLength);
   const auto add = [&]<bool kRegular, bool kRows>(int i) GRIDSAMPLE_INLINE_LAMBDA {
     compute_t grad[kGroup];
     GRIDSAMPLE_UNROLL
@@ -82,8 +82,8 @@ void scatter_planes(compute_t* planes, int64_t plane_stride, const Tile& tile,
   };
   const auto add_all = [&]<bool kRows>() GRIDSAMPLE_INLINE_LAMBDA {
     if (rows.all_regular() && tile.count == Tile::kSize) {
-      for (int j = 0; j < length; ++j) {
-        for (int i = j; i < Tile::kSize; i += length) add.template operator()<true, kRows>(i);
+      for (int j = 0; j < kLength; ++j) {
+        for (int i = j; i < Tile::kSize; i += kLength) add.template operator()<true, kRows>(i);
       }
       return;
     }
@@ -125,8 +125,14 @@ void grad_input_planes(const GradInputParams& params, const Tile& tile, const Ta
       load_samples(source, batch * source.batch_stride + (c + g) * source.channel_stride, located,
                    grad_output[g]);
     }
-    scatter_planes<kGroup>(planes, target.channel_stride, tile, rows, weights, active,
-                           in_order ? 1 : kStrands, grad_output);
+    const auto scatter_from = [&]<int kPlaces>() {
+      scatter_planes<kPlaces, kGroup>(planes, target.channel_stride, tile, rows, weights, active,
+                                      grad_output);
+    };
+    if constexpr (kGroup < 4) {
+      if (!in_order) return scatter_from.template operator()<kStrands>();
+    }
+    scatter_from.template operator()<1>();
   };
   int64_t c = channels.begin;
   for (; c + 4 <= channels.end; c += 4) scatter.template operator()<4>(c);
