@@ -117,15 +117,24 @@ def test_unknown_op():
         (Call((1, 16, 64, 64), (64, 32)), "packed rows"),
         (Call((1, 16, 64, 64), (64, 31)), "planes"),  # too few samples
         (Call((9, 4, 64, 64), (64, 64)), "packed rows"),
-        (Call((9, 3, 64, 64), (64, 64)), "planes"),  # too few channels
+        (Call((9, 3, 64, 64), (64, 64)), "in registers"),  # too few channels to pack
+        (Call((1, 4, 64, 64), (64, 64), NEAREST), "in registers"),
+        (Call((1, 5, 64, 64), (64, 64), NEAREST), "nearest planes"),
+        (Call((1, 3, 64, 64), (64, 64), BICUBIC), "planes"),
+        (Call((1, 3, 64, 64), (64, 64), dtype="float16"), "planes"),
+        (Call((1, 3, 64, 64), (64, 64), dtype="float64"), "planes"),
+        (Call((1, 3, 8, 8, 8), (8, 8, 8)), "planes"),
+        (Call((1, 3, 64, 1), (64, 64)), "planes"),  # no two pixels side by side
+        (Call((1, 3, 64, 1), (64, 64), NEAREST), "in registers"),
         (Call((1, 16, 64, 64), (64, 64), NEAREST), "nearest planes"),
         (Call((1, 15, 64, 64), (64, 64)), "planes"),  # not four channels in a quarter of 15
         (Call((1, 64, 1449, 1449), (1449, 1449)), "planes"),  # not four channels in 32 MiB
         (Call((1, 64, 1448, 1448), (1448, 1448)), "packed rows"),
-        (Call((1, 2, 64, 64), (1, 1), channels_last=True), "rows"),
-        (Call((1, 2, 64, 64), (1, 1), NEAREST, channels_last=True), "nearest rows"),
-        (Call((1, 1, 64, 64), (1, 1), channels_last=True), "planes"),
-        (Call((1, 1, 1, (1 << 29) - 129), (1, 1)), "planes"),  # two rows beyond fit 32 bits
+        (Call((1, 3, 64, 64), (1, 1), channels_last=True), "rows"),
+        (Call((1, 3, 64, 64), (1, 1), NEAREST, channels_last=True), "nearest rows"),
+        (Call((1, 2, 64, 64), (1, 1), channels_last=True), "in registers"),
+        (Call((1, 1, 64, 64), (1, 1), channels_last=True), "in registers"),
+        (Call((1, 1, 1, (1 << 29) - 129), (1, 1)), "in registers"),  # two rows beyond fit 32 bits
         (Call((1, 1, 1, (1 << 29) - 128), (1, 1)), "plain"),
         (Call((0, 4, 64, 64), (64, 64)), "empty"),
         (Call((1, 4, 64, 64), (0, 64)), "empty"),

@@ -30,8 +30,14 @@ constexpr int kStripSize = 64;
 /// it pays to stay in one plane for longer.
 constexpr int kNearestRun = 16;
 
+/// Kernels that keep the taps of a few samples in registers are for images with so many channels at
+/// most, which have little use for taps in memory, and so many taps on an axis.
+constexpr int64_t kMostRegisterChannels = 4;
+constexpr int kMostRegisterTaps = 2;
+
 /// Work item = (batch, run of tiles, channel block), the last fastest; of forward_packed (batch,
-/// block of packed_channels).
+/// block of packed_channels); of forward_in_registers a run of tiles, which are numbered over the
+/// whole batch.
 struct ForwardParams {
   Geometry geometry;
   View input;

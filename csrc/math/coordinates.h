@@ -2,6 +2,9 @@
 
 // From a grid value to a pixel coordinate, with its slope d(coordinate)/d(grid value).
 //
+// T is a number, or a class of several that is used like one (cpu/registers/numbers.h); comparisons
+// of its objects give what its select takes.
+//
 // All of it is rounded operation by operation: the build passes -ffp-contract=off (nvcc:
 // -fmad=false) so that every instruction set and device computes the same coordinate. A one-ulp
 // difference would be harmless inside the image but moves a far-out reflected sample by whole
@@ -72,6 +75,12 @@ GRIDSAMPLE_INLINE T select(bool condition, T yes, T no) {
 #endif
 }
 
+/// Without its sign.
+template <typename T>
+GRIDSAMPLE_INLINE T magnitude(T x) {
+  return std::fabs(x);
+}
+
 /// The nearest whole number, halfway to the even one.
 template <typename T>
 GRIDSAMPLE_INLINE T round_half_even(T x) {
@@ -79,8 +88,8 @@ GRIDSAMPLE_INLINE T round_half_even(T x) {
   // No instruction for it, and a call of the C library would keep loops from being vectorised.
   // From kWhole on there are only whole numbers; adding it rounds the rest away.
   constexpr T kWhole = T(int64_t(1) << (std::numeric_limits<T>::digits - 1));
-  const T magnitude = std::fabs(x);
-  return select(magnitude < kWhole, std::copysign((magnitude + kWhole) - kWhole, x), x);
+  const T distance = magnitude(x);
+  return select(distance < kWhole, std::copysign((distance + kWhole) - kWhole, x), x);
 #else
   return std::rint(x);
 #endif
@@ -109,7 +118,7 @@ GRIDSAMPLE_INLINE T clamp(T value, T low, T high) {
 /// gives that pixel, like -1.
 template <typename T>
 GRIDSAMPLE_INLINE Coordinate<T> unnormalize(T x, const Axis<T>& axis) {
-  const bool finite = x - x == T(0);
+  const auto finite = x - x == T(0);
   const T value = ((x + T(1)) * axis.extent - axis.shift) * T(0.5);
   return {select(value == value, value, axis.shift * T(-0.5)),
           select(finite, axis.extent * T(0.5), T(0))};

@@ -64,6 +64,14 @@
 #define GRIDSAMPLE_KEEP_LOOP
 #endif
 
+// The compiler takes the array from memory from here on, not from the registers that were stored to
+// it: it would take a vector's lanes out one by one.
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define GRIDSAMPLE_TO_MEMORY(array) asm volatile("" : "+m"(array))
+#else
+#define GRIDSAMPLE_TO_MEMORY(array)
+#endif
+
 // A hint; an address past the end of an array does no harm.
 #if defined(__GNUC__) || defined(__clang__)
 #define GRIDSAMPLE_PREFETCH(address) __builtin_prefetch(address)

@@ -44,9 +44,9 @@ template <Distance kDistance, typename T>
 GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
   const T low = fold(axis);
   const T below = x - low;
-  T distance = std::fabs(below);
+  T distance = magnitude(below);
   T remainder;
-  bool odd;
+  decltype(below < T(0)) odd;
   if constexpr (kDistance == Distance::kOnce) {
     odd = distance >= axis.extent;
     remainder = select(odd, distance - axis.extent, distance);
@@ -56,7 +56,7 @@ GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
     }
     T folds = round_down(distance / axis.extent);
     remainder = distance - folds * axis.extent;
-    const bool too_many = remainder < T(0);
+    const auto too_many = remainder < T(0);
     folds = select(too_many, folds - T(1), folds);
     remainder = select(too_many, remainder + axis.extent, remainder);
     odd = folds - round_down(folds * T(0.5)) * T(2) != T(0);
@@ -64,14 +64,14 @@ GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
   const T folded = low + select(odd, axis.extent - remainder, remainder);
   const T slope = select((below < T(0)) != odd, T(-1), T(1));
   // One pixel and align_corners: both folds are 0, and so is every coordinate.
-  const bool has_extent = axis.extent > T(0);
+  const auto has_extent = axis.extent > T(0);
   return {select(has_extent, folded, T(0)), select(has_extent, slope, T(0))};
 }
 
 /// Clamp to the image; the slope ends where the clamp takes hold, borders included.
 template <typename T>
 GRIDSAMPLE_INLINE Coordinate<T> clamp_to_image(Coordinate<T> x, const Axis<T>& axis) {
-  const bool inside = x.value > T(0) && x.value < axis.last;
+  const auto inside = (x.value > T(0)) & (x.value < axis.last);
   return {clamp(x.value, T(0), axis.last), select(inside, x.slope, T(0))};
 }
 

@@ -22,9 +22,15 @@ void sample(const ForwardPlan& plan, const Geometry& geometry, const View& input
                              .packed_channels = plan.packed_channels,
                              .scratch = scratch};
   const ForwardKernels& kernels = kernels_for(geometry).forward;
-  const bool packs = plan.path == ForwardPath::kPackedRows;
   run_items(plan.items, plan.threads, [&](int64_t worker, int64_t begin, int64_t end) {
-    packs ? kernels.packed(params, worker, begin, end) : kernels.forward(params, begin, end);
+    switch (plan.path) {
+      case ForwardPath::kPackedRows:
+        return kernels.packed(params, worker, begin, end);
+      case ForwardPath::kInRegisters:
+        return kernels.in_registers(params, begin, end);
+      default:
+        return kernels.forward(params, begin, end);
+    }
   });
 }
 

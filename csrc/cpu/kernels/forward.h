@@ -7,6 +7,7 @@
 #include "cpu/pixels/rows.h"
 #include "cpu/pixels/planes.h"
 #include "cpu/pixels/tap_sums.h"
+#include "cpu/registers/forward.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -269,6 +270,6 @@ void forward(const ForwardParams& params, int64_t begin, int64_t end) {
 }
 
 extern const ForwardKernels forward_kernels;
-const ForwardKernels forward_kernels{forward, forward_packed};
+const ForwardKernels forward_kernels{forward, forward_packed, forward_in_registers};
 
 GRIDSAMPLE_NAMESPACE_END

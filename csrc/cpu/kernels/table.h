@@ -11,6 +11,7 @@ namespace gridsample_ext {
 struct ForwardKernels {
   void (*forward)(const ForwardParams&, int64_t begin, int64_t end);
   void (*packed)(const ForwardParams&, int64_t worker, int64_t begin, int64_t end);
+  void (*in_registers)(const ForwardParams&, int64_t begin, int64_t end);
 };
 
 struct BackwardKernels {

@@ -28,6 +28,24 @@ void share_tiles(ForwardPlan& plan, const Geometry& geometry) {
   plan.items = runs * plan.channel_blocks;
 }
 
+/// Whether the taps of a few samples at a time stay in registers: float32 images, of few channels
+/// in planes, or two side by side.
+bool fits_registers(const Geometry& geometry, const View& image, bool rows) {
+  const int64_t taps = taps_per_axis(geometry.mode);
+  return geometry.dims == 2 && taps <= kMostRegisterTaps && image.dtype == DType::kFloat &&
+         !geometry.compute_in_double && geometry.channels <= (rows ? 2 : kMostRegisterChannels) &&
+         // A row of taps lies side by side.
+         geometry.input_size[0] >= taps && image.stride[0] == (rows ? 2 : 1);
+}
+
+/// Items share the samples of all images.
+void share_samples(ForwardPlan& plan, const Geometry& geometry) {
+  constexpr int64_t kMostTiles = 16;
+  const int64_t tiles = ceil_div(geometry.batch * geometry.samples, kTileSize);
+  plan.run_tiles = std::clamp<int64_t>(tiles / enough_items(plan.threads), 1, kMostTiles);
+  plan.items = ceil_div(tiles, plan.run_tiles);
+}
+
 /// Blocks of channels in packed rows, or why there are none.
 const char* pack_blocks(ForwardPlan& plan, const Geometry& geometry, const Image& image,
                         const Without& without) {
@@ -73,16 +91,26 @@ ForwardPlan plan_forward(const ForwardCall& call, int64_t most_threads, const Wi
   }
   const bool rows = has_rows(geometry, image.view) && has_rows(geometry, call.output);
   const bool nearest = copies_pixels(geometry.mode);
+  const char* not_packed = "channels are innermost in memory";
+  if (!rows) {
+    not_packed = pack_blocks(plan, geometry, image, without);
+    if (not_packed == nullptr) {
+      plan.path = ForwardPath::kPackedRows;
+      plan.reason = "samples and channels enough to pack planes into rows";
+      return plan;
+    }
+  }
+  if (fits_registers(geometry, image.view, rows)) {
+    plan.path = ForwardPath::kInRegisters;
+    plan.reason = "so few channels have little use for taps in memory";
+    share_samples(plan, geometry);
+    return plan;
+  }
+  plan.reason = not_packed;
   if (rows) {
     plan.path = nearest ? ForwardPath::kNearestRows : ForwardPath::kRows;
-    plan.reason = "channels are innermost in memory";
-  } else if (const char* why_not = pack_blocks(plan, geometry, image, without)) {
-    plan.path = nearest ? ForwardPath::kNearestPlanes : ForwardPath::kPlanes;
-    plan.reason = why_not;
   } else {
-    plan.path = ForwardPath::kPackedRows;
-    plan.reason = "samples and channels enough to pack planes into rows";
-    return plan;
+    plan.path = nearest ? ForwardPath::kNearestPlanes : ForwardPath::kPlanes;
   }
   share_tiles(plan, geometry);
   return plan;

@@ -3,14 +3,16 @@
 // The ways that calls can take, by name: one list for each result of an op.
 //
 // planes: lanes over samples. rows: lanes over channels, which are innermost in memory. packed
-// rows: planes, of which blocks of channels are copied into rows. plain: one sample after the
-// other, in scalar code. docs/call.md describes them.
+// rows: planes, of which blocks of channels are copied into rows. in registers: lanes over samples,
+// whose taps are not written to memory. plain: one sample after the other, in scalar code.
+// docs/call.md describes them.
 
 namespace gridsample_ext::cpu {
 
 #define GRIDSAMPLE_FORWARD_PATHS(PATH)   \
   PATH(kEmpty, "empty")                  \
   PATH(kPlain, "plain")                  \
+  PATH(kInRegisters, "in registers")     \
   PATH(kNearestPlanes, "nearest planes") \
   PATH(kNearestRows, "nearest rows")     \
   PATH(kPlanes, "planes")                \

@@ -31,6 +31,21 @@ struct LanesOfSet {
 };
 
 template <typename T, int kLanes>
+constexpr bool kRounds = sizeof(T) == 4 && kLanes == 8;
+GRIDSAMPLE_INLINE Vector<float, 8> round_half_even(const Vector<float, 8>& v) {
+  return (Vector<float, 8>)_mm256_round_ps((__m256)v, kToNearest);
+}
+GRIDSAMPLE_INLINE Vector<float, 8> round_down(const Vector<float, 8>& v) {
+  return (Vector<float, 8>)_mm256_floor_ps((__m256)v);
+}
+
+template <typename T, int kLanes>
+constexpr bool kTests = sizeof(T) == 4 && kLanes == 8;
+GRIDSAMPLE_INLINE bool any(const Vector<int32_t, 8>& condition) {
+  return _mm256_movemask_ps((__m256)condition) != 0;
+}
+
+template <typename T, int kLanes>
 constexpr bool kCompresses = kLanes == 8 && sizeof(T) == 4;
 
 template <int kLanes, typename T, int kVectors>

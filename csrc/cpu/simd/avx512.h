@@ -35,6 +35,10 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 constexpr size_t kRegisterBytes = 32;
 
 template <typename T, int kLanes>
+constexpr bool kRounds = false;
+template <typename T, int kLanes>
+constexpr bool kTests = false;
+template <typename T, int kLanes>
 constexpr bool kCompresses = false;
 template <typename T>
 constexpr bool kGathersPairs = false;
@@ -66,6 +70,22 @@ GRIDSAMPLE_INLINE Vector<uint16_t, 16> to_half(const Vector<float, 16>& values) 
 GRIDSAMPLE_INLINE Vector<float, 16> permute(const Vector<float, 16>& v,
                                             const Vector<int32_t, 16>& index) {
   return (Vector<float, 16>)_mm512_maskz_permutexvar_ps(kAllLanes, (__m512i)index, (__m512)v);
+}
+
+template <typename T, int kLanes>
+constexpr bool kRounds = sizeof(T) == 4 && kLanes == 16;
+GRIDSAMPLE_INLINE Vector<float, 16> round_half_even(const Vector<float, 16>& v) {
+  return (Vector<float, 16>)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v, kToNearest);
+}
+GRIDSAMPLE_INLINE Vector<float, 16> round_down(const Vector<float, 16>& v) {
+  return (Vector<float, 16>)_mm512_maskz_roundscale_ps(kAllLanes, (__m512)v,
+                                                       _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+
+template <typename T, int kLanes>
+constexpr bool kTests = sizeof(T) == 4 && kLanes == 16;
+GRIDSAMPLE_INLINE bool any(const Vector<int32_t, 16>& condition) {
+  return _mm512_movepi32_mask((__m512i)condition) != 0;
 }
 
 template <typename T, int kLanes>

@@ -10,6 +10,8 @@
 //     multiply_add(a, b, c)    a * b + c, in one rounding if there is an instruction; numbers, too
 //     from_half(halves)        float16 to float32, exactly, also where the CPU flushes subnormals
 //     to_half(values)          and back, as Scalar<DType::kHalf>::store does it
+//     kRounds<T, kLanes>       whether there are round_half_even(v) and round_down(v)
+//     kTests<T, kLanes>        whether there is any(condition), which does what any_lane says
 //     permute(v, index)        if there is an instruction: see shuffles.h
 //     kCompresses<T, kLanes>   whether there is compress, which does what compress_lanes says
 //     kGathers<T>              whether there is gather(base, offsets): base[offsets[l]], or 0 where
@@ -66,6 +68,10 @@ GRIDSAMPLE_INLINE auto to_half(const Floats& values) {
   return load_vector<uint16_t, kLanes>(halves);
 }
 
+template <typename T, int kLanes>
+constexpr bool kRounds = false;
+template <typename T, int kLanes>
+constexpr bool kTests = false;
 template <typename T, int kLanes>
 constexpr bool kCompresses = false;
 template <typename T>

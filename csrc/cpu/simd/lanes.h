@@ -29,6 +29,43 @@ GRIDSAMPLE_INLINE Vector<T, kLanes> multiply_add_vector(Vector<T, kLanes> a, Vec
   }
 }
 
+/// The nearest whole numbers, halfway the even ones; the largest not above. As those of numbers in
+/// math/coordinates.h.
+template <typename T, int kLanes>
+GRIDSAMPLE_INLINE Vector<T, kLanes> round_lanes_half_even(const Vector<T, kLanes>& v) {
+  if constexpr (kRounds<T, kLanes>) {
+    return round_half_even(v);
+  } else {
+    constexpr T kWhole = T(int64_t(1) << (std::numeric_limits<T>::digits - 1));
+    using Bits = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>, kLanes>;
+    const auto sign = (Bits)v & (Bits)broadcast<T, kLanes>(T(-0.0));
+    const auto magnitude = (Vector<T, kLanes>)((Bits)v ^ sign);
+    const auto rounded = (Bits)((magnitude + kWhole) - kWhole) | sign;
+    return magnitude < kWhole ? (Vector<T, kLanes>)rounded : v;
+  }
+}
+template <typename T, int kLanes>
+GRIDSAMPLE_INLINE Vector<T, kLanes> round_lanes_down(const Vector<T, kLanes>& v) {
+  if constexpr (kRounds<T, kLanes>) {
+    return round_down(v);
+  } else {
+    const auto nearest = round_lanes_half_even<T, kLanes>(v);
+    return nearest > v ? nearest - T(1) : nearest;
+  }
+}
+
+/// Whether any lane of a condition, all ones or 0, holds.
+template <typename T, int kLanes>
+GRIDSAMPLE_INLINE bool any_lane(const Vector<T, kLanes>& condition) {
+  if constexpr (kTests<T, kLanes>) {
+    return any(condition);
+  } else {
+    T any = 0;
+    for (int l = 0; l < kLanes; ++l) any |= condition[l];
+    return any != 0;
+  }
+}
+
 /// sum += factors * values, the factors from memory.
 template <int kLanes, typename T>
 GRIDSAMPLE_INLINE void add_product(const T* factors, const Vector<T, kLanes>& values,

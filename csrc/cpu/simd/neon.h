@@ -45,6 +45,21 @@ GRIDSAMPLE_INLINE Vector<uint16_t, 2> to_half(const Vector<float, 2>& values) {
 }
 
 template <typename T, int kLanes>
+constexpr bool kRounds = sizeof(T) == 4 && kLanes == 4;
+GRIDSAMPLE_INLINE Vector<float, 4> round_half_even(const Vector<float, 4>& v) {
+  return (Vector<float, 4>)vrndnq_f32((float32x4_t)v);
+}
+GRIDSAMPLE_INLINE Vector<float, 4> round_down(const Vector<float, 4>& v) {
+  return (Vector<float, 4>)vrndmq_f32((float32x4_t)v);
+}
+
+template <typename T, int kLanes>
+constexpr bool kTests = sizeof(T) == 4 && kLanes == 4;
+GRIDSAMPLE_INLINE bool any(const Vector<int32_t, 4>& condition) {
+  return vmaxvq_u32((uint32x4_t)condition) != 0;
+}
+
+template <typename T, int kLanes>
 constexpr bool kCompresses = false;
 template <typename T>
 constexpr bool kGathers = false;

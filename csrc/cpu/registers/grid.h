@@ -1,0 +1,59 @@
+#pragma once
+
+#include "cpu/registers/numbers.h"
+#include "cpu/taps/tap_tile.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// The grid of a few vectors of samples.
+class GridLanes {
+ public:
+  GridLanes(const Geometry& geometry, const View& grid) : geometry_(geometry), grid_(grid) {
+    TileOffsets located;
+    locate_samples(geometry, grid, 0, 1, located);
+    in_place_ = grid.dtype == kDTypeOf<compute_t> && is_interleaved(grid, located, 2);
+  }
+
+  /// x and y of samples [first, first + count). The lanes beyond repeat the last one.
+  GRIDSAMPLE_INLINE void load(int64_t batch, int64_t first, int count, Numbers (&axis)[2]) const {
+    if (in_place_ && count == kNumbers) [[likely]] {
+      take(static_cast<const compute_t*>(grid_.data) + batch * grid_.batch_stride + 2 * first,
+           axis);
+    } else {
+      load_rest(batch, first, count, axis);
+    }
+  }
+
+ private:
+  static GRIDSAMPLE_INLINE void take(const compute_t* from, Numbers (&axis)[2]) {
+    GRIDSAMPLE_UNROLL
+    for (int v = 0; v < kNumbersVectors; ++v, from += 2 * kSampleLanes) {
+      SampleLanes both[2] = {load_vector<compute_t, kSampleLanes>(from),
+                             load_vector<compute_t, kSampleLanes>(from + kSampleLanes)};
+      take_apart<compute_t, kSampleLanes>(both);
+      axis[0].vector[v] = both[0];
+      axis[1].vector[v] = both[1];
+    }
+  }
+  GRIDSAMPLE_NOINLINE void load_rest(int64_t batch, int64_t first, int count,
+                                     Numbers (&axis)[2]) const {
+    if (in_place_) {
+      alignas(64) compute_t values[2 * kNumbers];
+      const auto* from =
+          static_cast<const compute_t*>(grid_.data) + batch * grid_.batch_stride + 2 * first;
+      std::memcpy(values, from, 2 * count * sizeof(compute_t));
+      for (int i = 2 * count; i < 2 * kNumbers; ++i) values[i] = values[i - 2];
+      take(values, axis);
+    } else {
+      alignas(64) PerAxis<kNumbers> values;
+      load_grid(geometry_, grid_, batch, first, count, values);
+      for (int a = 0; a < 2; ++a) std::memcpy(&axis[a], values[a], sizeof(axis[a]));
+    }
+  }
+
+  const Geometry& geometry_;
+  const View& grid_;
+  bool in_place_;
+};
+
+GRIDSAMPLE_NAMESPACE_END

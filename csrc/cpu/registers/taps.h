@@ -1,0 +1,176 @@
+#pragma once
+
+// The taps of a few vectors of samples of an image. Those of a tile (taps/tap_tile.h) are for many
+// channels to share.
+
+#include "cpu/registers/numbers.h"
+#include "cpu/taps/tap_tile.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+using OffsetLanes = Vector<offset_t, kSampleLanes>;
+
+/// The taps along one axis: the first, which the others follow.
+template <Mode kMode>
+struct AxisLanes {
+  OffsetLanes first[kNumbersVectors];
+  SampleLanes weight[kTapsPerAxis<kMode>][kNumbersVectors];
+};
+
+/// The numbers of an axis in all lanes.
+GRIDSAMPLE_INLINE Axis<Numbers> lane_axis(const Axis<compute_t>& axis) {
+  return {axis.extent, axis.shift, axis.last, axis.end};
+}
+
+/// Whether coordinates are folded more than once.
+template <Mode kMode>
+GRIDSAMPLE_INLINE bool is_far(const Numbers& grid_value, const Axis<compute_t>& axis) {
+  constexpr compute_t kMargin = ModeTraits<kMode>::kMargin;
+  const compute_t once = std::min(axis.extent * 2, kNearLimit<compute_t>) - kMargin;
+  const Numbers x = finite(unnormalize(grid_value, lane_axis(axis)).value);
+  return any(magnitude(x - Numbers(fold(axis))) >= Numbers(once));
+}
+
+/// For such coordinates.
+template <Mode kMode, Padding kPadding>
+GRIDSAMPLE_NOINLINE void fold_lanes(const Numbers& grid_values, const Axis<compute_t>& axis,
+                                    AxisLanes<kMode>& lanes,
+                                    SampleLanes (&slope)[kNumbersVectors]) {
+  for (int v = 0; v < kNumbersVectors; ++v) {
+    for (int l = 0; l < kSampleLanes; ++l) {
+      const auto taps = axis_taps<kMode, kPadding, Distance::kFar>(grid_values.vector[v][l], axis);
+      lanes.first[v][l] = static_cast<offset_t>(taps.position[0]);
+      for (int k = 0; k < kTapsPerAxis<kMode>; ++k) {
+        lanes.weight[k][v][l] = taps.weight[k];
+      }
+      slope[v][l] = taps.slope;
+    }
+  }
+}
+
+/// The taps along one axis, and its slope.
+template <Mode kMode, Padding kPadding>
+GRIDSAMPLE_INLINE void fill_lanes(const Numbers& grid_values, const Axis<compute_t>& axis,
+                                  AxisLanes<kMode>& lanes, SampleLanes (&slope)[kNumbersVectors]) {
+  if constexpr (!PaddingTraits<kPadding>::kMonotone) {
+    if (is_far<kMode>(grid_values, axis)) [[unlikely]] {
+      return fold_lanes<kMode, kPadding>(grid_values, axis, lanes, slope);
+    }
+  }
+  const auto taps = axis_taps<kMode, kPadding, Distance::kOnce>(grid_values, lane_axis(axis));
+  GRIDSAMPLE_UNROLL
+  for (int v = 0; v < kNumbersVectors; ++v) {
+    lanes.first[v] = __builtin_convertvector(taps.position[0].vector[v], OffsetLanes);
+    GRIDSAMPLE_UNROLL
+    for (int k = 0; k < kTapsPerAxis<kMode>; ++k) {
+      if constexpr (!ModeTraits<kMode>::kCopies) lanes.weight[k][v] = taps.weight[k].vector[v];
+    }
+    slope[v] = taps.slope.vector[v];
+  }
+}
+
+/// An image, or its gradient, as vectors of samples see it.
+struct LaneImage {
+  LaneImage(const Geometry& geometry, const View& image) {
+    for (int a = 0; a < 2; ++a) {
+      axis[a] = make_axis<compute_t>(geometry.input_size[a], geometry.align_corners);
+      size[a] = static_cast<offset_t>(geometry.input_size[a]);
+      stride[a] = static_cast<offset_t>(image.stride[a]);
+    }
+  }
+  Axis<compute_t> axis[2];
+  offset_t size[2];
+  offset_t stride[2];
+};
+
+/// The taps of a few vectors of samples along both axes.
+template <Mode kMode>
+struct LaneTaps {
+  static constexpr int kTaps = kTapsPerAxis<kMode>;
+  AxisLanes<kMode> axis[2];
+  // Where the first tap is. Of one tap it is 0 where the tap is outside, and not `valid`.
+  alignas(64) offset_t offset[kNumbersVectors][kSampleLanes];
+  OffsetLanes valid[kNumbersVectors];
+  // Of each vector, whether all taps of all samples are inside. Of one tap it does not matter.
+  bool inside[kNumbersVectors];
+
+  /// The pixels of vector v, 0 where the one tap is outside.
+  GRIDSAMPLE_INLINE SampleLanes or_zero(int v, const SampleLanes& pixel) const {
+    return (SampleLanes)((MaskLanes)pixel & __builtin_convertvector(valid[v], MaskLanes));
+  }
+
+  template <Padding kPadding>
+  GRIDSAMPLE_INLINE void fill(const Numbers (&grid_values)[2], const LaneImage& image,
+                              SampleLanes (&slope)[2][kNumbersVectors]) {
+    GRIDSAMPLE_UNROLL
+    for (int a = 0; a < 2; ++a) {
+      fill_lanes<kMode, kPadding>(grid_values[a], image.axis[a], axis[a], slope[a]);
+    }
+    using Unsigned = Vector<std::make_unsigned_t<offset_t>, kSampleLanes>;
+    GRIDSAMPLE_UNROLL
+    for (int v = 0; v < kNumbersVectors; ++v) {
+      OffsetLanes outside{};
+      OffsetLanes sum{};
+      GRIDSAMPLE_UNROLL
+      for (int a = 0; a < 2; ++a) {
+        // An image shorter than a row of taps has no sample all of whose taps are inside.
+        outside |= (OffsetLanes)((Unsigned)axis[a].first[v] >=
+                                 static_cast<unsigned>(image.size[a] - (kTaps - 1)));
+        sum += axis[a].first[v] * image.stride[a];
+      }
+      if constexpr (kTaps == 1) {
+        valid[v] = ~outside;
+        sum &= valid[v];
+      } else {
+        inside[v] = !any_lane<offset_t, kSampleLanes>(outside);
+      }
+      store_vector<offset_t, kSampleLanes>(offset[v], sum);
+    }
+  }
+};
+
+/// Where the pixels of a vector of samples are, some of whose taps are outside.
+///
+/// A row of taps is read at the places nearest to it that are inside. `moved` where they are not
+/// its own; `valid` where a tap is inside, and so among the places.
+template <Mode kMode>
+struct EdgePlaces {
+  static constexpr int kTaps = kTapsPerAxis<kMode>;
+  alignas(64) offset_t row[kTaps][kSampleLanes];
+  MaskLanes moved;
+  MaskLanes valid[kTaps][kTaps];
+
+  EdgePlaces(const LaneTaps<kMode>& taps, int v, const LaneImage& image) {
+    static_assert(kTaps <= 2);
+    const auto clamped = [](const OffsetLanes& index, offset_t last) {
+      const OffsetLanes most = index < last ? index : OffsetLanes{} + last;
+      return most > 0 ? most : OffsetLanes{};
+    };
+    const auto is_inside = [](const OffsetLanes& index, offset_t size) {
+      return (index >= 0) & (index < size);
+    };
+    const OffsetLanes& x = taps.axis[0].first[v];
+    const OffsetLanes& y = taps.axis[1].first[v];
+    const OffsetLanes place = clamped(x, image.size[0] - kTaps);
+    moved = __builtin_convertvector(place != x, MaskLanes);
+    for (int ky = 0; ky < kTaps; ++ky) {
+      const OffsetLanes inside_y = is_inside(y + ky, image.size[1]);
+      store_vector<offset_t, kSampleLanes>(
+          row[ky], clamped(y + ky, image.size[1] - 1) * image.stride[1] + place * image.stride[0]);
+      for (int kx = 0; kx < kTaps; ++kx) {
+        valid[ky][kx] =
+            __builtin_convertvector(inside_y & is_inside(x + kx, image.size[0]), MaskLanes);
+      }
+    }
+  }
+
+  /// Of the pixels at the places of row ky, that of tap kx, or 0.
+  GRIDSAMPLE_INLINE SampleLanes choose(const SampleLanes (&pixel)[kTaps], int ky, int kx) const {
+    // A row of two that is moved has one tap inside at most, at the other place.
+    const auto own = (MaskLanes)pixel[kx];
+    const auto other = (MaskLanes)pixel[kTaps - 1 - kx];
+    return (SampleLanes)((moved ? other : own) & valid[ky][kx]);
+  }
+};
+
+GRIDSAMPLE_NAMESPACE_END

@@ -1,0 +1,71 @@
+"""Float32 images of few channels, whose taps stay in registers: exact numbers, of every tail."""
+
+import pytest
+import samples
+import torch
+import torch.nn.functional as F
+
+from gridsample_ext import explain, grid_sample
+
+# Grid values that are multiples of 1/64 and images of small whole numbers: float32 rounds nothing.
+SIZES = [(4, 8), (1, 2), (16, 2), (2, 64)]
+OUTPUTS = [(1, 1), (1, 7), (5, 13), (3, 43), (16, 17)]  # of vectors: none whole, some, many
+
+
+def exact_call(channels, size, out, layout, most=1.5):
+    draw = torch.Generator().manual_seed(channels)
+    image = torch.randint(-8, 9, (3, channels, *size), generator=draw).float()
+    ends = int(64 * most)
+    grid = torch.randint(-ends, ends + 1, (3, *out, 2), generator=draw) / 64
+    return samples.INPUT_LAYOUTS[layout](image), grid
+
+
+def expected_output(image, grid, mode, padding_mode):
+    options = {"mode": mode, "padding_mode": padding_mode, "align_corners": False}
+    return F.grid_sample(image.double(), grid.double(), **options).float()
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_exact(channels, layout, mode, padding_mode, device):
+    options = {"mode": mode, "padding_mode": padding_mode, "align_corners": False}
+    for size in SIZES:
+        for out in OUTPUTS:
+            for most in (0.5, 1.5, 40):
+                image, grid = exact_call(channels, size, out, layout, most)
+                for name, laid_out in samples.GRID_LAYOUTS.items():
+                    laid = laid_out(grid)
+                    expected = expected_output(image, laid, mode, padding_mode)
+                    output = grid_sample(image.to(device), laid_out(grid.to(device)), **options)
+                    assert torch.equal(output.cpu(), expected), (size, out, most, name)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_values_that_are_no_numbers(mode, device):
+    """Each in a vector of its own, beside samples inside; NaN reads as -1."""
+    values = [float("nan"), float("inf"), -float("inf"), 1e30, -3e9, 1.0]
+    for value in values:
+        for axis in (0, 1):
+            image, grid = exact_call(3, (4, 8), (7, 11), "contiguous", 0.5)
+            grid[1, 3, 5, axis] = value
+            output = grid_sample(image.to(device), grid.to(device), mode=mode, align_corners=False)
+            grid[1, 3, 5, axis] = -1 if value != value else min(max(value, -64), 64)
+            assert torch.equal(output.cpu(), expected_output(image, grid, mode, "zeros"))
+
+
+def test_infinite_pixels_stay_where_they_are():
+    """A tap outside adds nothing, not 0 times the pixel that was read in its place."""
+    image = torch.full((1, 1, 4, 4), float("inf"))
+    image[..., 1:3, 1:3] = 1
+    grid = torch.tensor([[-3.0, 0.0], [0.0, 3.0], [0.0, 0.0], [2.0, 2.0]]).reshape(1, 1, 4, 2)
+    output = grid_sample(image, grid, align_corners=False)
+    assert output.flatten().tolist() == [0, 0, 1, 0]
+
+
+def test_is_what_this_tests():
+    image, grid = exact_call(3, (4, 8), (7, 11), "contiguous")
+    assert "in registers" in str(explain(image, grid, align_corners=False))
+    image, grid = exact_call(2, (4, 8), (7, 11), "channels_last")
+    assert "in registers" in str(explain(image, grid, align_corners=False))
