@@ -47,6 +47,18 @@ class Zeros {
   void finish() { zero_until(end_); }
 
  private:
+  static void zero(compute_t* to, int64_t count) {
+    constexpr int kLanes = kFullLanes<compute_t>;
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
+      store_vector<compute_t, kLanes>(to + i, Vector<compute_t, kLanes>{});
+      // Else the compiler calls memset, and its instruction takes long where memory is new: it is
+      // interrupted at each page.
+      GRIDSAMPLE_TO_MEMORY(*to);
+    }
+    std::fill_n(to + i, count - i, compute_t(0));
+  }
+
   void zero_until(int64_t position) {
     position = std::min(position, end_);
     if (position <= next_) return;
@@ -55,10 +67,10 @@ class Zeros {
       const int64_t pixel = (o * size_ + next_) * inner_;
       if (pixel_stride_ == 1) {
         for (int64_t c = 0; c < channels_; ++c) {
-          std::fill_n(image_ + c * channel_stride_ + pixel, run, compute_t(0));
+          zero(image_ + c * channel_stride_ + pixel, run);
         }
       } else if (pixel_stride_ == channels_) {
-        std::fill_n(image_ + pixel * channels_, run * channels_, compute_t(0));
+        zero(image_ + pixel * channels_, run * channels_);
       } else {
         for (int64_t p = pixel; p < pixel + run; ++p) {
           std::fill_n(image_ + p * pixel_stride_, channels_, compute_t(0));
