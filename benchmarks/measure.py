@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from cases import Case
 from gpu_check import scrub
-from sets import SETS
-from sides import OURS, STOCK, Calls, Side, Tensors, cpu_sides
+from rows import OURS, STOCK, Row, passes_of
+from sets import SETS, Member
+from sides import Calls, Side, Tensors, cpu_sides
 from steps import Step
 from torch import Tensor
 from verify import (
@@ -34,13 +35,11 @@ from verify import (
 
 from gridsample_ext.collect_env import collect_env
 
-Row = dict[str, Any]
 Batch = Callable[[int], object]
 
 ROTATED = 3  # times the cache: how much the copies that batches rotate through make up
 MOST_SETS = 32
 MOST_CALLS = 2000  # in a batch
-STEPS = "training-steps"
 
 
 class Device:
@@ -185,7 +184,7 @@ def step_calls(step: Step, device: Device) -> dict[str, Callable[[], tuple[Tenso
         for name, sampler in samplers.items()
     }
     for name, call in calls.items():
-        verify_results(f"{step.name}: {name}", call(), expected)
+        verify_results(f"{step.name}: {name}", call(), expected, step.tolerance)
     return calls
 
 
@@ -225,34 +224,32 @@ class Results:
         self.path.write_text("{\n" + "\n".join(lines) + f'\n"rows": [\n{rows}\n]\n}}\n')
 
 
-Job = tuple[str, Callable[[], Iterable[Row]]]  # a name, and what measures it
-
-
-def measure_all(jobs: list[Job], results: Results, budget: float = math.inf) -> None:
-    """Do all jobs. The file is written after each, so that what is done outlasts a crash."""
+def measure_all(
+    members: list[Member],
+    rows_of: Callable[[Member], Iterable[Row]],
+    results: Results,
+    budget: float = math.inf,
+) -> None:
+    """Measure all. The file is written after each, so that what is done outlasts a crash."""
     begin = time.perf_counter()
-    for number, (name, rows) in enumerate(jobs, 1):
+    for number, member in enumerate(members, 1):
+        name, progress = member.name, f"[{number}/{len(members)}]"
         if time.perf_counter() - begin > budget:
             results.left_out[name] = f"the budget of {budget:.0f} s was spent"
             continue
         try:
-            for row in rows():
+            for row in rows_of(member):
                 results.rows.append(row)
-                print(f"[{number}/{len(jobs)}] {line(row)}", flush=True)
+                print(f"{progress} {line(row)}", flush=True)
         except DisagreementError as error:
             results.errors[name] = str(error)
-            print(f"[{number}/{len(jobs)}] WRONG: {error}", flush=True)
+            print(f"{progress} WRONG: {error}", flush=True)
         except torch.OutOfMemoryError as error:
             results.left_out[name] = explain(error)
         results.save()
     results.complete = not results.errors and not results.left_out
     results.facts["seconds"] = round(time.perf_counter() - begin)
     results.save()
-
-
-def passes_of(row: Row) -> dict[str, dict[str, Any]]:
-    """The passes of a row."""
-    return {name: value for name, value in row.items() if isinstance(value, dict) and OURS in value}
 
 
 def line(row: Row) -> str:
@@ -271,6 +268,7 @@ def line(row: Row) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser, sets: list[str], seconds: float) -> None:
     """Those of both programs; ``sets`` are measured if none is named."""
+    names = sorted({*sets, *SETS})
     parser.add_argument("--out", type=Path, help="the JSON file to write")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--seconds", type=float, default=seconds, help="per pass, of all sides")
@@ -278,7 +276,7 @@ def add_arguments(parser: argparse.ArgumentParser, sets: list[str], seconds: flo
         "--sets",
         nargs="+",
         default=sets,
-        choices=sorted({*sets, *SETS}),
+        choices=names,
         metavar="SET",
-        help=f"of {', '.join(sorted({*sets, *SETS}))}; these if none: {', '.join(sets)}",
+        help=f"of {', '.join(names)}; these if none: {', '.join(sets)}",
     )

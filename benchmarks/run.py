@@ -16,12 +16,9 @@ import torch
 from cases import Case
 from derivatives import derivative_steps, peak_memory
 from measure import (
-    STEPS,
     Device,
-    Job,
     Prepared,
     Results,
-    Row,
     add_arguments,
     batch_of,
     environment,
@@ -32,18 +29,19 @@ from measure import (
     step_times,
 )
 from peers import Peer, installed_peers
-from sets import chosen, small_calls, survey, types
-from sides import OURS, RECORDED, cpu_sides
-from steps import Step, training_steps
+from rows import OURS, RECORDED, Row
+from sets import Member, chosen, small_calls, survey
+from sides import cpu_sides
+from steps import Step
 from verify import TOLERANCES, verify_results
 
 import gridsample_ext
 from gridsample_ext import _C
 
-DERIVATIVES = "derivatives"
+MORE_SETS = {"derivatives": derivative_steps}
 # Those of small calls first, on a machine that has just begun.
-SETS = ["small-calls", "few-channels", "few-samples", "mixed-types", STEPS, "transforms", "volumes"]
-SETS += ["survey", "types", "sizes", DERIVATIVES]
+SETS = ["small-calls", "few-channels", "few-samples", "mixed-types", "training-steps"]
+SETS += ["transforms", "volumes", "survey", "types", "sizes", *MORE_SETS]
 CPU = Device()
 
 
@@ -133,26 +131,15 @@ def derivative_rows(step: Step, threads: int, seconds: float) -> Iterator[Row]:
         yield row | {"peak_bytes": {name: peak_memory(step.name, name) for name in sides}}
 
 
-def jobs_of(arguments: argparse.Namespace, peers: list[Peer]) -> list[Job]:
-    """What there is to be measured."""
+def rows_of(member: Member, arguments: argparse.Namespace, peers: list[Peer]) -> Iterator[Row]:
+    """Measure a case or a step."""
     threads, seconds = sorted(set(arguments.threads)), arguments.seconds
-    with_peers = {*survey(), *types()}
-    jobs: list[Job] = []
-    for case in chosen(arguments.sets, arguments.only):
-        others = peers if case in with_peers else []
-        jobs.append(
-            (
-                case.name,
-                lambda case=case, others=others: case_rows(case, threads, others, seconds),
-            )
-        )
-    if STEPS in arguments.sets:
-        for step in training_steps():
-            jobs.append((step.name, lambda step=step: step_rows(step, threads, seconds)))
-    if DERIVATIVES in arguments.sets:
-        for step in derivative_steps():
-            jobs.append((step.name, lambda step=step: derivative_rows(step, threads[-1], seconds)))
-    return [(name, rows) for name, rows in jobs if arguments.only in name]
+    if isinstance(member, Case):
+        others = peers if member in survey() else []
+        return case_rows(member, threads, others, seconds)
+    if member.name in {step.name for step in derivative_steps()}:
+        return derivative_rows(member, threads[-1], seconds)
+    return step_rows(member, threads, seconds)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -172,11 +159,11 @@ def main(argv: list[str] | None = None) -> None:
     peers = [] if arguments.no_peers else installed_peers()
     facts = {"environment": environment(), "peers": [peer.name for peer in peers]}
     facts |= {"threads": max(arguments.threads), "seconds_per_pass": arguments.seconds}
-    jobs = jobs_of(arguments, peers)
-    if not jobs:
+    members = chosen(arguments.sets, arguments.only, **MORE_SETS)
+    if not members:
         sys.exit(f"no case's name contains {arguments.only!r}")
     results = Results(arguments.out, facts)
-    measure_all(jobs, results)
+    measure_all(members, lambda member: rows_of(member, arguments, peers), results)
     if arguments.out:
         print(f"wrote {arguments.out}")
     sys.exit("\n".join(results.errors.values()) or None)

@@ -21,12 +21,9 @@ import torch
 from cases import Case
 from gpu_check import scrub
 from measure import (
-    STEPS,
     Device,
-    Job,
     Prepared,
     Results,
-    Row,
     add_arguments,
     batch_of,
     interleaved,
@@ -34,16 +31,17 @@ from measure import (
     step_calls,
     step_times,
 )
-from report import sets_table, sides_table
-from sets import chosen, small_calls
-from sides import PASSES, RECORDED, cuda_sides
-from steps import Step, training_steps
+from report import cells_of, sets_table, sides_table
+from rows import PASSES, RECORDED, Row
+from sets import Member, chosen, small_calls
+from sides import cuda_sides
+from steps import Step
 
 from gridsample_ext import _ops
 
 ROUNDS = 10  # that the time for a pass is meant for
-SETS = ["large", "few-channels", "few-samples", "small-calls", "mixed-types", STEPS]
-SETS += ["transforms", "volumes"]
+SETS = ["large", "few-channels", "few-samples", "small-calls", "training-steps"]
+SETS += ["mixed-types", "transforms", "volumes"]
 
 
 class Cuda(Device):
@@ -95,17 +93,10 @@ def step_rows(step: Step, device: Device, seconds: float) -> Iterator[Row]:
     yield {"case": step.name, "both": step_times(step_calls(step, device), seconds, device)}
 
 
-def jobs_of(arguments: argparse.Namespace, device: Device) -> list[Job]:
-    """What there is to be measured, in the order of the sets that are named."""
-    seconds = arguments.seconds
-    jobs: list[Job] = [
-        (case.name, lambda case=case: case_rows(case, device, seconds))
-        for case in chosen(arguments.sets, arguments.only)
-    ]
-    if STEPS in arguments.sets:
-        for step in training_steps():
-            jobs.append((step.name, lambda step=step: step_rows(step, device, seconds)))
-    return [(name, rows) for name, rows in jobs if arguments.only in name]
+def rows_of(member: Member, device: Device, seconds: float) -> Iterator[Row]:
+    """Measure a case or a step."""
+    rows = case_rows if isinstance(member, Case) else step_rows
+    return rows(member, device, seconds)
 
 
 def nvidia_smi(*fields: str) -> dict[str, str]:
@@ -173,8 +164,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(why_not)
     if why_not:
         sys.exit(why_not)
-    jobs = jobs_of(arguments, device)
-    if not jobs:
+    members = chosen(arguments.sets, arguments.only)
+    if not members:
         sys.exit(f"no case's name contains {arguments.only!r}")
     rate = copy_rate(device, arguments.seconds)
     facts = {
@@ -182,15 +173,21 @@ def main(argv: list[str] | None = None) -> None:
         "copy_bytes_per_second": rate,
         "seconds_per_pass": arguments.seconds,
     }
-    print(f"{len(jobs)} cases; a device copy moves {rate / 1e9:.0f} GB/s", flush=True)
+    print(f"{len(members)} cases; a device copy moves {rate / 1e9:.0f} GB/s", flush=True)
     results = Results(arguments.out, facts)
-    measure_all(jobs, results, arguments.budget)
+    measure_all(
+        members,
+        lambda member: rows_of(member, device, arguments.seconds),
+        results,
+        arguments.budget,
+    )
     if device.type == "cuda":
         clocks = nvidia_smi("clocks.sm", "clocks.mem", "temperature.gpu")
         facts["environment"]["clocks after the run"] = clocks
         results.save()
     if results.rows:
-        print(f"\n{sets_table(results.rows)}\n\n{sides_table(results.rows)}")
+        cells = cells_of(results.rows, rate)
+        print(f"\n{sets_table(cells)}\n\n{sides_table(cells)}")
     for name, reason in results.left_out.items():
         print(f"left out: {name}: {reason}")
     print(f"{facts['seconds']:.0f} s" + (f", wrote {arguments.out}" if arguments.out else ""))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from cases import MODES, Case
+from steps import Step, training_steps
 
 Size = tuple[tuple[int, ...], tuple[int, ...]]  # of the input and of the output
 
@@ -229,11 +230,13 @@ def deterministic() -> set[Case]:
     return {Case(*few), *both, Case(*many, grid="random"), Case(*many, grid="one_pixel")}
 
 
-SETS: dict[str, Callable[[], list[Case]]] = {
+Member = Case | Step
+SETS: dict[str, Callable[[], Sequence[Member]]] = {
     "large": large,
     "few-channels": few_channels,
     "few-samples": few_samples,
     "small-calls": small_calls,
+    "training-steps": training_steps,
     "mixed-types": mixed_types,
     "transforms": transforms,
     "volumes": volumes,
@@ -244,7 +247,10 @@ SETS: dict[str, Callable[[], list[Case]]] = {
 }
 
 
-def chosen(names: list[str], only: str = "") -> list[Case]:
-    """The cases of some sets whose name contains ``only``, each once."""
-    cases = dict.fromkeys(case for name in names if name in SETS for case in SETS[name]())
-    return [case for case in cases if only in case.name]
+def chosen(
+    names: list[str], only: str = "", **more: Callable[[], Sequence[Member]]
+) -> list[Member]:
+    """What is in some sets, of these or of ``more``, and has ``only`` in its name, each once."""
+    sets = SETS | more
+    members = {member.name: member for name in names for member in sets[name]()}
+    return [member for name, member in members.items() if only in name]

@@ -11,17 +11,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from cases import Case
+from rows import OURS, PASSES, RECORDED, STOCK
 from sets import compiled, deterministic
 from torch import Tensor
 
 import gridsample_ext
 
-OURS, STOCK = "ours", "F"
 NO_CUDNN = "F without cuDNN"
 COMPILED = "torch.compile"
 DETERMINISTIC = "ours, deterministic"
-PASSES = ("forward", "backward", "both")
-RECORDED = "recorded"  # the forward pass of tensors that require a gradient
 
 Tensors = tuple[Tensor, Tensor, Tensor]
 

@@ -25,6 +25,7 @@ class Step:
     run: Callable[..., Results]  # run(sampler, *tensors)
     # What the sampler's kernels compute in it, in the words of gridsample_ext._C.executed_paths.
     computed: tuple[str, ...]
+    tolerance: float = 1e-3  # relative to the largest value of a result
 
 
 def transformer_step(sampler: Sampler, images: Tensor, target: Tensor, theta: Tensor) -> Results:
@@ -118,6 +119,9 @@ def training_steps() -> list[Step]:
             lambda size=size: transformer_tensors(*size),
             transformer_step,
             ("output", "grad_grid"),
+            # A float32 grid has samples on the other side of an image's edge than a float64 one,
+            # and grad_grid jumps there.
+            tolerance=1e-2,
         )
         for size in ((32, 1, 28, 28), (16, 3, 224, 224))
     ]

@@ -12,17 +12,8 @@ import torch
 import torch.nn.functional as F
 from cases import FORMATS, Case
 from gpu_check import scrub
-from sides import (
-    DETERMINISTIC,
-    NO_CUDNN,
-    PASSES,
-    RECORDED,
-    STOCK,
-    Calls,
-    Side,
-    Tensors,
-    without_cudnn,
-)
+from rows import PASSES, RECORDED, STOCK
+from sides import DETERMINISTIC, NO_CUDNN, Calls, Side, Tensors, without_cudnn
 from torch import Tensor
 
 # Relative to the largest value: rounding of inputs and sums of a few dozen terms.
@@ -36,9 +27,6 @@ TOLERANCES = {
 # they are still timed.
 PEER_HALF_TOLERANCE = 0.1
 SAME_KERNEL = "same kernel"  # why a side is not timed, of which nothing is said
-# Of whole functions: a grid that is computed in float32 has samples on the other side of a pixel's
-# centre than in float64, and there grad_grid jumps.
-STEP_TOLERANCE = 1e-2
 
 
 class DisagreementError(Exception):
@@ -232,12 +220,12 @@ def verify_all(sides: list[Side], oracle: Oracle) -> list[Verdict]:
 
 
 def verify_results(
-    what: str, results: Sequence[Tensor], exact: Sequence[Tensor], tolerance: float | None = None
+    what: str, results: Sequence[Tensor], exact: Sequence[Tensor], tolerance: float
 ) -> None:
     """Compare the results of a whole function with those in float64."""
     for number, (actual, expected) in enumerate(zip(results, exact, strict=True)):
         error = distance(actual, expected)
-        if not error <= (tolerance or STEP_TOLERANCE):
+        if not error <= tolerance:
             raise DisagreementError(
                 f"{what}: result {number} is off by {error:.1e} of its largest value"
             )
