@@ -125,8 +125,11 @@ def sets_table(cells: list[Cell]) -> str:
         for cell in cells:
             if cell.case in members and not math.isnan(cell.ratio()):
                 groups.setdefault((name, cell.threads or 0, cell.direction), []).append(cell)
+    order = ["all", *SUMMED]
     rows = []
-    for (name, threads, direction), group in groups.items():
+    for (name, threads, direction), group in sorted(
+        groups.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
+    ):
         least = min(group, key=Cell.ratio)
         mean = geomean(cell.ratio() for cell in group)
         copy = geomean(cell.of_copy for cell in group)
@@ -134,8 +137,6 @@ def sets_table(cells: list[Cell]) -> str:
         row = [name, str(threads or NONE), direction, str(len(group)), f"{mean:.2f}"]
         row += [str(below), f"{copy:.0%}", f"{least.ratio():.2f}", least.case]
         rows.append(row)
-    order = ["all", *SUMMED]
-    rows.sort(key=lambda row: (order.index(row[0]), row[1]))
     columns = ["set", "threads", "pass", "cells", f"{RATIO}, geomean", "below 1.0", "of copy"]
     return table([*columns, "least", "the least cell"], rows)
 
