@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ def derivative_cases() -> list[Case]:
 
 
 def penalty_step(
-    sampler: Sampler, case: Case, input: Tensor, grid: Tensor, grad: Tensor
+    case: Case, sampler: Sampler, input: Tensor, grid: Tensor, grad: Tensor
 ) -> Results:
     """A gradient-penalty step on both gradients."""
     leaves = [input.detach().requires_grad_(), grid.detach().requires_grad_()]
@@ -44,7 +45,7 @@ def penalty_step(
 
 
 def forward_mode(
-    sampler: Sampler, case: Case, input: Tensor, grid: Tensor, grad: Tensor
+    case: Case, sampler: Sampler, input: Tensor, grid: Tensor, grad: Tensor
 ) -> Results:
     """The derivative along a tangent of input and grid."""
     tangents = input.roll(1, -1), torch.full_like(grid, 0.01)
@@ -66,7 +67,7 @@ def derivative_steps() -> list[Step]:
         Step(
             f"{case.name}, {kind}",
             case.tensors,
-            lambda sampler, *tensors, run=run, case=case: run(sampler, case, *tensors),
+            partial(run, case),
             computed,
         )
         for kind, (run, computed) in KINDS.items()

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,8 @@ def interleaved(
     times: dict[str, list[float]] = {name: [] for name in batches}
     for _ in rounds(seconds, least) if batches else ():
         for name, batch in batches.items():
-            count = counts[name]
-            total = device.seconds(lambda batch=batch, count=count: batch(count))
-            times[name].append(total / count)
+            total = device.seconds(partial(batch, counts[name]))
+            times[name].append(total / counts[name])
     return {name: rounded(1e3 * statistics.median(each)) for name, each in times.items()}
 
 
@@ -147,7 +147,7 @@ class Prepared:
     def timed(self, direction: str, seconds: float) -> dict[str, float]:
         """Milliseconds of a pass, by side."""
         batches = {
-            name: lambda count, calls=calls: calls.batch(direction, count)
+            name: partial(calls.batch, direction)
             for name, (passes, calls) in self.calls.items()
             if direction in passes
         }
@@ -179,10 +179,7 @@ def step_calls(step: Step, device: Device) -> dict[str, Callable[[], tuple[Tenso
     except (NotImplementedError, RuntimeError):
         del samplers[STOCK]
         expected = step.run(samplers[OURS], *exact)
-    calls = {
-        name: lambda sampler=sampler: step.run(sampler, *tensors)
-        for name, sampler in samplers.items()
-    }
+    calls = {name: partial(step.run, sampler, *tensors) for name, sampler in samplers.items()}
     for name, call in calls.items():
         verify_results(f"{step.name}: {name}", call(), expected, step.tolerance)
     return calls

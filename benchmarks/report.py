@@ -248,12 +248,13 @@ def derivatives_tables(rows: list[Row]) -> str:
         lines.append([*line, *(mebibytes(peaks.get(side)) for side in (OURS, STOCK)), cell.path])
     totals = []
     for kind, pairs in summary.items():
-        ratios, memory = ([v for v in values if v == v] for values in zip(*pairs, strict=True))
-        totals.append([kind, str(len(ratios))])
-        for values in (ratios, memory):
-            totals[-1] += [f"{geomean(values):.2f}", f"{min(values, default=math.nan):.2f}"]
-    columns = ["float32", "cells", f"time, {RATIO}, geomean", "least"]
-    first = table([*columns, f"peak memory, {RATIO}, geomean", "least"], totals)
+        total = [kind]
+        for values in zip(*pairs, strict=True):
+            known = [value for value in values if not math.isnan(value)]
+            total += [f"{geomean(known):.2f}", f"{min(known, default=math.nan):.2f}"]
+        totals.append([*total, str(len(pairs))])
+    columns = ["float32", f"time, {RATIO}, geomean", "least"]
+    first = table([*columns, f"peak memory, {RATIO}, geomean", "least", "cases"], totals)
     columns = ["case", "what", "ours, ms", RATIO, "ours adds, MiB", f"{STOCK} adds, MiB", "path"]
     return f"{first}\n\n{table(columns, lines)}"
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from cases import Case
 from derivatives import derivative_steps, peak_memory
 from measure import (
+    Batch,
     Device,
     Prepared,
     Results,
@@ -74,7 +76,7 @@ def beside_peers(
     input, grid, _ = prepared.tensors
     ours = prepared.calls[OURS][1]
     exact = [ours.call("forward").double()]
-    batches = {OURS: lambda count: ours.batch("forward", count)}
+    batches: dict[str, Batch] = {OURS: partial(ours.batch, "forward")}
     for peer in peers:
         if peer.supports(case):
             call = peer.prepare(case, input, grid, threads)

@@ -95,8 +95,9 @@ def step_rows(step: Step, device: Device, seconds: float) -> Iterator[Row]:
 
 def rows_of(member: Member, device: Device, seconds: float) -> Iterator[Row]:
     """Measure a case or a step."""
-    rows = case_rows if isinstance(member, Case) else step_rows
-    return rows(member, device, seconds)
+    if isinstance(member, Case):
+        return case_rows(member, device, seconds)
+    return step_rows(member, device, seconds)
 
 
 def nvidia_smi(*fields: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -116,7 +117,7 @@ def training_steps() -> list[Step]:
     steps = [
         Step(
             f"spatial transformer {'x'.join(map(str, size))}",
-            lambda size=size: transformer_tensors(*size),
+            partial(transformer_tensors, *size),
             transformer_step,
             ("output", "grad_grid"),
             # A float32 grid has samples on the other side of an image's edge than a float64 one,
@@ -128,7 +129,7 @@ def training_steps() -> list[Step]:
     steps += [
         Step(
             f"registration step {'x'.join(map(str, size))}",
-            lambda size=size: registration_tensors(*size),
+            partial(registration_tensors, *size),
             registration_step,
             ("output", "grad_grid"),
         )
@@ -137,4 +138,4 @@ def training_steps() -> list[Step]:
     size = (1, 40, 56)  # an eighth of 320 x 448 pixels
     name = "RAFT-like lookup {}x{}x{}, 4 levels of 9x9".format(*size)
     computed = "output", "grad_input"
-    return [*steps, Step(name, lambda: raft_tensors(*size), raft_lookup, computed)]
+    return [*steps, Step(name, partial(raft_tensors, *size), raft_lookup, computed)]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -185,7 +186,7 @@ def test_derivatives_are_timed_with_their_memory(tmp_path, capsys, monkeypatch):
     step = steps.Step(
         f"{IMAGE.name}, penalty step",
         IMAGE.tensors,
-        lambda sampler, *tensors: derivatives.penalty_step(sampler, IMAGE, *tensors),
+        partial(derivatives.penalty_step, IMAGE),
         derivatives.KINDS["penalty step"][1],
     )
     monkeypatch.setattr(run, "derivative_steps", lambda: [step])
