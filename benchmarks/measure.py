@@ -7,7 +7,6 @@ on the CPU the path that ours took.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from cases import Case
 from gpu_check import scrub
-from rows import OURS, STOCK, Row, passes_of
+from rows import OURS, STOCK, Row, passes_of, save
 from sets import SETS, Member
 from sides import Calls, Side, Tensors, cpu_sides
 from steps import Step
@@ -211,14 +210,9 @@ class Results:
 
     def save(self) -> None:
         """Write the file."""
-        if not self.path:
-            return
         facts = {**self.facts, "complete": self.complete}
-        facts |= {"left_out": self.left_out, "errors": self.errors}
-        lines = [f"{json.dumps(name)}: {json.dumps(value)}," for name, value in facts.items()]
-        rows = ",\n".join(json.dumps(row, separators=(",", ":")) for row in self.rows)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("{\n" + "\n".join(lines) + f'\n"rows": [\n{rows}\n]\n}}\n')
+        if self.path:
+            save(self.path, facts | {"left_out": self.left_out, "errors": self.errors}, self.rows)
 
 
 def measure_all(
@@ -263,9 +257,11 @@ def line(row: Row) -> str:
     return text.replace("\n", " ")
 
 
-def add_arguments(parser: argparse.ArgumentParser, sets: list[str], seconds: float) -> None:
-    """Those of both programs; ``sets`` are measured if none is named."""
-    names = sorted({*sets, *SETS})
+def add_arguments(
+    parser: argparse.ArgumentParser, sets: list[str], seconds: float, more: Iterable[str] = ()
+) -> None:
+    """Those of both programs; ``sets`` are measured if none is named, ``more`` can be named."""
+    names = sorted({*SETS, *more})
     parser.add_argument("--out", type=Path, help="the JSON file to write")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--seconds", type=float, default=seconds, help="per pass, of all sides")

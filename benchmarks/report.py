@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterable
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cases import Case
-from rows import OURS, PASSES, STOCK, Row, passes_of
+from rows import OURS, PASSES, STOCK, Row, load, passes_of
 from sets import SETS
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
@@ -192,7 +191,8 @@ def cases_table(rows: list[Row], cells: list[Cell]) -> str:
             line += [f"{most.of_copy:.0%}", most.path] if most else [NONE, NONE]
         lines.append([*line, fastest_peer(peers.get(case, {}))])
     columns = ["case"]
-    ratios = [f"ratio, {count} threads" if count else "ratio" for count in threads]
+    words = {0: "ratio", 1: "ratio, 1 thread"}
+    ratios = [words.get(count, f"ratio, {count} threads") for count in threads]
     for direction in PASSES:
         columns += [f"{direction}, ms", *ratios, "of copy", "path"]
     return table([*columns, "fastest peer, forward"], lines)
@@ -309,7 +309,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--figures", type=Path, help="folder for the PNG files")
     arguments = parser.parse_args(argv)
 
-    results = json.loads(arguments.results.read_text())
+    results = load(arguments.results)
     on_cuda = "copy_bytes_per_second" in results
     if arguments.figures and on_cuda:
         parser.error("figures are drawn of the CPU's results only")

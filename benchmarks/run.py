@@ -32,7 +32,7 @@ from measure import (
 )
 from peers import Peer, installed_peers
 from rows import OURS, RECORDED, Row
-from sets import Member, chosen, small_calls, survey
+from sets import Member, chosen, sizes, small_calls, survey, types
 from sides import cpu_sides
 from steps import Step
 from verify import TOLERANCES, verify_results
@@ -40,10 +40,10 @@ from verify import TOLERANCES, verify_results
 import gridsample_ext
 from gridsample_ext import _C
 
-MORE_SETS = {"derivatives": derivative_steps}
+MORE_SETS = {"derivatives": derivative_steps}  # measured if it is named
 # Those of small calls first, on a machine that has just begun.
 SETS = ["small-calls", "few-channels", "few-samples", "mixed-types", "training-steps"]
-SETS += ["transforms", "volumes", "survey", "types", "sizes", *MORE_SETS]
+SETS += ["transforms", "volumes", "survey", "types", "sizes"]
 CPU = Device()
 
 
@@ -99,15 +99,16 @@ def case_rows(
     small = case in small_calls()
     for threads in all_threads:
         torch.set_num_threads(threads)
+        last = threads == all_threads[-1]
         row: Row = {"case": case.name, "threads": threads}
         for direction in ("forward", RECORDED, "both") if small else ("forward", "backward"):
             row[direction] = {
-                **prepared.timed(direction, seconds),
                 "path": path(prepared, direction),
+                **prepared.timed(direction, seconds),
             }
-            if threads == all_threads[-1] and not small:
+            if last and not small:
                 row[direction]["copy"] = copied(case.bytes_moved(direction), seconds / 8)
-        if threads == all_threads[-1]:
+        if last:
             row |= prepared.not_timed
             others = beside_peers(prepared, peers, threads, seconds)
             row |= {"peers": others} if others else {}
@@ -123,7 +124,7 @@ def step_rows(step: Step, all_threads: list[int], seconds: float) -> Iterator[Ro
         taken = _C.executed_paths()  # by the last call of the sampler, if the step has several
         times = step_times(calls, seconds, CPU)
         paths = dict.fromkeys(taken[name] for name in step.computed)
-        yield {"case": step.name, "threads": threads, "both": {**times, "path": " / ".join(paths)}}
+        yield {"case": step.name, "threads": threads, "both": {"path": " / ".join(paths), **times}}
 
 
 def derivative_rows(step: Step, threads: int, seconds: float) -> Iterator[Row]:
@@ -138,7 +139,8 @@ def rows_of(member: Member, arguments: argparse.Namespace, peers: list[Peer]) ->
     threads, seconds = sorted(set(arguments.threads)), arguments.seconds
     if isinstance(member, Case):
         others = peers if member in survey() else []
-        return case_rows(member, threads, others, seconds)
+        some = threads[-1:] if member in types() + sizes() else threads
+        return case_rows(member, some, others, seconds)
     if member.name in {step.name for step in derivative_steps()}:
         return derivative_rows(member, threads[-1], seconds)
     return step_rows(member, threads, seconds)
@@ -148,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run and write the JSON file."""
     most = torch.get_num_threads()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_arguments(parser, SETS, seconds=0.05)
+    add_arguments(parser, SETS, seconds=0.05, more=list(MORE_SETS))
     parser.add_argument("--no-peers", action="store_true", help="PyTorch's own only")
     parser.add_argument(
         "--threads",

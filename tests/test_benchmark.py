@@ -1,6 +1,5 @@
 """Timing in turn, the files of results and the report, on the CPU."""
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -96,7 +95,7 @@ def test_files_have_a_line_for_each_row(tmp_path):
     some = [row(IMAGE, threads, 1.0, 2.0) for threads in (1, 2)]
     results = measuring.Results(path, {"threads": 2}, some, complete=True)
     results.save()
-    read = json.loads(path.read_text())
+    read = rows.load(path)
     assert read["rows"] == some
     assert read["complete"]
     assert sum(line.startswith('{"case"') for line in path.read_text().splitlines()) == 2
@@ -163,7 +162,7 @@ def test_main_writes_what_the_report_reads(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sets.SETS, "training-steps", lambda: steps.training_steps()[:1])
     out, document = tmp_path / "cpu.json", tmp_path / "doc.md"
     assert not run_main("--sets", "survey", "small-calls", "training-steps", "--out", str(out))
-    results = json.loads(out.read_text())
+    results = rows.load(out)
     assert [(each["case"], each["threads"]) for each in results["rows"]] == [
         (name, threads)
         for name in (IMAGE.name, small.name, steps.training_steps()[0].name)
@@ -194,7 +193,7 @@ def test_derivatives_are_timed_with_their_memory(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(run, "peak_memory", lambda name, side: 1 << 20)
     out = tmp_path / "derivatives.json"
     assert not run_main("--sets", "derivatives", "--out", str(out))
-    (found,) = json.loads(out.read_text())["rows"]
+    (found,) = rows.load(out)["rows"]
     assert found["threads"] == 2
     assert found["peak_bytes"] == {rows.OURS: 1 << 20, rows.STOCK: 1 << 20}
     report.main([str(out)])

@@ -15,7 +15,7 @@ import report
 import run_cuda
 import sides
 from cases import Case
-from rows import OURS, PASSES
+from rows import OURS, PASSES, load
 
 sys.path.pop()
 
@@ -39,7 +39,7 @@ def test_main_writes_what_the_report_reads(small_set, tmp_path, capsys):
     out, document = tmp_path / "new" / "folder" / "bench.json", tmp_path / "doc.md"
     assert not run_main("--out", str(out))
     assert "2 cases" in capsys.readouterr().out
-    results = json.loads(out.read_text())
+    results = load(out)
     assert results["complete"]
     assert not results["errors"]
     assert results["copy_bytes_per_second"] > 0
@@ -69,7 +69,7 @@ def test_main_goes_on_after_an_error(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(run_cuda, "cuda_sides", lambda case: [ours])
     out = tmp_path / "bench.json"
     assert VOLUME.name in run_main("--out", str(out))
-    results = json.loads(out.read_text())
+    results = load(out)
     assert list(results["errors"]) == [VOLUME.name]
     assert not results["complete"]
     assert [row["case"] for row in results["rows"]] == [IMAGE.name]
@@ -78,7 +78,7 @@ def test_main_goes_on_after_an_error(small_set, tmp_path, monkeypatch):
 def test_main_begins_no_case_beyond_the_budget(small_set, tmp_path):
     out = tmp_path / "bench.json"
     assert not run_main("--out", str(out), "--budget", "-1")
-    results = json.loads(out.read_text())
+    results = load(out)
     assert list(results["left_out"]) == [VOLUME.name, IMAGE.name]
     assert not results["complete"]
 
