@@ -58,7 +58,7 @@ bench: build
 	$(RUN) benchmarks/report.py benchmarks/results/cpu.json --document docs/benchmarks.md --figures docs/figures
 
 bench-quick: build
-	$(RUN) benchmarks/run.py --quick --seconds 0.05 --out out/bench-quick.json
+	$(RUN) benchmarks/run.py --sets quick --no-peers --seconds 0.05 --out out/bench-quick.json
 	$(RUN) benchmarks/report.py out/bench-quick.json
 
 lint: $(ENVIRONMENT)

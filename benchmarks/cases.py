@@ -1,4 +1,4 @@
-"""The benchmark's cases: named problems, and the tensors they stand for."""
+"""A case of the benchmark: a problem, its name, and the tensors that it stands for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MODES = ("bilinear", "nearest", "bicubic")
+FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def off_the_lattice(grid: Tensor, spatial: tuple[int, ...], align_corners: bool = False) -> Tensor:
@@ -39,23 +40,44 @@ class Case:
     output: tuple[int, ...]
     mode: str = "bilinear"
     padding_mode: str = "zeros"
-    # "smooth", identity + small noise; "random", uniform over the image; or "one_pixel", where all
-    # samples add to the same few elements of grad_input.
-    grid: str = "smooth"
+    grid: str = "smooth"  # a key of GRIDS
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
     align_corners: bool = False
+    grid_dtype: torch.dtype | None = None  # None: that of ``input``
 
     @property
     def name(self) -> str:
         """The case in one line."""
-        layout = "channels_last" if self.channels_last else "contiguous"
-        shape = "x".join(map(str, self.input))
-        size = "" if self.output == self.input[2:] else " -> " + "x".join(map(str, self.output))
-        dtype = str(self.dtype).removeprefix("torch.")
-        corners = " align_corners" if self.align_corners else ""
-        kind = f"{self.mode} {self.padding_mode}{corners} {self.grid}"
-        return f"{shape}{size} {kind} {dtype} {layout}"
+        words = ["x".join(map(str, self.input))]
+        if self.output != self.input[2:]:
+            words += ["->", "x".join(map(str, self.output))]
+        words += [self.mode, self.padding_mode]
+        words += ["align_corners"] if self.align_corners else []
+        words += [self.grid, str(self.dtype)[6:]]
+        words += [f"{str(self.grid_dtype)[6:]}-grid"] if self.grid_dtype else []
+        return " ".join([*words, "channels_last" if self.channels_last else "contiguous"])
+
+    @classmethod
+    def parse(cls, name: str) -> Case | None:
+        """The case of a name; None for the name of something else."""
+        words = name.split(" ")
+        try:
+            input = tuple(map(int, words.pop(0).split("x")))
+            output = input[2:]
+            if words[0] == "->":
+                output = tuple(map(int, words[1].split("x")))
+                words = words[2:]
+            mode, padding_mode, *words = words
+            corners = words[0] == "align_corners"
+            grid, dtype, *grid_dtype, layout = words[corners:]
+            grid_dtype = [getattr(torch, word.removesuffix("-grid")) for word in grid_dtype]
+            last = layout == "channels_last"
+            dtype = getattr(torch, dtype)
+            case = cls(input, output, mode, padding_mode, grid, dtype, last, corners, *grid_dtype)
+        except (ValueError, IndexError, AttributeError, TypeError):
+            return None
+        return case if case.name == name else None
 
     @property
     def dims(self) -> int:
@@ -63,7 +85,7 @@ class Case:
         return len(self.output)
 
     @property
-    def options(self) -> dict[str, object]:
+    def options(self) -> dict[str, Any]:
         """The keyword arguments of grid_sample."""
         return {
             "mode": self.mode,
@@ -77,207 +99,103 @@ class Case:
         Forward: input, grid and output. Backward: those two and grad_output, and both gradients.
         """
         samples = self.input[0] * math.prod(self.output)
-        image, points, values = math.prod(self.input), samples * self.dims, samples * self.input[1]
-        forward = image + points + values
-        backward = 2 * image + 2 * points + values
-        numbers = {"forward": forward, "backward": backward, "both": forward + backward}[direction]
-        return numbers * self.dtype.itemsize
+        values = math.prod(self.input), samples * self.input[1]
+        image, output = (count * self.dtype.itemsize for count in values)
+        points = samples * self.dims * (self.grid_dtype or self.dtype).itemsize
+        forward = image + points + output
+        backward = 2 * image + 2 * points + output
+        return {"forward": forward, "backward": backward, "both": forward + backward}[direction]
 
     def tensors(self, seed: int = 0, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
         """Input, grid and a gradient of the output."""
         generator = torch.Generator(device).manual_seed(seed)
         drawn = {"generator": generator, "device": device}
-        dims = self.dims
-        batch = self.input[0]
-        input = torch.randn(self.input, **drawn).to(self.dtype)
-        if self.channels_last:
-            formats = {2: torch.channels_last, 3: torch.channels_last_3d}
-            input = input.contiguous(memory_format=formats[dims])
-        if self.grid == "random":
-            grid = torch.rand(batch, *self.output, dims, **drawn) * 2 - 1
-        elif self.grid == "one_pixel":
-            grid = self.one_pixel(torch.rand(batch, *self.output, dims, **drawn))
-        else:
-            identity = torch.eye(dims, dims + 1, device=device).expand(batch, dims, dims + 1)
-            size = [batch, 1, *self.output]
-            grid = F.affine_grid(identity.contiguous(), size, align_corners=self.align_corners)
-            grid = grid + torch.randn(grid.shape, **drawn) * (1.0 / self.output[-1])
+        input = self.laid_out(torch.randn(self.input, **drawn).to(self.dtype))
+        grid = GRIDS[self.grid](self, drawn)
         grid = off_the_lattice(grid, self.input[2:], self.align_corners)
-        grad = torch.randn(batch, self.input[1], *self.output, **drawn).to(self.dtype)
-        if self.channels_last:
-            grad = grad.contiguous(memory_format=formats[dims])
-        return input, grid.to(self.dtype), grad
+        grad = torch.randn(*self.input[:2], *self.output, **drawn).to(self.dtype)
+        return input, grid.to(self.grid_dtype or self.dtype), self.laid_out(grad)
 
-    def one_pixel(self, uniform: Tensor) -> Tensor:
-        """Grid values in the first half of the middle pixel: one nearest pixel, one set of taps."""
-        sizes = torch.tensor(self.input[:1:-1], device=uniform.device)
-        pixels = sizes // 2 + 0.05 + 0.4 * uniform
-        if self.align_corners:
-            return 2 * pixels / (sizes - 1) - 1
-        return (2 * pixels + 1) / sizes - 1
+    def laid_out(self, tensor: Tensor) -> Tensor:
+        """The tensor in the layout of the case, of one channel, too."""
+        if not self.channels_last:
+            return tensor
+        return torch.empty_like(tensor, memory_format=FORMATS[self.dims]).copy_(tensor)
 
 
-# Input and output sizes of the survey.
-_IMAGES = (
-    ((1, 3, 512, 512), (512, 512)),
-    ((8, 64, 64, 64), (64, 64)),
-    ((1, 64, 256, 256), (256, 256)),
-    ((4, 256, 32, 32), (30, 30)),
-    ((1, 1, 1024, 1024), (1024, 1024)),
-)
-_VOLUMES = (
-    ((1, 1, 96, 96, 96), (96, 96, 96)),
-    ((2, 8, 48, 48, 48), (48, 48, 48)),
-    ((1, 32, 32, 32, 32), (32, 32, 32)),
-)
-# Those also run in other types. Half-precision images stay below 32,768 pixels, beyond which stock
-# kernels on the CPU read out of bounds (PyTorch 2.13).
-_TYPED = (_IMAGES[1], _IMAGES[3], _VOLUMES[2])
+# Grids: what ``Case.grid`` names. ``drawn`` are the arguments of random functions.
 
 
-def survey() -> list[Case]:
-    """Sizes x modes and paddings x grids x layouts in float32, and some of them in other types."""
-    kinds = [("bilinear", padding) for padding in ("zeros", "border", "reflection")]
-    kinds += [("nearest", "zeros"), ("bicubic", "zeros")]
-    variants = [(grid, last) for last in (False, True) for grid in ("smooth", "random")]
-    cases = [
-        Case(input, output, mode, padding, grid, channels_last=last)
-        for input, output in _IMAGES + _VOLUMES
-        for mode, padding in kinds
-        for grid, last in variants
-    ]
-    cases += [
-        Case(input, output, grid=grid, dtype=dtype, channels_last=last)
-        for input, output in _TYPED
-        for dtype in (torch.bfloat16, torch.float16, torch.float64)
-        for grid, last in variants
-    ]
-    return cases
+def uniform(case: Case, drawn: dict[str, Any]) -> Tensor:
+    """Numbers between 0 and 1 in the shape of the case's grid."""
+    return torch.rand(case.input[0], *case.output, case.dims, **drawn)
 
 
-def quick() -> list[Case]:
-    """A cross-section that takes less than a minute."""
-    shapes = (_IMAGES[0], _IMAGES[1], _IMAGES[3], _VOLUMES[2])
-    return [
-        Case(input, output, mode, channels_last=last)
-        for input, output in shapes
-        for mode in ("bilinear", "nearest", "bicubic")
-        for last in (False, True)
-        if mode != "bicubic" or len(output) == 2
-    ]
+def affine_grid(case: Case, theta: Tensor) -> Tensor:
+    """F.affine_grid for the case's output."""
+    size = [case.input[0], 1, *case.output]
+    return F.affine_grid(theta, size, align_corners=case.align_corners)
 
 
-def sizes() -> list[Case]:
-    """Square images of 16 channels, from small to large."""
-    return [
-        Case((1, 16, side, side), (side, side), channels_last=last)
-        for last in (False, True)
-        for side in (16, 32, 64, 128, 256, 512)
-    ]
+def identity(case: Case, drawn: dict[str, Any]) -> Tensor:
+    """Every sample where it is."""
+    theta = torch.eye(case.dims, case.dims + 1, device=drawn["device"])
+    return affine_grid(case, theta.repeat(case.input[0], 1, 1))
 
 
-def small_calls() -> list[Case]:
-    """Where a call costs more than the work."""
-    return [Case((1, 3, 16, 16), (16, 16))]
+def smooth(case: Case, drawn: dict[str, Any]) -> Tensor:
+    """The identity, and normal noise of half a pixel that differs from sample to sample."""
+    grid = identity(case, drawn)
+    return grid + torch.randn(grid.shape, **drawn) * (1.0 / case.output[-1])
 
 
-# On a GPU: sizes that fill a large one, and a call that costs more than its work.
-_GPU_IMAGES = (
-    ((8, 3, 1024, 1024), (1024, 1024)),
-    ((8, 64, 256, 256), (256, 256)),
-    ((32, 256, 32, 32), (30, 30)),
-    ((1, 1, 4096, 4096), (4096, 4096)),
-    ((1, 64, 1024, 1024), (1024, 1024)),
-)
-_GPU_VOLUMES = (
-    ((1, 1, 256, 256, 256), (256, 256, 256)),
-    ((2, 8, 128, 128, 128), (128, 128, 128)),
-    ((1, 32, 128, 128, 128), (128, 128, 128)),
-)
-_GPU_SMALL = ((1, 3, 64, 64), (64, 64))
+def random(case: Case, drawn: dict[str, Any]) -> Tensor:
+    """Uniform over the image."""
+    return uniform(case, drawn) * 2 - 1
 
 
-def _layouts(input: tuple[int, ...]) -> tuple[bool, ...]:
-    """Of one channel, both layouts are the same."""
-    return (False, True) if input[1] > 1 else (False,)
+def affine(case: Case, drawn: dict[str, Any]) -> Tensor:
+    """A rotation by 10 to 20 degrees, a scale of 0.9 to 1.1 and a shift by up to 0.1, by image.
+
+    Of volumes the rotation is about z. Corners fall outside.
+    """
+    batch, dims = case.input[0], case.dims
+    angle = torch.deg2rad(10 + 10 * torch.rand(batch, **drawn))
+    scale = 0.9 + 0.2 * torch.rand(batch, **drawn)
+    theta = torch.zeros(batch, dims, dims + 1, device=drawn["device"])
+    theta[:, 0, 0] = theta[:, 1, 1] = scale * angle.cos()
+    theta[:, 1, 0] = scale * angle.sin()
+    theta[:, 0, 1] = -theta[:, 1, 0]
+    theta[:, 2:, 2] = scale[:, None]
+    theta[:, :, -1] = 0.2 * torch.rand(batch, dims, **drawn) - 0.1
+    return affine_grid(case, theta)
 
 
-def gpu_survey() -> list[Case]:
-    """What ``run_cuda.py`` times, the most telling first."""
-    few, many, features, one_channel, _ = _GPU_IMAGES
-    sizes = _GPU_IMAGES + _GPU_VOLUMES
-
-    def in_layouts(*size: tuple[int, ...], **options: Any) -> list[Case]:
-        return [Case(*size, channels_last=last, **options) for last in _layouts(size[0])]
-
-    cases = [Case(*_GPU_SMALL)]
-    for grid in ("smooth", "random"):
-        for size in sizes:
-            cases += in_layouts(*size, grid=grid)
-    for size in (few, many, one_channel, _GPU_VOLUMES[1]):
-        cases += in_layouts(*size, grid="one_pixel")
-    for size in (many, features, _GPU_VOLUMES[1]):
-        for dtype in (torch.float16, torch.bfloat16):
-            cases += in_layouts(*size, dtype=dtype)
-    for size in _GPU_IMAGES:
-        cases += in_layouts(*size, mode="bicubic")
-    cases += in_layouts(*_GPU_VOLUMES[1], mode="bicubic")
-    for size in sizes:
-        cases += in_layouts(*size, mode="nearest")
-    for padding_mode in ("border", "reflection"):
-        cases += in_layouts(*many, padding_mode=padding_mode)
-        cases.append(Case(*_GPU_VOLUMES[1], padding_mode=padding_mode))
-    # Bilinear images with zeros and align_corners: PyTorch takes cuDNN's kernels for them alone.
-    cases += [Case(*size, align_corners=True) for size in _GPU_IMAGES]
-    cases += [
-        Case(*few, grid="random", align_corners=True),
-        Case(*many, grid="random", align_corners=True),
-        Case(*many, channels_last=True, align_corners=True),
-        Case(*many, dtype=torch.float16, align_corners=True),
-    ]
-    return cases
+def flow(case: Case, drawn: dict[str, Any]) -> Tensor:
+    """The identity, and a smooth displacement: noise of four pixels every 16, interpolated."""
+    coarse = [max(2, size // 16) for size in case.output]
+    pixels = 4 * torch.randn(case.input[0], case.dims, *coarse, **drawn)
+    mode = {2: "bilinear", 3: "trilinear"}[case.dims]
+    fine = F.interpolate(pixels, case.output, mode=mode, align_corners=True).movedim(1, -1)
+    return identity(case, drawn) + fine * 2 / torch.tensor(case.input[:1:-1], device=fine.device)
 
 
-def gpu_quick() -> list[Case]:
-    """A cross-section of it."""
-    _, many, features, _, _ = _GPU_IMAGES
-    return [
-        Case(*_GPU_SMALL),
-        *(Case(*many, mode, channels_last=last) for mode in MODES for last in (False, True)),
-        *(Case(*_GPU_VOLUMES[1], channels_last=last) for last in (False, True)),
-        Case(*features, grid="random", channels_last=True),
-        Case(*many, grid="one_pixel"),
-        Case(*many, dtype=torch.float16),
-        Case(*many, align_corners=True),
-    ]
+def one_pixel(case: Case, drawn: dict[str, Any]) -> Tensor:
+    """All samples in the first half of the middle pixel: one nearest pixel, one set of taps.
+
+    Their gradients add to the same few elements of grad_input.
+    """
+    sizes = torch.tensor(case.input[:1:-1], device=drawn["device"])
+    pixels = sizes // 2 + 0.05 + 0.4 * uniform(case, drawn)
+    if case.align_corners:
+        return 2 * pixels / (sizes - 1) - 1
+    return (2 * pixels + 1) / sizes - 1
 
 
-def gpu_compiled() -> set[Case]:
-    """The cases of ``gpu_survey`` that torch.compile is tried on: it takes seconds for each."""
-    few, many, _, _, _ = _GPU_IMAGES
-    return {
-        Case(*few),
-        Case(*many),
-        Case(*many, channels_last=True),
-        Case(*many, mode="bicubic"),
-        Case(*many, dtype=torch.float16),
-        Case(*_GPU_VOLUMES[1]),
-    }
-
-
-def gpu_deterministic() -> set[Case]:
-    """Those whose backward pass is also timed under torch.use_deterministic_algorithms."""
-    few, many, _, _, _ = _GPU_IMAGES
-    volume = _GPU_VOLUMES[1]
-    return {
-        Case(*size, grid=grid, channels_last=last)
-        for size, grid, last in (
-            (few, "smooth", False),
-            (many, "smooth", False),
-            (many, "smooth", True),
-            (many, "random", False),
-            (many, "one_pixel", False),
-            (volume, "smooth", False),
-            (volume, "smooth", True),
-        )
-    }
+GRIDS = {
+    "smooth": smooth,
+    "random": random,
+    "affine": affine,
+    "flow": flow,
+    "one_pixel": one_pixel,
+}

@@ -7,31 +7,25 @@ PyTorch has since 2.15.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from cases import _IMAGES, _VOLUMES, Case
+from cases import Case
+from sets import IMAGES, VOLUMES, in_both_layouts
+from sides import cpu_sides
+from steps import Results, Sampler, Step
 from torch import Tensor
 from torch.autograd import forward_ad
-
-import gridsample_ext
-
-Results = Callable[[], tuple[Tensor, ...]]
-OURS, STOCK = "gridsample_ext", "F.grid_sample"
-FUNCTIONS = {OURS: gridsample_ext.grid_sample, STOCK: F.grid_sample}
 
 
 def derivative_cases() -> list[Case]:
     """Images and volumes, few channels and many, in both layouts; cubic for some of them."""
-    few, many = _IMAGES[:2]
-    eight, volume = _VOLUMES[1:]
-    bilinear = [
-        Case(*size, channels_last=last)
-        for size in (few, many, eight, volume)
-        for last in (False, True)
-    ]
+    few, many = IMAGES[:2]
+    eight, volume = VOLUMES[1:]
+    bilinear = [case for size in (few, many, eight, volume) for case in in_both_layouts(*size)]
     cubic = [
         Case(*size, "bicubic", channels_last=last)
         for size, last in ((few, False), (many, False), (many, True), (volume, False))
@@ -40,57 +34,45 @@ def derivative_cases() -> list[Case]:
 
 
 def penalty_step(
-    function: Callable[..., Tensor], case: Case, input: Tensor, grid: Tensor, grad: Tensor
+    case: Case, sampler: Sampler, input: Tensor, grid: Tensor, grad: Tensor
 ) -> Results:
     """A gradient-penalty step on both gradients."""
-    leaves = [input.detach().clone().requires_grad_(), grid.detach().clone().requires_grad_()]
-
-    def step() -> tuple[Tensor, ...]:
-        output = function(*leaves, **case.options)
-        gradients = torch.autograd.grad(output, leaves, grad, create_graph=True)
-        penalty = gradients[0].square().sum() + gradients[1].square().sum()
-        return torch.autograd.grad(penalty, leaves)
-
-    return step
+    leaves = [input.detach().requires_grad_(), grid.detach().requires_grad_()]
+    output = sampler(*leaves, **case.options)
+    gradients = torch.autograd.grad(output, leaves, grad, create_graph=True)
+    penalty = gradients[0].square().sum() + gradients[1].square().sum()
+    return torch.autograd.grad(penalty, leaves)
 
 
 def forward_mode(
-    function: Callable[..., Tensor], case: Case, input: Tensor, grid: Tensor, grad: Tensor
+    case: Case, sampler: Sampler, input: Tensor, grid: Tensor, grad: Tensor
 ) -> Results:
     """The derivative along a tangent of input and grid."""
     tangents = input.roll(1, -1), torch.full_like(grid, 0.01)
-
-    def call() -> tuple[Tensor, ...]:
-        with forward_ad.dual_level(), torch.no_grad():
-            duals = map(forward_ad.make_dual, (input, grid), tangents)
-            output = function(*duals, **case.options)
-            return tuple(forward_ad.unpack_dual(output))
-
-    return call
+    with forward_ad.dual_level(), torch.no_grad():
+        duals = map(forward_ad.make_dual, (input, grid), tangents)
+        return tuple(forward_ad.unpack_dual(sampler(*duals, **case.options)))
 
 
-KINDS = {"penalty step": penalty_step, "forward mode": forward_mode}
-# What they compute, by the names that gridsample_ext._C.executed_paths has for it.
-RESULTS = {
-    "penalty step": (
-        "output",
-        "grad_input",
-        "grad_grid",
-        "second grad_input",
-        "second grad_grid",
-    ),
-    "forward mode": ("output", "tangent"),
+FIRST = ("output", "grad_input", "grad_grid")
+KINDS = {
+    "penalty step": (penalty_step, (*FIRST, "second grad_input", "second grad_grid")),
+    "forward mode": (forward_mode, ("output", "tangent")),
 }
 
 
-def stock_has(what: str, case: Case) -> bool:
-    """Whether this PyTorch has it."""
-    try:
-        small = Case((1, 1, *(4,) * case.dims), (3,) * case.dims, case.mode)
-        KINDS[what](F.grid_sample, small, *small.tensors())()
-    except (RuntimeError, NotImplementedError):
-        return False
-    return True
+def derivative_steps() -> list[Step]:
+    """Both kinds of every case."""
+    return [
+        Step(
+            f"{case.name}, {kind}",
+            case.tensors,
+            partial(run, case),
+            computed,
+        )
+        for kind, (run, computed) in KINDS.items()
+        for case in derivative_cases()
+    ]
 
 
 def resident(which: str) -> int:
@@ -99,11 +81,22 @@ def resident(which: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{which}:"))
 
 
-def added_at_peak(name: str, what: str, implementation: str) -> int:
-    """Bytes that a call adds to resident memory at its peak. For a process that made no other."""
-    case = next(case for case in derivative_cases() if case.name == name)
-    call = KINDS[what](FUNCTIONS[implementation], case, *case.tensors())
+def added_at_peak(name: str, implementation: str) -> int:
+    """Bytes that a step adds to resident memory at its peak. For a process that made no other."""
+    step = next(step for step in derivative_steps() if step.name == name)
+    sampler = next(side.function for side in cpu_sides() if side.name == implementation)
+    tensors = step.tensors()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     begin = resident("VmRSS")
-    call()
+    step.run(sampler, *tensors)
     return resident("VmHWM") - begin
+
+
+def peak_memory(name: str, implementation: str) -> int | None:
+    """Bytes that a step adds at its peak, in a process of its own; None where that is unknown."""
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    context = multiprocessing.get_context("forkserver")  # PyTorch is imported once for all
+    context.set_forkserver_preload(["torch", "gridsample_ext"])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(added_at_peak, name, implementation).result()

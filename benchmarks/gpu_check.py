@@ -317,14 +317,14 @@ def benchmark_step(results: Path) -> Step:
         results.unlink(missing_ok=True)
         budget = max(5.0, min(230.0, limit - 30))
         head = [sys.executable, "benchmarks/run_cuda.py", "--out", str(results)]
-        return [*head, "--seconds", "0.2", "--budget", f"{budget:.0f}"]
+        return [*head, "--seconds", "0.1", "--budget", f"{budget:.0f}"]
 
     def judge(outcome: Outcome) -> tuple[str, dict[str, Any]]:
         try:
             found = json.loads(results.read_text())
         except (OSError, json.JSONDecodeError):
             return status_of(outcome) if outcome.exit_code != 0 else FAILED, {}
-        cases = len({record["name"] for record in found["survey"]})
+        cases = len({row["case"] for row in found["rows"]})
         details = {"cases": cases, "left_out": len(found["left_out"]), "errors": found["errors"]}
         return status_of(outcome), details
 

@@ -1,459 +1,336 @@
-"""Tables and figures from the JSON that run.py wrote, and from nothing else.
-
-Of the JSON of run_cuda.py, the tables.
-"""
+"""Tables and figures from the JSON that run.py or run_cuda.py wrote, and from nothing else."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-OURS, STOCK = "gridsample_ext", "F.grid_sample"
+from cases import Case
+from rows import OURS, PASSES, STOCK, Row, load, passes_of
+from sets import SETS
+
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 DERIVATIVES_BEGIN = "<!-- derivatives: begin -->"
 DERIVATIVES_END = "<!-- derivatives: end -->"
 CUDA_BEGIN, CUDA_END = "<!-- CUDA tables: begin -->", "<!-- CUDA tables: end -->"
-Record = dict[str, Any]
+NONE = "–"
+RATIO = f"{STOCK} ÷ {OURS}"
 
 
-def seconds(record: Record, name: str = OURS) -> float:
-    """Median time of one implementation."""
-    return record["seconds"][name]["median"]
+class Cell(NamedTuple):
+    """One pass of a row."""
+
+    case: str
+    threads: int | None
+    direction: str
+    times: dict[str, float]  # milliseconds, by side; "copy" among them
+    path: str
+
+    @property
+    def ours(self) -> float:
+        """Our milliseconds."""
+        return self.times[OURS]
+
+    def ratio(self, side: str = STOCK) -> float:
+        """A side's time by ours; NaN where it was not timed."""
+        return self.times.get(side, math.nan) / self.ours
+
+    @property
+    def of_copy(self) -> float:
+        """The time of copying as many bytes, as a share of ours; NaN where it is unknown."""
+        return self.times.get("copy", math.nan) / self.ours
+
+    @property
+    def words(self) -> list[str]:
+        """What names it in a table."""
+        return [self.case, str(self.threads or NONE), self.direction]
 
 
-def ratio(record: Record) -> float:
-    """PyTorch's time over ours; NaN where PyTorch has no such kernel."""
-    return seconds(record, STOCK) / seconds(record) if STOCK in record["seconds"] else math.nan
-
-
-def of_copy(record: Record) -> str:
-    """The time of copying as many bytes, as a share of ours."""
-    copied = "copy" in record["seconds"]
-    return f"{seconds(record, 'copy') / seconds(record):.0%}" if copied else "–"
-
-
-def path(record: Record) -> str:
-    """The path of ours, one for each result, or one that they have in common."""
-    return " / ".join(dict.fromkeys(record.get("path", {}).values())) or "–"
-
-
-def peer_ratios(record: Record) -> dict[str, float]:
-    """The peers' times over ours, measured beside them."""
-    group = record.get("beside_peers", {})
-    return {
-        name: timing["median"] / group[OURS]["median"]
-        for name, timing in group.items()
-        if name != OURS
-    }
+def cells_of(rows: list[Row], rate: float | None = None) -> list[Cell]:
+    """All passes of all rows, with the time of a copy where ``rate``, bytes a second, tells it."""
+    cells = []
+    for row in rows:
+        case = Case.parse(row["case"])
+        for direction, values in passes_of(row).items():
+            times = {name: value for name, value in values.items() if name != "path"}
+            if rate and case and direction in PASSES:
+                times["copy"] = 1e3 * case.bytes_moved(direction) / rate
+            path = values.get("path", NONE)
+            cells.append(Cell(row["case"], row.get("threads"), direction, times, path))
+    return cells
 
 
 def table(columns: list[str], rows: Iterable[list[str]]) -> str:
-    """A Markdown table, numbers to the right."""
-    lines = ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+    """A Markdown table, numbers to the right, without columns that are empty."""
+    rows = [["–" if cell in ("nan", "nan%") else cell for cell in row] for row in rows]
+    kept = [i for i in range(len(columns)) if any(row[i] != NONE for row in rows) or not rows]
+    lines = ["| " + " | ".join(columns[i] for i in kept) + " |"]
+    lines.append("|---" + "|---:" * (len(kept) - 1) + "|")
+    return "\n".join(lines + ["| " + " | ".join(row[i] for i in kept) + " |" for row in rows])
 
 
-def geomean_cells(ratios: list[float]) -> list[str]:
-    """Geometric mean, the least, and how many."""
-    if not ratios:
-        return ["–", "–", "0"]
-    return [f"{statistics.geometric_mean(ratios):.2f}", f"{min(ratios):.2f}", str(len(ratios))]
+def geomean(values: Iterable[float]) -> float:
+    """The geometric mean of those that are known; NaN if none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.geometric_mean(known) if known else math.nan
 
 
-# The sets of the summary, all float32.
-SETS: dict[str, Callable[[Record], bool]] = {
-    "all": lambda case: True,
-    "channels_last, C ≥ 32": lambda case: case["channels_last"] and case["input"][1] >= 32,
-    "3-D": lambda case: len(case["output"]) == 3,
-    "bicubic": lambda case: case["mode"] == "bicubic",
+def below_one(cells: list[Cell]) -> str:
+    """The cells in which PyTorch is faster, the worst first, with the path that ours took."""
+    losses = sorted((cell for cell in cells if cell.ratio() < 1), key=Cell.ratio)
+    compared = sum(not math.isnan(cell.ratio()) for cell in cells)
+    text = f"Below 1.0: {len(losses)} of {compared} cells."
+    if not losses:
+        return text
+    rows = [[*cell.words, f"{cell.ours:.3f}", f"{cell.ratio():.2f}", cell.path] for cell in losses]
+    columns = ["cells below 1.0", "threads", "pass", "ours, ms", RATIO, "path"]
+    return f"{text}\n\n{table(columns, rows)}"
+
+
+# What is summed up: a set, and which of its cases.
+SUMMED: dict[str, tuple[str, Callable[[Case], bool]]] = {
+    **{name: (name, lambda case: True) for name in SETS if name != "quick"},
+    "survey, channels_last, C ≥ 32": (
+        "survey",
+        lambda case: case.channels_last and case.input[1] >= 32,
+    ),
+    "survey, bicubic": ("survey", lambda case: case.mode == "bicubic"),
+    "few-channels, nearest": ("few-channels", lambda case: case.mode == "nearest"),
+    "few-channels, affine": ("few-channels", lambda case: case.grid == "affine"),
+    "large, contiguous": ("large", lambda case: not case.channels_last),
+    "large, channels_last": ("large", lambda case: case.channels_last),
+    "large, volumes": ("large", lambda case: case.dims == 3),
+    "large, halves": ("large", lambda case: case.dtype.itemsize == 2),
+    "large, one_pixel": ("large", lambda case: case.grid == "one_pixel"),
 }
 
 
-def summary(survey: list[Record], threads: int) -> str:
-    """Geometric means and the least ratio, by set; and the mean that a copy would reach."""
+def names_of(summed: str) -> set[str]:
+    """The names of the cases of a set that is summed up."""
+    name, belongs = SUMMED[summed]
+    members = SETS[name]()
+    return {each.name for each in members if not isinstance(each, Case) or belongs(each)}
+
+
+def sets_table(cells: list[Cell]) -> str:
+    """Geometric means by set, threads and pass, and the least cell with its name."""
+    groups: dict[tuple[str, int, str], list[Cell]] = {}
+    for name in ("all", *SUMMED):
+        members = {cell.case for cell in cells} if name == "all" else names_of(name)
+        for cell in cells:
+            if cell.case in members and not math.isnan(cell.ratio()):
+                groups.setdefault((name, cell.threads or 0, cell.direction), []).append(cell)
+    order = ["all", *SUMMED]
     rows = []
-    for name, belongs in SETS.items():
-        row = [name]
-        for direction in ("forward", "backward"):
-            chosen = [
-                record
-                for record in survey
-                if record["direction"] == direction
-                and record["threads"] == threads
-                and record["case"]["dtype"] == "float32"
-                and STOCK in record["seconds"]
-                and belongs(record["case"])
-            ]
-            copied = [
-                seconds(record, STOCK) / seconds(record, "copy")
-                for record in chosen
-                if "copy" in record["seconds"]
-            ]
-            row += [*geomean_cells([ratio(record) for record in chosen]), geomean_cells(copied)[0]]
+    for (name, threads, direction), group in sorted(
+        groups.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
+    ):
+        least = min(group, key=Cell.ratio)
+        mean = geomean(cell.ratio() for cell in group)
+        copy = geomean(cell.of_copy for cell in group)
+        below = sum(cell.ratio() < 1 for cell in group)
+        row = [name, str(threads or NONE), direction, str(len(group)), f"{mean:.2f}"]
+        row += [str(below), f"{copy:.0%}", f"{least.ratio():.2f}", least.case]
         rows.append(row)
-    columns = ["float32", "forward, geomean", "least", "cells", "copy, geomean"]
-    return table([*columns, "backward, geomean", "least ", "cells ", "copy, geomean "], rows)
+    columns = ["set", "threads", "pass", "cells", f"{RATIO}, geomean", "below 1.0", "of copy"]
+    return table([*columns, "least", "the least cell"], rows)
 
 
-def peers_table(survey: list[Record]) -> str:
+def sides_table(cells: list[Cell]) -> str:
+    """Every side's time by ours, the deterministic backward pass of ours among them."""
+    names = dict.fromkeys(name for cell in cells for name in cell.times)
+    rows = []
+    for side in names:
+        for direction in PASSES:
+            ratios = [cell.ratio(side) for cell in cells if cell.direction == direction]
+            known = [ratio for ratio in ratios if not math.isnan(ratio)]
+            if known and side not in (OURS, "copy"):
+                mean = f"{geomean(known):.2f}"
+                rows.append([side, direction, str(len(known)), mean, f"{min(known):.2f}"])
+    return table(["side ÷ ours", "pass", "cells", "geomean", "least"], rows)
+
+
+def peers_table(rows: list[Row]) -> str:
     """Each peer over all the cells it supports, and where it wins."""
-    by_peer: dict[str, list[tuple[float, str]]] = {}
-    for record in survey:
-        for name, value in peer_ratios(record).items():
-            by_peer.setdefault(name, []).append((value, record["name"]))
-    rows = []
-    for name, values in by_peer.items():
-        ratios = [value for value, _ in values]
-        wins = sum(value < 1 for value in ratios)
-        mean = statistics.geometric_mean(ratios)
-        close = sum(value < 1.2 for value in ratios)
-        rows.append(
-            [name, str(len(values)), f"{mean:.2f}", f"{min(ratios):.2f}", str(wins), str(close)]
-        )
-    return table(["peer, forward", "cells", "geomean", "least", "wins", "below 1.2"], rows)
+    by_peer: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.get("peers", {}).items():
+            by_peer.setdefault(name, []).append(value)
+    lines = []
+    for name, ratios in by_peer.items():
+        wins, close = (str(sum(value < limit for value in ratios)) for limit in (1, 1.2))
+        mean = f"{geomean(ratios):.2f}"
+        lines.append([name, str(len(ratios)), mean, f"{min(ratios):.2f}", wins, close])
+    return table(["peer, forward", "cells", "geomean", "least", "wins", "below 1.2"], lines)
 
 
-def survey_table(survey: list[Record], threads: int) -> str:
-    """Every case: both passes, one thread and several."""
-    cells: dict[str, dict[tuple[str, int], Record]] = {}
-    for record in survey:
-        key = record["direction"], record["threads"]
-        cells.setdefault(record["name"], {})[key] = record
-    rows = []
-    for name, records in cells.items():
-        row = [name]
-        for direction in ("forward", "backward"):
-            several, one = records[direction, threads], records[direction, 1]
-            row += [f"{seconds(several) * 1e3:.2f}", f"{ratio(several):.2f}", f"{ratio(one):.2f}"]
-            row += [of_copy(several), path(several)]
-        others = peer_ratios(records["forward", threads])
-        best = min(others, key=others.__getitem__, default=None)
-        row.append(f"{others[best]:.2f} ({best})" if best else "–")
-        rows.append([cell.replace("nan", "–") for cell in row])
-    columns = ["case", "forward, ms", f"ratio, {threads} threads", "1 thread", "of copy", "path"]
-    columns += ["backward, ms", f"ratio, {threads} threads ", "1 thread ", "of copy ", "path "]
-    return table([*columns, "fastest peer, forward"], rows)
+def fastest_peer(peers: dict[str, float]) -> str:
+    """The least of the peers' times by ours, and whose it is."""
+    best = min(peers, key=peers.__getitem__, default=None)
+    return f"{peers[best]:.2f} ({best})" if best else NONE
 
 
-def small_calls_table(records: list[Record]) -> str:
-    """The cost of a call."""
-    return table(
-        ["a whole call", "F.grid_sample, µs", "ours, µs", "ours ÷ F", "path"],
-        (
-            [
-                record["name"],
-                f"{seconds(record, STOCK) * 1e6:.1f}",
-                f"{seconds(record) * 1e6:.1f}",
-                f"{1 / ratio(record):.2f}",
-                path(record),
-            ]
-            for record in records
-        ),
-    )
+def cases_table(rows: list[Row], cells: list[Cell]) -> str:
+    """Every case: its passes, with the most threads and with fewer."""
+    threads = sorted({cell.threads or 0 for cell in cells}, reverse=True)
+    by_key = {(cell.case, cell.threads or 0, cell.direction): cell for cell in cells}
+    peers = {row["case"]: row["peers"] for row in rows if "peers" in row}
+    timed = {cell.case for cell in cells if cell.direction == "backward"}
+    lines = []
+    for case in dict.fromkeys(cell.case for cell in cells if cell.case in timed):
+        line = [case]
+        for direction in PASSES:
+            found = [by_key.get((case, count, direction)) for count in threads]
+            most = found[0]
+            line.append(f"{most.ours:.3f}" if most else NONE)
+            line += [f"{cell.ratio():.2f}" if cell else NONE for cell in found]
+            line += [f"{most.of_copy:.0%}", most.path] if most else [NONE, NONE]
+        lines.append([*line, fastest_peer(peers.get(case, {}))])
+    columns = ["case"]
+    words = {0: "ratio", 1: "ratio, 1 thread"}
+    ratios = [words.get(count, f"ratio, {count} threads") for count in threads]
+    for direction in PASSES:
+        columns += [f"{direction}, ms", *ratios, "of copy", "path"]
+    return table([*columns, "fastest peer, forward"], lines)
 
 
-def environment_line(results: dict[str, Any]) -> str:
-    """What the tables were measured on."""
-    environment = results["environment"]
-    facts = ["CPU", "PyTorch", "compiler", "SIMD level in use"]
-    text = "; ".join(f"{name}: {environment[name]}" for name in facts)
-    return f"{text}; threads: {results['threads']}."
+def whole_calls_table(cells: list[Cell]) -> str:
+    """Small calls and steps of training."""
+    timed = {cell.case for cell in cells if cell.direction == "backward"}
+    rows = [
+        [
+            *cell.words,
+            f"{1e3 * cell.times.get(STOCK, math.nan):.1f}",
+            f"{1e3 * cell.ours:.1f}",
+            f"{cell.ratio():.2f}",
+            cell.path,
+        ]
+        for cell in cells
+        if cell.case not in timed
+    ]
+    columns = ["a whole call", "threads", "pass", f"{STOCK}, µs", "ours, µs", RATIO, "path"]
+    return table(columns, rows) if rows else ""
+
+
+def not_timed_table(rows: list[Row]) -> str:
+    """What was not timed in some pass, and why."""
+    lines = [
+        [row["case"], side, reason.replace("|", "\\|").replace("\n", " ")]
+        for row in rows
+        for side, reason in row.get("not_timed", {}).items()
+    ]
+    if not lines:
+        return "All sides were timed in all cases."
+    return table(["not timed in some pass", "side", "why"], lines)
 
 
 def mebibytes(count: int | None) -> str:
     """Of a number of bytes."""
-    return "–" if count is None else f"{count / 2**20:.0f}"
+    return NONE if count is None else f"{count / 2**20:.0f}"
 
 
-def derivatives_tables(results: dict[str, Any]) -> str:
+def derivatives_tables(rows: list[Row]) -> str:
     """Second derivatives and forward mode: in summary, and every case."""
-    records = results["derivatives"]
-    summary_rows, rows = [], []
-    for direction in dict.fromkeys(record["direction"] for record in records):
-        chosen = [record for record in records if record["direction"] == direction]
-        ratios = [ratio(record) for record in chosen if STOCK in record["seconds"]]
-        memory = [
-            record["peak_bytes"][STOCK] / max(record["peak_bytes"][OURS], 1)
-            for record in chosen
-            if None not in record["peak_bytes"].values() and STOCK in record["peak_bytes"]
-        ]
-        summary_rows.append([direction, *geomean_cells(ratios), *geomean_cells(memory)[:2]])
-        for record in chosen:
-            peaks = record["peak_bytes"]
-            row = [record["name"], direction, f"{seconds(record) * 1e3:.2f}"]
-            row += [f"{ratio(record):.2f}".replace("nan", "–")]
-            row += [mebibytes(peaks[OURS]), mebibytes(peaks.get(STOCK)), path(record)]
-            rows.append(row)
-    columns = ["float32", "time, F ÷ ours, geomean", "least", "cells"]
-    parts = [environment_line(results)]
-    parts.append(table([*columns, "peak memory, F ÷ ours, geomean", "least "], summary_rows))
-    columns = ["case", "what", "ours, ms", "F ÷ ours", "ours adds, MiB", "F adds, MiB", "path"]
-    return "\n\n".join([*parts, table(columns, rows)])
+    summary: dict[str, list[tuple[float, float]]] = {}
+    lines = []
+    for row, cell in zip(rows, cells_of(rows), strict=True):
+        case, kind = cell.case.split(", ")
+        peaks = row["peak_bytes"]
+        memory = math.nan
+        if None not in peaks.values() and STOCK in peaks:
+            memory = peaks[STOCK] / max(peaks[OURS], 1)
+        summary.setdefault(kind, []).append((cell.ratio(), memory))
+        line = [case, kind, f"{cell.ours:.2f}", f"{cell.ratio():.2f}"]
+        lines.append([*line, *(mebibytes(peaks.get(side)) for side in (OURS, STOCK)), cell.path])
+    totals = []
+    for kind, pairs in summary.items():
+        total = [kind]
+        for values in zip(*pairs, strict=True):
+            known = [value for value in values if not math.isnan(value)]
+            total += [f"{geomean(known):.2f}", f"{min(known, default=math.nan):.2f}"]
+        totals.append([*total, str(len(pairs))])
+    columns = ["float32", f"time, {RATIO}, geomean", "least"]
+    first = table([*columns, f"peak memory, {RATIO}, geomean", "least", "cases"], totals)
+    columns = ["case", "what", "ours, ms", RATIO, "ours adds, MiB", f"{STOCK} adds, MiB", "path"]
+    return f"{first}\n\n{table(columns, lines)}"
+
+
+def facts_line(results: dict[str, Any]) -> str:
+    """What the tables were measured on."""
+    environment = results["environment"]
+    rate = results.get("copy_bytes_per_second")
+    facts = ["CPU", "PyTorch", "compiler", "SIMD level in use"]
+    if rate:
+        facts = ["GPU", "driver", "PyTorch", "PyTorch's CUDA", "cuDNN"]
+    text = "; ".join(f"{name}: {environment.get(name, 'unknown')}" for name in facts)
+    if rate:
+        return f"{text}; a device copy moves {rate / 1e9:.0f} GB/s."
+    return f"{text}; threads: {results['threads']}."
+
+
+def derivative_rows(results: dict[str, Any]) -> list[Row]:
+    """Those of second derivatives and forward mode."""
+    return [row for row in results["rows"] if "peak_bytes" in row]
 
 
 def tables(results: dict[str, Any]) -> str:
-    """All of them, in Markdown."""
-    survey, threads = results["survey"], results["threads"]
-    parts = [environment_line(results), summary(survey, threads)]
-    if threads > 1:
-        parts += ["With one thread:", summary(survey, 1)]
-    if results["peers"]:
-        parts.append(peers_table(survey))
-    parts += [small_calls_table(results["small_calls"]), survey_table(survey, threads)]
-    return "\n\n".join(parts)
-
-
-# The sets of the summary for CUDA.
-CUDA_SETS: dict[str, Callable[[Record], bool]] = {
-    "all": lambda case: True,
-    "NHWC": lambda case: case["channels_last"],
-    "NCHW": lambda case: not case["channels_last"],
-    "3-D": lambda case: len(case["output"]) == 3,
-    "half": lambda case: case["dtype"] in ("float16", "bfloat16"),
-    "one_pixel": lambda case: case["grid"] == "one_pixel",
-}
-PASSES = ("forward", "backward", "both")
-
-
-def ratios_to(survey: list[Record], peer: str, direction: str) -> list[tuple[Record, float]]:
-    """The cells of a pass in which a peer was timed, and its time over ours."""
-    return [
-        (record, seconds(record, peer) / seconds(record))
-        for record in survey
-        if record["direction"] == direction and {peer, OURS} <= record["seconds"].keys()
-    ]
-
-
-def cuda_columns(first: str) -> list[str]:
-    """Geometric mean, least and cells of each pass."""
-    return [first] + [
-        column for name in PASSES for column in (f"{name}, geomean", "least", "cells")
-    ]
-
-
-def cuda_summary(survey: list[Record]) -> str:
-    """F.grid_sample's times over ours, by set."""
-    rows = []
-    for name, belongs in CUDA_SETS.items():
-        row = [name]
-        for direction in PASSES:
-            cells = ratios_to(survey, STOCK, direction)
-            row += geomean_cells([value for record, value in cells if belongs(record["case"])])
-        rows.append(row)
-    return table(cuda_columns("F.grid_sample ÷ ours"), rows)
-
-
-def cuda_peers_table(survey: list[Record]) -> str:
-    """Every side's times over ours, the deterministic backward pass of ours among them."""
-    names = {name: None for record in survey for name in record["seconds"] if name != OURS}
-    rows = []
-    for name in names:
-        row = [name]
-        for direction in PASSES:
-            row += geomean_cells([value for _, value in ratios_to(survey, name, direction)])
-        rows.append(row)
-    return table(cuda_columns("side ÷ ours"), rows)
-
-
-def cuda_survey_table(survey: list[Record]) -> str:
-    """Every case: each pass in milliseconds, against F.grid_sample, and against a copy."""
-    cells: dict[str, dict[str, Record]] = {}
-    for record in survey:
-        cells.setdefault(record["name"], {})[record["direction"]] = record
-    rows = []
-    for name, records in cells.items():
-        row = [name]
-        for direction in PASSES:
-            record = records.get(direction)
-            if record is None or OURS not in record["seconds"]:
-                row += ["–"] * 3
-                continue
-            row += [
-                f"{seconds(record) * 1e3:.3f}",
-                f"{ratio(record):.2f}".replace("nan", "–"),
-                f"{record['of_copy'][OURS]:.0%}",
-            ]
-        rows.append(row)
-    columns = [column for name in PASSES for column in (f"{name}, ms", "ratio", "of copy")]
-    return table(["case", *columns], rows)
-
-
-def not_timed_table(survey: list[Record]) -> str:
-    """What was not timed, and why."""
-    rows = dict.fromkeys(
-        (record["name"], record["direction"], name, reason)
-        for record in survey
-        for name, reason in record["not_timed"].items()
-        if not reason.startswith("same kernel")
-    )
-    if not rows:
-        return "All sides were timed in all cases."
-    return table(
-        ["not timed", "pass", "side", "why"],
-        [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows],
-    )
-
-
-def cuda_tables(results: dict[str, Any]) -> str:
-    """All of them, in Markdown."""
-    survey, environment = results["survey"], results["environment"]
-    facts = ["GPU", "driver", "PyTorch", "PyTorch's CUDA", "cuDNN"]
-    text = "; ".join(f"{name}: {environment.get(name, 'unknown')}" for name in facts)
-    copy = results["copy_bytes_per_second"]
-    parts = [f"{text}; a device copy moves {copy / 1e9:.0f} GB/s."]
+    """All but those of derivatives, in Markdown."""
+    rows = [row for row in results["rows"] if "peak_bytes" not in row]
+    cells = cells_of(rows, results.get("copy_bytes_per_second"))
+    parts = [facts_line(results)]
     if not results["complete"]:
         parts.append("The run was not complete.")
     parts += [f"Wrong: {error}." for error in results["errors"].values()]
-    parts += [cuda_summary(survey), cuda_peers_table(survey), cuda_survey_table(survey)]
-    parts.append(not_timed_table(survey))
-    return "\n\n".join(parts)
+    parts += [below_one(cells), sets_table(cells)]
+    if any(set(cell.times) - {OURS, STOCK, "copy"} for cell in cells):
+        parts.append(sides_table(cells))
+    if any("peers" in row for row in rows):
+        parts.append(peers_table(rows))
+    parts += [whole_calls_table(cells), cases_table(rows, cells), not_timed_table(rows)]
+    return "\n\n".join(part for part in parts if part)
 
 
-def plot_ratios(survey: list[Record], threads: int, path: Path) -> None:
-    """A bar for each cell, sorted, in both directions."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-    colors = {"bilinear": "tab:blue", "nearest": "tab:green", "bicubic": "tab:orange"}
-    for axis, direction in zip(axes, ("forward", "backward"), strict=True):
-        cells = sorted(
-            (ratio(record), record["case"]["mode"])
-            for record in survey
-            if record["direction"] == direction
-            and record["threads"] == threads
-            and record["case"]["dtype"] == "float32"
-            and STOCK in record["seconds"]
-        )
-        axis.bar(
-            range(len(cells)),
-            [value for value, _ in cells],
-            color=[colors[mode] for _, mode in cells],
-            width=1.0,
-        )
-        axis.axhline(1, color="black", linewidth=0.8)
-        axis.set_yscale("log", base=2)
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.set_title(f"{direction}, {threads} threads, float32")
-        axis.set_xlabel("cases, sorted")
-    axes[0].set_ylabel("F.grid_sample's time ÷ ours")
-    handles = [plt.Rectangle((0, 0), 1, 1, color=color) for color in colors.values()]
-    axes[0].legend(handles, colors, loc="upper left")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+def fill(document: Path, begin: str, end: str, text: str) -> None:
+    """Put the text between two markers of a Markdown file."""
+    before, rest = document.read_text().split(begin)
+    after = rest.split(end)[1]
+    document.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
-def plot_threads(survey: list[Record], threads: int, path: Path) -> None:
-    """Time against threads, the cases of one image or volume."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4))
-    for axis, direction in zip(axes, ("forward", "backward"), strict=True):
-        by_case: dict[str, dict[int, float]] = {}
-        for record in survey:
-            case = record["case"]
-            plain = case["mode"] == "bilinear" and case["padding_mode"] == "zeros"
-            plain = plain and case["grid"] == "smooth" and case["dtype"] == "float32"
-            if plain and case["input"][0] == 1 and record["direction"] == direction:
-                by_case.setdefault(record["name"], {})[record["threads"]] = seconds(record)
-        for name, times in by_case.items():
-            shape, layout = name.split(" ")[0], name.split(" ")[-1]
-            axis.plot(
-                list(times),
-                [1e3 * value for value in times.values()],
-                marker="o",
-                linestyle="-" if layout == "contiguous" else "--",
-                label=f"{shape} {layout}",
-            )
-        axis.set_xticks(sorted({1, threads}))
-        axis.set_yscale("log")
-        axis.set_xlabel("threads")
-        axis.set_title(f"{direction}, bilinear, smooth")
-    axes[0].set_ylabel("ms")
-    axes[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def plot_sizes(records: list[Record], threads: int, path: Path) -> None:
-    """Time per output against the side of a square image of 16 channels."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-    for axis, direction in zip(axes, ("forward", "backward"), strict=True):
-        for last in (False, True):
-            for name, color in ((OURS, "tab:blue"), (STOCK, "tab:red")):
-                points = [
-                    (
-                        record["case"]["output"][0],
-                        1e9
-                        * seconds(record, name)
-                        / (math.prod(record["case"]["output"]) * record["case"]["input"][1]),
-                    )
-                    for record in records
-                    if record["direction"] == direction
-                    and record["threads"] == threads
-                    and record["case"]["channels_last"] == last
-                ]
-                axis.plot(
-                    *zip(*points, strict=True),
-                    marker="o",
-                    color=color,
-                    linestyle="--" if last else "-",
-                    label=f"{name}, {'channels_last' if last else 'contiguous'}",
-                )
-        axis.set_xscale("log", base=2)
-        axis.set_yscale("log")
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.set_xlabel("side of the image, 1×16×side×side")
-        axis.set_title(f"{direction}, bilinear, smooth, {threads} threads")
-    axes[0].set_ylabel("ns per output value")
-    axes[1].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Print the tables, or put them and the figures into the documentation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("--document", type=Path, help="Markdown file with the two markers")
     parser.add_argument("--figures", type=Path, help="folder for the PNG files")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
 
-    results = json.loads(arguments.results.read_text())
+    results = load(arguments.results)
     on_cuda = "copy_bytes_per_second" in results
     if arguments.figures and on_cuda:
         parser.error("figures are drawn of the CPU's results only")
+    derivatives = derivative_rows(results)
+    others = len(results["rows"]) > len(derivatives)
     texts = {}
-    if on_cuda:
-        texts[CUDA_BEGIN, CUDA_END] = cuda_tables(results)
-    elif results["survey"]:
-        texts[BEGIN, END] = tables(results)
+    if others:
+        texts[(CUDA_BEGIN, CUDA_END) if on_cuda else (BEGIN, END)] = tables(results)
     # The document's are of a run of their own, with a PyTorch that has forward mode.
-    if results.get("derivatives") and not (arguments.document and results["survey"]):
-        texts[DERIVATIVES_BEGIN, DERIVATIVES_END] = derivatives_tables(results)
+    if derivatives and not (arguments.document and others):
+        text = f"{facts_line(results)}\n\n{derivatives_tables(derivatives)}"
+        texts[DERIVATIVES_BEGIN, DERIVATIVES_END] = text
     for (begin, end), text in texts.items():
         if arguments.document:
-            before, rest = arguments.document.read_text().split(begin)
-            after = rest.split(end)[1]
-            arguments.document.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+            fill(arguments.document, begin, end, text)
         else:
             print(text)
     if arguments.figures:
-        arguments.figures.mkdir(parents=True, exist_ok=True)
-        threads = results["threads"]
-        plot_ratios(results["survey"], threads, arguments.figures / "ratios.png")
-        plot_threads(results["survey"], threads, arguments.figures / "threads.png")
-        if results["sizes"]:
-            plot_sizes(results["sizes"], threads, arguments.figures / "sizes.png")
+        from figures import draw
+
+        draw(cells_of(results["rows"]), arguments.figures)
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def test_benchmark_ends_within_its_limit_and_is_read(tmp_path):
     assert not path.exists()
     assert step.judge(gpu_check.Outcome(0, 1.0, ""))[0] == gpu_check.FAILED
     assert step.judge(gpu_check.Outcome(None, 1.0, ""))[0] == gpu_check.TIMED_OUT
-    path.write_text(json.dumps({"survey": [{"name": "a"}] * 3, "left_out": {}, "errors": {}}))
+    path.write_text(json.dumps({"rows": [{"case": "a"}] * 3, "left_out": {}, "errors": {}}))
     assert step.judge(gpu_check.Outcome(0, 1.0, "")) == (
         gpu_check.PASSED,
         {"cases": 1, "left_out": 0, "errors": {}},

@@ -1,30 +1,20 @@
-"""What the benchmark for CUDA compares, and how it makes sure that all compute the same."""
+"""Makes sure that all sides compute the same before they are timed."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from cases import Case, gpu_compiled, gpu_deterministic
+from cases import FORMATS, Case
 from gpu_check import scrub
-from report import OURS, PASSES, STOCK
+from rows import PASSES, RECORDED, STOCK
+from sides import DETERMINISTIC, NO_CUDNN, Calls, Side, Tensors, without_cudnn
 from torch import Tensor
-
-import gridsample_ext
-
-NO_CUDNN = "F.grid_sample without cuDNN"
-COMPILED = "torch.compile"
-DETERMINISTIC = "gridsample_ext, deterministic"
-
-Tensors = tuple[Tensor, Tensor, Tensor]
 
 # Relative to the largest value: rounding of inputs and sums of a few dozen terms.
 TOLERANCES = {
@@ -34,111 +24,13 @@ TOLERANCES = {
     torch.bfloat16: 3e-2,
 }
 # PyTorch's kernels keep some coordinates and sums in half precision. So far off, and no farther,
-# they are still timed; the JSON says how far.
+# they are still timed.
 PEER_HALF_TOLERANCE = 0.1
+SAME_KERNEL = "same kernel"  # why a side is not timed, of which nothing is said
 
 
 class DisagreementError(Exception):
     """A result of ours is wrong, or there is none."""
-
-
-@dataclass(frozen=True)
-class Side:
-    """An implementation, and what has to be set while it is called."""
-
-    name: str
-    function: Callable[..., Tensor]
-    context: Callable[[], AbstractContextManager[Any]] = nullcontext
-    passes: tuple[str, ...] = PASSES
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether a wrong result makes the run fail."""
-        return self.name in (OURS, DETERMINISTIC)
-
-
-@contextlib.contextmanager
-def deterministic_algorithms() -> Any:
-    """torch.use_deterministic_algorithms for a while."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-
-
-@contextlib.contextmanager
-def without_cudnn() -> Any:
-    """Switches cuDNN off for a while; its other flags stay as they are."""
-    before = torch.backends.cudnn.enabled
-    torch.backends.cudnn.enabled = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.enabled = before
-
-
-def compiled_side() -> Side:
-    """torch.compile of F.grid_sample, which generates kernels for one case."""
-
-    def sample(input: Tensor, grid: Tensor, **options: Any) -> Tensor:
-        return F.grid_sample(input, grid, **options)
-
-    torch.compiler.reset()
-    return Side(COMPILED, torch.compile(sample, dynamic=False))
-
-
-def sides_of(case: Case) -> list[Side]:
-    """All that are tried on a case, ours first."""
-    sides = [
-        Side(OURS, gridsample_ext.grid_sample),
-        Side(STOCK, F.grid_sample),
-        Side(NO_CUDNN, F.grid_sample, without_cudnn),
-    ]
-    if case in gpu_compiled():
-        sides.append(compiled_side())
-    if case in gpu_deterministic():
-        ours = gridsample_ext.grid_sample
-        sides.append(Side(DETERMINISTIC, ours, deterministic_algorithms, ("backward",)))
-    return sides
-
-
-class Calls:
-    """The passes of one side over sets of tensors of one case, which differ in address only."""
-
-    def __init__(self, side: Side, case: Case, sets: list[Tensors]) -> None:
-        self.side, self.options = side, case.options
-        self.inputs = [(input, grid) for input, grid, _ in sets]
-        self.leaves = [
-            (input.detach().requires_grad_(), grid.detach().requires_grad_())
-            for input, grid in self.inputs
-        ]
-        self.grads = [grad for _, _, grad in sets]
-        self.results: list[object] = [None] * len(sets)
-        with side.context():
-            self.outputs = [side.function(*leaves, **self.options) for leaves in self.leaves]
-
-    def call(self, direction: str, index: int = 0) -> Any:
-        """One call on one set."""
-        function, options = self.side.function, self.options
-        if direction == "forward":
-            return function(*self.inputs[index], **options)
-        leaves, grad = self.leaves[index], self.grads[index]
-        if direction == "backward":
-            return torch.autograd.grad(self.outputs[index], leaves, grad, retain_graph=True)
-        return torch.autograd.grad(function(*leaves, **options), leaves, grad)
-
-    def batch(self, direction: str, count: int) -> None:
-        """Calls on one set after the other. Results are kept a round, so addresses change, too."""
-        sets = len(self.results)
-        with self.side.context():
-            for index in range(count):
-                self.results[index % sets] = self.call(direction, index % sets)
-
-    def forget(self) -> None:
-        """Free the results."""
-        self.results = [None] * len(self.results)
 
 
 def distance(actual: Tensor, expected: Tensor, scale: Tensor | None = None) -> float:
@@ -218,8 +110,7 @@ def first_rows(case: Case, tensors: Tensors, rows: int) -> Tensors:
     input, grid, grad = tensors
     if rows == grid.shape[1]:
         return tensors
-    formats = {2: torch.channels_last, 3: torch.channels_last_3d}
-    layout = formats[case.dims] if case.channels_last else torch.contiguous_format
+    layout = FORMATS[case.dims] if case.channels_last else torch.contiguous_format
     return input, grid[:, :rows].contiguous(), grad[:, :, :rows].contiguous(memory_format=layout)
 
 
@@ -263,7 +154,7 @@ class Verdict:
 
 def explain(error: BaseException) -> str:
     """An exception in a line or two."""
-    return scrub(f"{type(error).__name__}: {error}")[:400]
+    return scrub(f"{type(error).__name__}: {error}")[:120]
 
 
 def verify(side: Side, oracle: Oracle) -> Verdict:
@@ -310,6 +201,8 @@ def verify(side: Side, oracle: Oracle) -> Verdict:
                 )
     if verdict.not_timed:
         verdict.not_timed["both"] = next(iter(verdict.not_timed.values()))
+    if "forward" in verdict.not_timed:
+        verdict.not_timed[RECORDED] = verdict.not_timed["forward"]
     return verdict
 
 
@@ -319,8 +212,20 @@ def verify_all(sides: list[Side], oracle: Oracle) -> list[Verdict]:
     for side in sides:
         stock = next((verdict for verdict in verdicts if verdict.side.name == STOCK), None)
         if side.name == NO_CUDNN and stock and stock.kernel and "Cudnn" not in stock.kernel:
-            reason = f"same kernel as {STOCK}: {stock.kernel}"
-            verdicts.append(Verdict(side, not_timed=dict.fromkeys(PASSES, reason)))
+            passes = (*PASSES, RECORDED)
+            verdicts.append(Verdict(side, not_timed=dict.fromkeys(passes, SAME_KERNEL)))
         else:
             verdicts.append(verify(side, oracle))
     return verdicts
+
+
+def verify_results(
+    what: str, results: Sequence[Tensor], exact: Sequence[Tensor], tolerance: float
+) -> None:
+    """Compare the results of a whole function with those in float64."""
+    for number, (actual, expected) in enumerate(zip(results, exact, strict=True)):
+        error = distance(actual, expected)
+        if not error <= tolerance:
+            raise DisagreementError(
+                f"{what}: result {number} is off by {error:.1e} of its largest value"
+            )
