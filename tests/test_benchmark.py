@@ -169,7 +169,7 @@ def test_main_writes_what_the_report_reads(tmp_path, capsys, monkeypatch):
         for threads in (1, 2)
     ]
     first, last = results["rows"][:2]
-    assert first["forward"]["path"] == "planes"
+    assert first["forward"]["path"] == "in registers"
     assert "slabs" in first["backward"]["path"]
     assert "copy" in last["forward"]
     assert set(rows.passes_of(results["rows"][2])) == {"forward", "recorded", "both"}

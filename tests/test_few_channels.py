@@ -64,8 +64,9 @@ def test_infinite_pixels_stay_where_they_are():
     assert output.flatten().tolist() == [0, 0, 1, 0]
 
 
-def test_is_what_this_tests():
-    image, grid = exact_call(3, (4, 8), (7, 11), "contiguous")
-    assert "in registers" in str(explain(image, grid, align_corners=False))
-    image, grid = exact_call(2, (4, 8), (7, 11), "channels_last")
-    assert "in registers" in str(explain(image, grid, align_corners=False))
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_taps_stay_in_registers(channels, layout):
+    image, grid = exact_call(channels, (4, 8), (3, 3), layout)
+    few_samples = explain(image, grid, align_corners=False)  # not enough to pack four planes
+    assert "in registers" in str(few_samples)

@@ -130,7 +130,8 @@ def test_unknown_op():
         (Call((1, 15, 64, 64), (64, 64)), "planes"),  # not four channels in a quarter of 15
         (Call((1, 64, 1449, 1449), (1449, 1449)), "planes"),  # not four channels in 32 MiB
         (Call((1, 64, 1448, 1448), (1448, 1448)), "packed rows"),
-        (Call((1, 3, 64, 64), (1, 1), channels_last=True), "rows"),
+        (Call((1, 5, 64, 64), (1, 1), channels_last=True), "rows"),
+        (Call((1, 3, 64, 64), (1, 1), channels_last=True), "in registers"),
         (Call((1, 3, 64, 64), (1, 1), NEAREST, channels_last=True), "nearest rows"),
         (Call((1, 2, 64, 64), (1, 1), channels_last=True), "in registers"),
         (Call((1, 1, 64, 64), (1, 1), channels_last=True), "in registers"),

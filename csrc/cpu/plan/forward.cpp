@@ -28,14 +28,15 @@ void share_tiles(ForwardPlan& plan, const Geometry& geometry) {
   plan.items = runs * plan.channel_blocks;
 }
 
-/// Whether the taps of a few samples at a time stay in registers: float32 images, of few channels
-/// in planes, or two side by side.
+/// Whether the taps of a few samples at a time stay in registers: float32 images of few channels,
+/// of which a row of taps lies side by side. (Longer rows of nearest are copied.)
 bool fits_registers(const Geometry& geometry, const View& image, bool rows) {
   const int64_t taps = taps_per_axis(geometry.mode);
+  const int64_t width = rows ? geometry.channels : 1;
   return geometry.dims == 2 && taps <= kMostRegisterTaps && image.dtype == DType::kFloat &&
-         !geometry.compute_in_double && geometry.channels <= (rows ? 2 : kMostRegisterChannels) &&
-         // A row of taps lies side by side.
-         geometry.input_size[0] >= taps && image.stride[0] == (rows ? 2 : 1);
+         !geometry.compute_in_double && geometry.channels <= kMostRegisterChannels &&
+         (width <= 2 || !copies_pixels(geometry.mode)) && geometry.input_size[0] >= taps &&
+         image.stride[0] == width && image.stride[1] >= geometry.input_size[0] * width;
 }
 
 /// Items share the samples of all images.

@@ -5,6 +5,7 @@
 
 #include "cpu/registers/grid.h"
 #include "cpu/registers/pixels.h"
+#include "cpu/registers/short_rows.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -96,21 +97,24 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
 
   const auto sample_vector = [&](LaneTaps<kMode>& taps, int v, compute_t* out,
                                  int64_t out_stride) GRIDSAMPLE_INLINE_LAMBDA {
-    if (kTaps > 1 && !taps.inside[v]) [[unlikely]] {
+    if constexpr (kWidth > 2) {
+      return taps.inside[v] ? sample_short_rows<kWidth>(taps, v, places, image, out)
+                            : sample_short_rows_at_edges<kWidth>(taps, v, places, image, out);
+    } else if (kTaps > 1 && !taps.inside[v]) [[unlikely]] {
       return sample_at_edges<kMode, kWidth>(taps, v, places, image, channel_stride, channels, out,
                                             out_stride);
-    }
-    sample_channels<kMode, kWidth>(
-        taps, v, channels,
-        [&](int64_t c, int ky, SampleLanes(&pixel)[kWidth][kTaps]) GRIDSAMPLE_INLINE_LAMBDA {
-          GRIDSAMPLE_TO_MEMORY(taps.offset[v]);
-          load_lane_row<kTaps, kWidth>(image + c * channel_stride + ky * places.stride[1],
-                                       taps.offset[v], pixel);
-          if constexpr (kTaps == 1) {
-            for (auto& lanes : pixel) lanes[0] = taps.or_zero(v, lanes[0]);
-          }
-        },
-        out, out_stride);
+    } else
+      sample_channels<kMode, kWidth>(
+          taps, v, channels,
+          [&](int64_t c, int ky, SampleLanes(&pixel)[kWidth][kTaps]) GRIDSAMPLE_INLINE_LAMBDA {
+            GRIDSAMPLE_TO_MEMORY(taps.offset[v]);
+            load_lane_row<kTaps, kWidth>(image + c * channel_stride + ky * places.stride[1],
+                                         taps.offset[v], pixel);
+            if constexpr (kTaps == 1) {
+              for (auto& lanes : pixel) lanes[0] = taps.or_zero(v, lanes[0]);
+            }
+          },
+          out, out_stride);
   };
 
   // The taps of the next numbers are computed before the pixels of these are read: reads whose
@@ -150,7 +154,7 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
 
 template <Mode kMode, Padding kPadding, int kWidth>
 void sample_in_registers(const ForwardParams& params, int64_t begin, int64_t end) {
-  const LaneImage places(params.geometry, params.input);
+  const LaneImage places(params.geometry, params.input, kTapsPerAxis<kMode>, kWidth == 3);
   const GridLanes grid(params.geometry, params.grid);
   TileOffsets located;
   locate_samples(params.geometry, params.output, 0, 1, located);
@@ -166,8 +170,16 @@ inline void forward_in_registers(const ForwardParams& params, int64_t begin, int
   dispatch_mode(geometry.mode, [&]<Mode kMode>() {
     if constexpr (kIsFloat && kTapsPerAxis<kMode> <= kMostRegisterTaps) {
       dispatch_padding(geometry.padding, [&]<Padding kPadding>() {
-        reads_rows(params) ? sample_in_registers<kMode, kPadding, 2>(params, begin, end)
-                           : sample_in_registers<kMode, kPadding, 1>(params, begin, end);
+        switch (reads_rows(params) ? geometry.channels : 1) {
+          case 1:
+            return sample_in_registers<kMode, kPadding, 1>(params, begin, end);
+          case 2:
+            return sample_in_registers<kMode, kPadding, 2>(params, begin, end);
+        }
+        if constexpr (kTapsPerAxis<kMode> > 1) {
+          geometry.channels == 3 ? sample_in_registers<kMode, kPadding, 3>(params, begin, end)
+                                 : sample_in_registers<kMode, kPadding, 4>(params, begin, end);
+        }
       });
     }
   });

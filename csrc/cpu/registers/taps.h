@@ -71,15 +71,20 @@ GRIDSAMPLE_INLINE void fill_lanes(const Numbers& grid_values, const Axis<compute
 
 /// An image, or its gradient, as vectors of samples see it.
 struct LaneImage {
-  LaneImage(const Geometry& geometry, const View& image) {
+  /// For rows of so many taps. reads_on: a pixel is read with what follows it, so the last row of
+  /// pixels counts as an edge.
+  LaneImage(const Geometry& geometry, const View& image, int taps, bool reads_on) {
     for (int a = 0; a < 2; ++a) {
       axis[a] = make_axis<compute_t>(geometry.input_size[a], geometry.align_corners);
       size[a] = static_cast<offset_t>(geometry.input_size[a]);
       stride[a] = static_cast<offset_t>(image.stride[a]);
+      inside[a] = std::max(size[a] - (taps - 1), 0);
     }
+    if (reads_on) inside[1] = std::max(inside[1] - 1, 0);
   }
   Axis<compute_t> axis[2];
   offset_t size[2];
+  offset_t inside[2];  // from so many positions of the first tap on, not all taps are inside
   offset_t stride[2];
 };
 
@@ -113,9 +118,8 @@ struct LaneTaps {
       OffsetLanes sum{};
       GRIDSAMPLE_UNROLL
       for (int a = 0; a < 2; ++a) {
-        // An image shorter than a row of taps has no sample all of whose taps are inside.
-        outside |= (OffsetLanes)((Unsigned)axis[a].first[v] >=
-                                 static_cast<unsigned>(image.size[a] - (kTaps - 1)));
+        outside |=
+            (OffsetLanes)((Unsigned)axis[a].first[v] >= static_cast<unsigned>(image.inside[a]));
         sum += axis[a].first[v] * image.stride[a];
       }
       if constexpr (kTaps == 1) {

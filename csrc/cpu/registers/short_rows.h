@@ -1,0 +1,76 @@
+#pragma once
+
+// Samples of rows of three or four channels, one after the other: lanes over channels.
+
+#include "cpu/pixels/rows.h"
+#include "cpu/registers/taps.h"
+
+GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// out[l * kChannels + c] of a vector of samples, whose taps are all inside. Rows of three are read
+/// and written as four, but for the last, which others may follow.
+template <int kChannels, Mode kMode>
+GRIDSAMPLE_INLINE void sample_short_rows(const LaneTaps<kMode>& taps, int v, const LaneImage& image,
+                                         const compute_t* pixels, compute_t* out) {
+  constexpr int kTaps = kTapsPerAxis<kMode>;
+  alignas(64) compute_t weight[kTaps][kTaps][kSampleLanes];
+  GRIDSAMPLE_UNROLL
+  for (int ky = 0; ky < kTaps; ++ky) {
+    GRIDSAMPLE_UNROLL
+    for (int kx = 0; kx < kTaps; ++kx) {
+      store_vector<compute_t, kSampleLanes>(
+          weight[ky][kx], taps.axis[1].weight[ky][v] * taps.axis[0].weight[kx][v]);
+    }
+  }
+  GRIDSAMPLE_TO_MEMORY(weight);
+  GRIDSAMPLE_UNROLL
+  for (int l = 0; l < kSampleLanes; ++l) {
+    Vector<compute_t, 4> sum{};
+    GRIDSAMPLE_UNROLL
+    for (int ky = 0; ky < kTaps; ++ky) {
+      const compute_t* row = pixels + taps.offset[v][l] + int64_t(ky) * image.stride[1];
+      GRIDSAMPLE_UNROLL
+      for (int kx = 0; kx < kTaps; ++kx) {
+        sum =
+            multiply_add_vector<compute_t, 4>(broadcast<compute_t, 4>(weight[ky][kx][l]),
+                                              load_vector<compute_t, 4>(row + kx * kChannels), sum);
+      }
+    }
+    if (kChannels == 4 || l + 1 < kSampleLanes) {
+      store_vector<compute_t, 4>(out + l * kChannels, sum);
+    } else {
+      store_first_lanes<ScalarOf<compute_t>, compute_t, 3>(out + l * kChannels, sum);
+    }
+  }
+}
+
+/// Some taps are outside, or rows of three that cannot be read as four.
+template <int kChannels, Mode kMode>
+GRIDSAMPLE_NOINLINE void sample_short_rows_at_edges(const LaneTaps<kMode>& taps, int v,
+                                                    const LaneImage& image, const compute_t* pixels,
+                                                    compute_t* out) {
+  constexpr int kTaps = kTapsPerAxis<kMode>;
+  constexpr int kLeft = kChannels == 4 ? 0 : kChannels;
+  using scalar = ScalarOf<compute_t>;
+  const EdgePlaces<kMode> edge(taps, v, image);
+  for (int l = 0; l < kSampleLanes; ++l) {
+    Vector<compute_t, 4> sum{};
+    for (int ky = 0; ky < kTaps; ++ky) {
+      for (int kx = 0; kx < kTaps; ++kx) {
+        if (edge.valid[ky][kx][l] == 0) continue;
+        const int place = edge.moved[l] != 0 ? kTaps - 1 - kx : kx;
+        const auto pixel = load_row_lanes<scalar, compute_t, 4, kLeft>(pixels + edge.row[ky][l] +
+                                                                       place * kChannels);
+        const compute_t weight = taps.axis[1].weight[ky][v][l] * taps.axis[0].weight[kx][v][l];
+        sum = multiply_add_vector<compute_t, 4>(broadcast<compute_t, 4>(weight), pixel, sum);
+      }
+    }
+    if constexpr (kLeft == 0) {
+      store_vector<compute_t, 4>(out + l * kChannels, sum);
+    } else {
+      store_first_lanes<scalar, compute_t, kLeft>(out + l * kChannels, sum);
+    }
+  }
+}
+
+GRIDSAMPLE_NAMESPACE_END
