@@ -42,6 +42,37 @@ def test_exact(channels, layout, mode, padding_mode, device):
                     assert torch.equal(output.cpu(), expected), (size, out, most, name)
 
 
+def threads_at_most(count):
+    """1, 2 and so on, and back to the number before."""
+    before = torch.get_num_threads()
+    for threads in range(1, count + 1):
+        torch.set_num_threads(threads)
+        yield threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_exact_gradients(channels, padding_mode, device):
+    """Of whole images and of parts of them, which several threads share."""
+    options = {"padding_mode": padding_mode, "align_corners": False}
+    for size in [*SIZES, (64, 32)]:
+        for out in [*OUTPUTS, (64, 32)]:
+            for most in (0.5, 1.5):
+                image, grid = exact_call(channels, size, out, "contiguous", most)
+                image, grid = image[:1], grid[:1]
+                grad = torch.randint(-8, 9, (1, channels, *out)).float()
+                exact = [tensor.double().requires_grad_() for tensor in (image, grid)]
+                output = F.grid_sample(*exact, **options)
+                expected = torch.autograd.grad(output, exact, grad.double())
+                for threads in threads_at_most(3):
+                    ours = [tensor.to(device).requires_grad_() for tensor in (image, grid)]
+                    output = grid_sample(*ours, **options)
+                    actual = torch.autograd.grad(output, ours, grad.to(device))
+                    for one, other in zip(actual, expected, strict=True):
+                        assert torch.equal(one.cpu(), other.float()), (size, out, most, threads)
+
+
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
 def test_values_that_are_no_numbers(mode, device):
     """Each in a vector of its own, beside samples inside; NaN reads as -1."""

@@ -2,6 +2,7 @@
 
 #include "cpu/kernels/backward_walk.h"
 #include "cpu/kernels/grad_input.h"
+#include "cpu/registers/backward.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -86,9 +87,66 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
   }
 }
 
+/// Strips of images of few channels, whose taps stay in registers.
+template <Padding kPadding>
+void backward_strips(const BackwardSlabParams& params, int64_t begin, int64_t end) {
+  const GradInputParams& to_input = params.grad_input;
+  const Geometry& geometry = to_input.geometry;
+  const StripGradients gradients(to_input, params.grad_grid);
+  // The taps of the next strip are computed first, as sample_run does.
+  Strip strips[2];
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t input_batch = item / to_input.slabs;
+    const int64_t s = item % to_input.slabs;
+    const Range slab = block_range(geometry.input_size[to_input.slab_axis], to_input.slabs, s);
+    const Range batches = batches_of(geometry, to_input.input_batch, input_batch);
+    Zeros zeros(to_input.grad_input, geometry, input_batch, {0, geometry.channels},
+                to_input.slab_axis, slab);
+    for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
+      for (int64_t t = 0; t < tile_count(geometry); ++t) {
+        const SlabOverlap overlap = overlap_with(to_input, slab, batch, t);
+        const bool owned = owns_tile(to_input, slab, s, batch, t);
+        if (!overlap.any && !owned) continue;
+        if (overlap.any && to_input.slabs > 1)
+          zeros.zero_to(range_of_tile(to_input, batch, t).last);
+        const int64_t tile_end = t * kTileSize + tile_samples(geometry, t * kTileSize);
+        for (int64_t next = t * kTileSize; next < tile_end + kStripSize; next += kStripSize) {
+          if (next < tile_end) {
+            const int64_t count = std::min<int64_t>(kStripSize, tile_end - next);
+            gradients.plan<kPadding>(batch, next, static_cast<int>(count),
+                                     strips[next / kStripSize % 2]);
+          }
+          if (next == t * kTileSize) continue;
+          Strip& strip = strips[(next / kStripSize - 1) % 2];
+          if (owned) gradients.differentiate(strip);
+          if (!overlap.any) continue;
+          if (to_input.slabs == 1) zeros.zero_to(strip.last_row());
+          gradients.scatter(strip, input_batch, slab, overlap.crosses);
+        }
+      }
+    }
+    zeros.finish();
+  }
+}
+
+/// Whether strips are for that: float32, bilinear, two to three pixels side by side.
+inline bool fits_registers(const BackwardSlabParams& params) {
+  const GradInputParams& to_input = params.grad_input;
+  const Geometry& geometry = to_input.geometry;
+  constexpr int64_t kMostChannels = 3;  // four are added in another order
+  return kIsFloat && geometry.dims == 2 && geometry.mode == Mode::kBilinear &&
+         geometry.channels <= kMostChannels && geometry.input_size[0] > 1 &&
+         to_input.slab_axis == 1 && to_input.grad_input.stride[0] == 1 && !to_input.scattered;
+}
+
 void backward_slabs(const BackwardSlabParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.grad_input.geometry;
   const View& input = params.rows.input;
+  if (!has_rows(geometry, input) && fits_registers(params)) {
+    return dispatch_padding(geometry.padding, [&]<Padding kPadding>() {
+      if constexpr (kIsFloat) backward_strips<kPadding>(params, begin, end);
+    });
+  }
   dispatch_smooth_tile(geometry, [&]<typename Tile>() {
     if (has_rows(geometry, input)) {
       backward_slab_items<true, Tile>(params, begin, end);

@@ -26,6 +26,7 @@ class GridLanes {
 
  private:
   static GRIDSAMPLE_INLINE void take(const compute_t* from, Numbers (&axis)[2]) {
+    prefetch_next_tile(from, kNumbers, 2);
     GRIDSAMPLE_UNROLL
     for (int v = 0; v < kNumbersVectors; ++v, from += 2 * kSampleLanes) {
       SampleLanes both[2] = {load_vector<compute_t, kSampleLanes>(from),
