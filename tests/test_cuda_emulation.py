@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import ctypes
+import fractions
 import os
 import pathlib
 import random
@@ -362,6 +363,25 @@ def test_bits(emulation):
 def test_min_and_max(emulation):
     out = emulation.run("extrema", (1,), (1,), out=np.zeros(7))
     assert out.tolist() == [-1, 3, 3, 3, 2, 1, 1.25]
+
+
+def test_addition_that_rounds_down(emulation):
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(256) * 2.0 ** rng.integers(-30, 30, 256)).astype(np.float32)
+    y = (rng.standard_normal(256) * 2.0 ** rng.integers(-3, 3, 256)).astype(np.float32)
+    y[:64] = 12582912
+    found = emulation.run("add_rounding_down", (1,), (256,), [x, y], out=np.zeros(256, np.float32))
+    for a, b, sum in zip(x, y, found, strict=True):
+        exact = fractions.Fraction(float(a)) + fractions.Fraction(float(b))
+        assert float(sum) <= exact < float(np.nextafter(sum, np.float32(np.inf)))
+    nearest = x[:64] + y[:64]
+    assert (found[:64] != nearest).any()
+
+
+def test_hints_for_caches(emulation, order):
+    values = np.arange(64, dtype=np.int32)
+    out = emulation.run("stream", (2,), (32,), [values], out=np.zeros_like(values))
+    np.testing.assert_array_equal(out, values)
 
 
 # ---- 16-bit floating point

@@ -198,8 +198,9 @@ void backward_planes(BackwardParams<compute_t> params, const Geometry& geometry,
   }
   spread.shared_bytes = slices > 1 ? sizeof(compute_t) * geometry.dims * kThreads : 0;
   dispatch<kBackwardKernels, compute_t>(
-      geometry, params.input.dtype, narrow,
-      [&]<typename Config>() { launch(backward_planes_kernel<Config>, spread, params, queue); });
+      geometry, params.input.dtype, narrow, [&]<typename Config>() {
+        launch("backward_planes", backward_planes_kernel<Config>, spread, params, queue);
+      });
 }
 
 template void backward_planes(BackwardParams<float>, const Geometry&, bool, const Queue&);

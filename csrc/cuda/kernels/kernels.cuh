@@ -15,6 +15,12 @@ template <typename compute_t>
 void forward_planes(ForwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                     const Queue& queue);
 
+/// What forward_few_channels is for: float32 images in planes of one to four channels, sampled
+/// bilinearly or nearest at the points of a contiguous float32 grid.
+bool takes_few_channels(const ForwardParams<float>& params, const Geometry& geometry, bool narrow);
+void forward_few_channels(const ForwardParams<float>& params, const Geometry& geometry,
+                          const Queue& queue);
+
 /// How many channels a thread of forward_rows has: 16 bytes of pixels.
 template <typename pixel_t>
 constexpr int kForwardVector = 16 / sizeof(pixel_t);

@@ -123,7 +123,7 @@ void transpose(PackParams params, const Queue& queue) {
   params.tiles = params.batch * params.pixel_tiles * params.channel_tiles;
   Spread spread;
   spread.tiles = ceil_div(params.tiles, kThreads / kWarpSize);
-  launch(transpose_kernel<from_t, to_t, kFromPlanes>, spread, params, queue);
+  launch("transpose", transpose_kernel<from_t, to_t, kFromPlanes>, spread, params, queue);
 }
 
 }  // namespace
