@@ -12,6 +12,15 @@
 namespace gridsample_ext::cuda {
 namespace {
 
+/// Whether there is code for warps whose taps are all inside: in the kernels that count.
+template <typename Config>
+constexpr bool kAddsInside =
+    Config::kNarrow && std::is_same_v<typename Config::pixel_t, float> && Config::kAllTaps <= 8;
+
+/// Channels that such a thread has in hand at a time, as registers allow.
+template <typename Config>
+constexpr int kTogether = Config::kAllTaps <= 4 ? 4 : 1;
+
 /// What one thread does for one sample: some of the channels of all its images.
 template <typename Config>
 struct PlanesBackward {
@@ -72,6 +81,18 @@ struct PlanesBackward {
     }
     compute_t products[Config::kAllTaps];
     set_zero(products);
+    if (peers.combine() || !add_inside(flat, products)) add_anywhere(flat, peers, products);
+    if (wants_grid) {
+      contract(
+          taps, [&](int z, int y, int x) { return products[number_of_tap<Config>(z, y, x)]; },
+          gradient);
+    }
+  }
+
+  GRIDSAMPLE_DEVICE void add_anywhere(const FlatTaps<Taps<Config>>& flat, const WarpPeers& peers,
+                                      compute_t (&products)[Config::kAllTaps]) const {
+    const bool wants_input = params.grad_input.data != nullptr;
+    const bool wants_grid = params.grad_grid.data != nullptr;
     for_each_channel([&](compute_t grad, const pixel_t* input, compute_t* grad_input) {
       if (wants_grid) {
         GRIDSAMPLE_UNROLL_ALL
@@ -98,11 +119,99 @@ struct PlanesBackward {
         }
       }
     });
-    if (wants_grid) {
-      contract(
-          taps, [&](int z, int y, int x) { return products[number_of_tap<Config>(z, y, x)]; },
-          gradient);
+  }
+
+  /// The same for a warp whose taps are all inside; of another it does nothing, and says so.
+  GRIDSAMPLE_DEVICE bool add_inside(const FlatTaps<Taps<Config>>& flat,
+                                    compute_t (&products)[Config::kAllTaps]) const {
+    if constexpr (kAddsInside<Config>) {
+      bool inside = true;
+      GRIDSAMPLE_UNROLL_ALL
+      for (int tap = 0; tap < Config::kAllTaps; ++tap) inside = inside && flat.offset[tap] >= 0;
+      if (!__all_sync(kWholeWarp, inside)) return false;
+      // A loop for each, which asks nothing.
+      if (params.grad_grid.data == nullptr) {
+        add_channels<true, false>(flat, products);
+      } else if constexpr (Config::kSmooth) {
+        if (params.grad_input.data != nullptr) {
+          add_channels<true, true>(flat, products);
+        } else {
+          add_channels<false, true>(flat, products);
+        }
+      }
+      return true;
+    } else {
+      return false;
     }
+  }
+
+  /// Some channels at a time: all loads come before the additions.
+  template <bool kWantsInput, bool kWantsGrid>
+  GRIDSAMPLE_DEVICE void add_channels(const FlatTaps<Taps<Config>>& flat,
+                                      compute_t (&products)[Config::kAllTaps]) const {
+    const uint32_t step = blockDim.y * gridDim.y;
+    const auto channels = static_cast<uint32_t>(params.channels);
+    const int64_t place = offset_of<Config>(sample, params.grad_output, params.sampling.walk);
+    const int64_t grad_step = step_in_bytes<pixel_t>(params.grad_output, step);
+    const int64_t input_step = step_in_bytes<pixel_t>(params.input, step);
+    const int64_t grad_input_step = step_in_bytes<compute_t>(params.grad_input, step);
+    uint32_t c = blockIdx.y * blockDim.y + threadIdx.y;
+    for (int64_t image = 0; image < params.images; ++image) {
+      const int64_t batch = sample.batch + image;
+      const auto* grads = plane_of<const pixel_t>(params.grad_output, batch, c) + place;
+      const auto* input = plane_of<const pixel_t>(params.input, batch, c);
+      auto* grad_input = plane_of<compute_t>(params.grad_input, batch, c);
+      const auto add = [&]<int kCount>() {
+        compute_t grad[kCount];
+        GRIDSAMPLE_UNROLL_ALL
+        for (int j = 0; j < kCount; ++j) {
+          grad[j] = pixels.load(grads);
+          grads = later(grads, grad_step);
+        }
+        if constexpr (kWantsGrid) {
+          GRIDSAMPLE_UNROLL_ALL
+          for (int j = 0; j < kCount; ++j) {
+            compute_t pixel[Config::kAllTaps];
+            GRIDSAMPLE_UNROLL_ALL
+            for (int tap = 0; tap < Config::kAllTaps; ++tap) {
+              pixel[tap] = pixels.load(input + opaque(uint32_t(flat.offset[tap])));
+            }
+            add_product(products, grad[j], pixel);
+            input = later(input, input_step);
+          }
+        }
+        if constexpr (kWantsInput) {
+          GRIDSAMPLE_UNROLL_ALL
+          for (int j = 0; j < kCount; ++j) {
+            GRIDSAMPLE_UNROLL_ALL
+            for (int tap = 0; tap < Config::kAllTaps; ++tap) {
+              atomicAdd(grad_input + opaque(uint32_t(flat.offset[tap])),
+                        flat.weight[tap] * grad[j]);
+            }
+            grad_input = later(grad_input, grad_input_step);
+          }
+        }
+        c += kCount * step;
+      };
+      if constexpr (kTogether<Config> > 1) {
+        while (c + (kTogether<Config> - 1) * step < channels) {
+          add.template operator()<kTogether<Config>>();
+        }
+      }
+      while (c < channels) add.template operator()<1>();
+      c -= channels;
+    }
+  }
+
+  template <typename T>
+  static GRIDSAMPLE_DEVICE int64_t step_in_bytes(const View& view, uint32_t step) {
+    return opaque(step * view.channel_stride * int64_t(sizeof(T)));
+  }
+
+  template <typename T>
+  static GRIDSAMPLE_DEVICE T* later(T* pointer, int64_t bytes) {
+    using byte_t = std::conditional_t<std::is_const_v<T>, const char, char>;
+    return reinterpret_cast<T*>(reinterpret_cast<byte_t*>(pointer) + bytes);
   }
 
   GRIDSAMPLE_DEVICE void run_many_taps(compute_t (&gradient)[Config::kDims]) const {
