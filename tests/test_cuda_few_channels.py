@@ -54,8 +54,15 @@ def lattice_grid(shape, sizes, align_corners, dtype, device):
     return torch.where(ulps == 0, grid, torch.nextafter(grid, direction)).to(device)
 
 
+def corner_grid(shape, sizes, align_corners, dtype, device):
+    """All in the first pixel, where a fold rounds coordinates."""
+    r = torch.rand(shape, generator=samples.generator(), dtype=torch.float64)
+    return samples.normalize(0.999 * r**8, sizes, align_corners).to(device, dtype)
+
+
 GRIDS = {
     "inside": samples.interior_grid,
+    "corner": corner_grid,
     "wide": samples.wide_grid,
     "hostile": hostile_grid,
     "lattice": lattice_grid,
@@ -103,6 +110,21 @@ def test_infinite_pixels_without_a_tap(device):
         grid = grid.expand(1, 3, 40, 2).contiguous()
         output = grid_sample(input.float(), grid.float(), *case.options)
         assert output.isfinite().all()
+
+
+@pytest.mark.parametrize("padding_mode", samples.PADDING_MODES)
+def test_last_row_and_column_have_no_next(padding_mode, device):
+    """There the second of two taps is outside, and what follows in memory is not read."""
+    input = torch.ones(1, 2, 5, 9, device=device)
+    input[:, 1, 0] = input[:, :, :, 0] = math.inf
+    u = 1 + 2 * torch.rand(1, 4, 40, 2, generator=samples.generator(), dtype=torch.float64)
+    for axis, last in ((0, 8), (1, 4)):
+        at = u.clone()
+        at[:, ::2, :, axis] = last
+        grid = samples.normalize(at, input.shape[2:], True).to(device, torch.float32)
+        assert (grid[:, ::2, :, axis] == 1).all()
+        output = grid_sample(input, grid, "bilinear", padding_mode, True)
+        torch.testing.assert_close(output, torch.ones_like(output))
 
 
 @emulated_only
