@@ -55,7 +55,7 @@ def lattice_grid(shape, sizes, align_corners, dtype, device):
 
 
 def corner_grid(shape, sizes, align_corners, dtype, device):
-    """All in the first pixel, where a fold rounds coordinates."""
+    """All in the first pixel, about which reflection folds."""
     r = torch.rand(shape, generator=samples.generator(), dtype=torch.float64)
     return samples.normalize(0.999 * r**8, sizes, align_corners).to(device, dtype)
 
