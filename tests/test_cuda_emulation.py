@@ -551,6 +551,9 @@ def test_device(emulation, monkeypatch):
     assert attribute(multiprocessors) == 4
     monkeypatch.setenv("GRIDSAMPLE_EMULATED_MULTIPROCESSORS", "132")
     assert attribute(multiprocessors) == 132
+    monkeypatch.setenv("GRIDSAMPLE_EMULATED_CAPABILITY", "8")
+    assert attribute(major) == 8
+    monkeypatch.delenv("GRIDSAMPLE_EMULATED_CAPABILITY")
     assert [attribute(which) for which in (shared_bytes, major, minor)] == [49152, 9, 0]
 
 

@@ -25,6 +25,7 @@ inline void check_cuda(cudaError_t error, const char* what) {
 struct Queue {
   cudaStream_t stream;
   int multiprocessors;
+  bool adds_vectors;  // four floats of global memory in one atomic addition
 
   /// Four blocks per multiprocessor, of eight warps each, fill half of it.
   int64_t wanted_blocks() const { return 4 * int64_t(multiprocessors); }

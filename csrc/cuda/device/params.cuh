@@ -108,6 +108,7 @@ struct BackwardParams {
   View grad_grad_grid;
   int64_t images;
   int64_t channels;
+  bool rows_of_four;  // grad_input of backward_three_channels; else planes
   // As in ForwardParams.
   int64_t tiles;
   int tile;

@@ -165,7 +165,7 @@ struct PlanesBackward {
         compute_t grad[kCount];
         GRIDSAMPLE_UNROLL_ALL
         for (int j = 0; j < kCount; ++j) {
-          grad[j] = pixels.load(grads);
+          grad[j] = __ldcs(grads);
           grads = later(grads, grad_step);
         }
         if constexpr (kWantsGrid) {

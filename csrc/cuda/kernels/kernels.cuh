@@ -46,6 +46,15 @@ template <typename compute_t>
 void backward_rows(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                    const Queue& queue);
 
+/// Both gradients of float32 images of three channels, for up to 16 taps and offsets of 32 bits, to
+/// grad_input in rows of four, the last of which is padding, or in planes. The pixels of input
+/// follow each other at input.stride[0].
+void backward_three_channels(const BackwardParams<float>& params, const Geometry& geometry,
+                             const Queue& queue);
+
+/// From rows of four channels to three channels without the padding, in rows or in planes.
+void drop_padding(const PackParams& params, const Queue& queue);
+
 /// From planes to rows; elements of any type are copied. Channels are whole fours, and rows aligned
 /// to them, or to 16 bytes.
 void pack(const PackParams& params, DType dtype, const Queue& queue);
