@@ -155,8 +155,9 @@ struct PlanesBackward {
     const int64_t grad_step = step_in_bytes<pixel_t>(params.grad_output, step);
     const int64_t input_step = step_in_bytes<pixel_t>(params.input, step);
     const int64_t grad_input_step = step_in_bytes<compute_t>(params.grad_input, step);
+    const auto images = static_cast<uint32_t>(params.images);
     uint32_t c = blockIdx.y * blockDim.y + threadIdx.y;
-    for (int64_t image = 0; image < params.images; ++image) {
+    for (uint32_t image = 0; image < images; ++image) {
       const int64_t batch = sample.batch + image;
       const auto* grads = plane_of<const pixel_t>(params.grad_output, batch, c) + place;
       const auto* input = plane_of<const pixel_t>(params.input, batch, c);
@@ -235,7 +236,7 @@ constexpr int kBlocks = Config::kAllTaps == 1  ? 4
                         : Config::kAllTaps > 8 ? (sizeof(typename Config::compute_t) == 8 ? 1 : 2)
                         : sizeof(typename Config::compute_t) == 8 ? 2
                         : Config::kDims == 3                      ? (Config::kNarrow ? 3 : 2)
-                                                                  : 4;
+                                                                  : (Config::kNarrow ? 4 : 3);
 
 template <typename Config>
 __global__ void __launch_bounds__(kThreads, kBlocks<Config>)

@@ -79,7 +79,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<Config>)
     const WarpPeers peers(taps, sample.batch * params.grad_input.batch_stride, active);
     float gradient[Config::kDims];
     set_zero(gradient);
-    // Anywhere, or where all taps of the warp are inside and none is combined.
+    // Anywhere, or where all taps of the warp are inside and no lanes are combined: code that up to
+    // eight taps are worth.
     const auto add = [&]<bool kAnywhere>() {
       const int64_t place = offset_of<Config>(sample, params.grad_output, walk);
       for (int64_t image = 0; image < params.images; ++image) {
@@ -124,9 +125,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks<Config>)
         });
       }
     };
-    if (peers.combine() || !are_inside(taps)) {
+    if (Config::kAllTaps > 8 || peers.combine() || !are_inside(taps)) {
       add.template operator()<true>();
-    } else {
+    } else if constexpr (Config::kAllTaps <= 8) {
       add.template operator()<false>();
     }
     if (wants_grid && active) {
