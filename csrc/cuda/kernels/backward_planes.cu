@@ -12,12 +12,14 @@
 namespace gridsample_ext::cuda {
 namespace {
 
-/// Whether there is code for warps whose taps are all inside: in the kernels that count.
+/// Whether there is code of its own for warps in which no lanes are combined: in the kernels that
+/// count.
 template <typename Config>
-constexpr bool kAddsInside =
+constexpr bool kAddsApart =
     Config::kNarrow && std::is_same_v<typename Config::pixel_t, float> && Config::kAllTaps <= 8;
 
-/// Channels that such a thread has in hand at a time, as registers allow.
+/// Channels that a thread has in hand at a time there, as registers allow. If it is one, all taps
+/// of the warp have to be inside for that code to pay.
 template <typename Config>
 constexpr int kTogether = Config::kAllTaps <= 4 ? 4 : 1;
 
@@ -81,7 +83,7 @@ struct PlanesBackward {
     }
     compute_t products[Config::kAllTaps];
     set_zero(products);
-    if (peers.combine() || !add_inside(flat, products)) add_anywhere(flat, peers, products);
+    if (peers.combine() || !add_apart(flat, products)) add_anywhere(flat, peers, products);
     if (wants_grid) {
       contract(
           taps, [&](int z, int y, int x) { return products[number_of_tap<Config>(z, y, x)]; },
@@ -121,34 +123,46 @@ struct PlanesBackward {
     });
   }
 
-  /// The same for a warp whose taps are all inside; of another it does nothing, and says so.
-  GRIDSAMPLE_DEVICE bool add_inside(const FlatTaps<Taps<Config>>& flat,
-                                    compute_t (&products)[Config::kAllTaps]) const {
-    if constexpr (kAddsInside<Config>) {
+  /// The same where no lanes are combined, several channels at a time; where there is no code for
+  /// it, it does nothing and says so.
+  GRIDSAMPLE_DEVICE bool add_apart(const FlatTaps<Taps<Config>>& flat,
+                                   compute_t (&products)[Config::kAllTaps]) const {
+    if constexpr (kAddsApart<Config>) {
       bool inside = true;
       GRIDSAMPLE_UNROLL_ALL
       for (int tap = 0; tap < Config::kAllTaps; ++tap) inside = inside && flat.offset[tap] >= 0;
-      if (!__all_sync(kWholeWarp, inside)) return false;
-      // A loop for each, which asks nothing.
-      if (params.grad_grid.data == nullptr) {
-        add_channels<true, false>(flat, products);
-      } else if constexpr (Config::kSmooth) {
-        if (params.grad_input.data != nullptr) {
-          add_channels<true, true>(flat, products);
-        } else {
-          add_channels<false, true>(flat, products);
-        }
+      if (__all_sync(kWholeWarp, inside)) {
+        choose_channels<true>(flat, products);
+        return true;
       }
-      return true;
-    } else {
-      return false;
+      if constexpr (kTogether<Config> > 1) {
+        choose_channels<false>(flat, products);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /// What is wanted is asked before the loop over channels.
+  template <bool kInside>
+  GRIDSAMPLE_DEVICE void choose_channels(const FlatTaps<Taps<Config>>& flat,
+                                         compute_t (&products)[Config::kAllTaps]) const {
+    if (params.grad_grid.data == nullptr) {
+      add_channels<kInside, true, false>(flat, products);
+    } else if constexpr (Config::kSmooth) {
+      if (params.grad_input.data != nullptr) {
+        add_channels<kInside, true, true>(flat, products);
+      } else {
+        add_channels<kInside, false, true>(flat, products);
+      }
     }
   }
 
   /// Some channels at a time: all loads come before the additions.
-  template <bool kWantsInput, bool kWantsGrid>
+  template <bool kInside, bool kWantsInput, bool kWantsGrid>
   GRIDSAMPLE_DEVICE void add_channels(const FlatTaps<Taps<Config>>& flat,
                                       compute_t (&products)[Config::kAllTaps]) const {
+    const auto is_inside = [&](int tap) { return kInside || flat.offset[tap] >= 0; };
     const uint32_t step = blockDim.y * gridDim.y;
     const auto channels = static_cast<uint32_t>(params.channels);
     const int64_t place = offset_of<Config>(sample, params.grad_output, params.sampling.walk);
@@ -175,9 +189,13 @@ struct PlanesBackward {
             compute_t pixel[Config::kAllTaps];
             GRIDSAMPLE_UNROLL_ALL
             for (int tap = 0; tap < Config::kAllTaps; ++tap) {
+              if (!is_inside(tap)) continue;
               pixel[tap] = pixels.load(input + opaque(uint32_t(flat.offset[tap])));
             }
-            add_product(products, grad[j], pixel);
+            GRIDSAMPLE_UNROLL_ALL
+            for (int tap = 0; tap < Config::kAllTaps; ++tap) {
+              if (is_inside(tap)) add_product(products[tap], grad[j], pixel[tap]);
+            }
             input = later(input, input_step);
           }
         }
@@ -186,6 +204,7 @@ struct PlanesBackward {
           for (int j = 0; j < kCount; ++j) {
             GRIDSAMPLE_UNROLL_ALL
             for (int tap = 0; tap < Config::kAllTaps; ++tap) {
+              if (!is_inside(tap)) continue;
               atomicAdd(grad_input + opaque(uint32_t(flat.offset[tap])),
                         flat.weight[tap] * grad[j]);
             }
