@@ -135,7 +135,8 @@ struct PlanesBackward {
         choose_channels<true>(flat, products);
         return true;
       }
-      if constexpr (kTogether<Config> > 1) {
+      // Other paddings leave few taps outside.
+      if constexpr (kTogether<Config> > 1 && Config::kPadsWithZeros) {
         choose_channels<false>(flat, products);
         return true;
       }
