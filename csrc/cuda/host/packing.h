@@ -157,7 +157,8 @@ inline bool worth_summing_apart(const Tensor& grad_output, const Tensor& input,
 
 /// What the gradient of three channels is summed in, uninitialised: an image of four channels in
 /// rows, the last of which is padding, or one in planes; undefined if that is not worth it, or
-/// memory is short. In its type the gradient is as it was; `input` may be a copy.
+/// memory is short. `input` may be a copy of the original in another type, to which sums would have
+/// to be rounded.
 inline Tensor sums_of_three_channels(const Tensor& grad_output, const Tensor& input,
                                      const Tensor& original_input, const Tensor& grid,
                                      const Geometry& geometry, const Queue& queue) {
