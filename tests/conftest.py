@@ -1,6 +1,7 @@
 """Which tests run, on which devices, and fixtures that every test gets."""
 
 import contextlib
+import ctypes
 import functools
 import sys
 import warnings
@@ -105,10 +106,30 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture(scope="session")
-def emulated_ops():
-    """The CUDA kernels as ops for CPU tensors, compiled if need be."""
-    torch.ops.load_library(str(build_emulation.build()))
+def emulated_library():
+    """The path of the library with the CUDA kernels for the host, compiled if need be."""
+    path = str(build_emulation.build())
+    torch.ops.load_library(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def emulated_ops(emulated_library):
+    """The CUDA kernels as ops for CPU tensors."""
     return torch.ops.gridsample_ext_emulated
+
+
+@pytest.fixture
+def launched(emulated_library):
+    """A function that tells which CUDA kernels were launched, emulated, since its last call."""
+    launches = ctypes.CDLL(emulated_library).gridsample_ext_emulated_launches
+    launches.restype = ctypes.c_char_p
+
+    def names():
+        return set(launches().decode().split())
+
+    names()
+    return names
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import ctypes
+import fractions
 import os
 import pathlib
 import random
@@ -364,6 +365,25 @@ def test_min_and_max(emulation):
     assert out.tolist() == [-1, 3, 3, 3, 2, 1, 1.25]
 
 
+def test_addition_that_rounds_down(emulation):
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(256) * 2.0 ** rng.integers(-30, 30, 256)).astype(np.float32)
+    y = (rng.standard_normal(256) * 2.0 ** rng.integers(-3, 3, 256)).astype(np.float32)
+    y[:64] = 12582912
+    found = emulation.run("add_rounding_down", (1,), (256,), [x, y], out=np.zeros(256, np.float32))
+    for a, b, sum in zip(x, y, found, strict=True):
+        exact = fractions.Fraction(float(a)) + fractions.Fraction(float(b))
+        assert float(sum) <= exact < float(np.nextafter(sum, np.float32(np.inf)))
+    nearest = x[:64] + y[:64]
+    assert (found[:64] != nearest).any()
+
+
+def test_hints_for_caches(emulation, order):
+    values = np.arange(64, dtype=np.int32)
+    out = emulation.run("stream", (2,), (32,), [values], out=np.zeros_like(values))
+    np.testing.assert_array_equal(out, values)
+
+
 # ---- 16-bit floating point
 
 KINDS = {"half": torch.float16, "bfloat16": torch.bfloat16}
@@ -531,6 +551,9 @@ def test_device(emulation, monkeypatch):
     assert attribute(multiprocessors) == 4
     monkeypatch.setenv("GRIDSAMPLE_EMULATED_MULTIPROCESSORS", "132")
     assert attribute(multiprocessors) == 132
+    monkeypatch.setenv("GRIDSAMPLE_EMULATED_CAPABILITY", "8")
+    assert attribute(major) == 8
+    monkeypatch.delenv("GRIDSAMPLE_EMULATED_CAPABILITY")
     assert [attribute(which) for which in (shared_bytes, major, minor)] == [49152, 9, 0]
 
 

@@ -102,6 +102,51 @@ def test_grad_output_in_another_layout(case, layout, device):
         samples.assert_gradients_close(actual, expected, input, grid)
 
 
+INSIDE_SHAPES = [
+    samples.Shape("a_sample_a_thread", N=2, size=(6, 9, 10), out=(2, 40, 33)),
+    samples.Shape("channels_shared", N=1, size=(6, 9, 10), out=(1, 8, 64)),
+    samples.Shape("grid_broadcast", size=(6, 9, 10), out=(1, 8, 9), N_input=3, N_grid=1),
+]
+
+
+def mostly_inside(shape, sizes, align_corners, dtype, device):
+    """All samples of the first half of each image, and most of the others; these may be NaN."""
+    grid = samples.interior_grid(shape, sizes, align_corners, dtype)
+    samples_of = grid.flatten(1, -2)
+    samples_of[:, samples_of.shape[1] // 2 + 3 :: 50] = 1.02
+    samples_of[:, -7, 0] = float("nan")
+    return grid.to(device)
+
+
+@pytest.mark.parametrize("shape", INSIDE_SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "case", [case for case in samples.CASES if case.mode != "bicubic"], ids=str
+)
+def test_gradients_of_samples_inside(case, dtype, shape, device, monkeypatch):
+    """Warps whose taps are all inside the image, and others: channels alone and by fours."""
+    monkeypatch.setenv("GRIDSAMPLE_EMULATED_MULTIPROCESSORS", "1")
+    for C in (1, 3, 4, 11):
+        input, grid = samples.sample(
+            case,
+            samples.Shape(**{**vars(shape), "C": C}),
+            dtype,
+            torch.float32,
+            device=device,
+            make_grid=mostly_inside,
+        )
+        grad_output = samples.grad_like(input, grid)
+        arguments = grad_output, input, grid, *case.op_options
+        both = grid_sample_backward(*arguments, [True, True])
+        expected = reference.grid_sample_backward(grad_output, input, grid, *case.options)
+        samples.assert_gradients_close(both, expected, input, grid)
+        alone = (
+            grid_sample_backward(*arguments, [True, False])[0],
+            grid_sample_backward(*arguments, [False, True])[1],
+        )
+        samples.assert_gradients_close(alone, expected, input, grid)
+
+
 LAYOUT_PAIRS = [
     pair for pair in itertools.product(samples.INPUT_LAYOUTS, repeat=2) if "contiguous" in pair
 ]

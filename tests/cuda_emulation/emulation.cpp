@@ -408,9 +408,11 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       *value = count != nullptr ? std::atoi(count) : 4;
       return cudaSuccess;
     }
-    case cudaDevAttrComputeCapabilityMajor:
-      *value = 9;
+    case cudaDevAttrComputeCapabilityMajor: {
+      const char* major = std::getenv("GRIDSAMPLE_EMULATED_CAPABILITY");
+      *value = major != nullptr ? std::atoi(major) : 9;
       return cudaSuccess;
+    }
     case cudaDevAttrComputeCapabilityMinor:
       *value = 0;
       return cudaSuccess;

@@ -185,6 +185,16 @@ __global__ void extrema(const Arguments a) {
   std::memcpy(a.out, all, sizeof all);
 }
 
+__global__ void add_rounding_down(const Arguments a) {
+  const unsigned i = thread_of_grid();
+  output<float>(a)[i] = __fadd_rd(input<float>(a, 0)[i], input<float>(a, 1)[i]);
+}
+
+__global__ void stream(const Arguments a) {
+  const unsigned i = thread_of_grid();
+  __stcs(output<int>(a) + i, __ldcs(input<int>(a) + i));
+}
+
 // ---- 16-bit floating point
 
 __global__ void half_to_float(const Arguments a) {
@@ -332,6 +342,8 @@ const std::map<std::string, void (*)(Arguments)> kKernels = {NAMED(indices),
                                                              NAMED(bitwise_or<unsigned long long>),
                                                              NAMED(bits),
                                                              NAMED(extrema),
+                                                             NAMED(add_rounding_down),
+                                                             NAMED(stream),
                                                              NAMED(half_to_float),
                                                              NAMED(float_to_half),
                                                              NAMED(bfloat16_to_float),

@@ -25,15 +25,20 @@ inline void check_cuda(cudaError_t error, const char* what) {
 struct Queue {
   cudaStream_t stream;
   int multiprocessors;
+  bool adds_vectors;  // four floats of global memory in one atomic addition
 
   /// Four blocks per multiprocessor, of eight warps each, fill half of it.
   int64_t wanted_blocks() const { return 4 * int64_t(multiprocessors); }
 };
 
+constexpr int64_t kMostTiles = 0x7fffffff;
+constexpr int64_t kMostChunks = 65535;  // and images
+
 /// How a kernel is spread: blocks beyond what a grid may have are walked over by those there are.
 struct Spread {
   int64_t tiles;       // blockIdx.x strides over them
   int64_t chunks = 1;  // blockIdx.y over these
+  int64_t images = 1;  // blockIdx.z is one of them: no more than kMostChunks
   dim3 threads = dim3(kThreads);
   size_t shared_bytes = 0;
 
@@ -44,16 +49,22 @@ struct Spread {
   }
 };
 
+/// The name is for errors, and for tests of which kernels a call takes.
 template <typename Params>
-void launch(void (*kernel)(Params), const Spread& spread, Params params, const Queue& queue) {
-  constexpr int64_t kMostTiles = 0x7fffffff;
-  constexpr int64_t kMostChunks = 65535;
+void launch(const char* name, void (*kernel)(Params), const Spread& spread, Params params,
+            const Queue& queue) {
   const dim3 blocks(static_cast<unsigned>(std::min(spread.tiles, kMostTiles)),
-                    static_cast<unsigned>(std::min(spread.chunks, kMostChunks)));
+                    static_cast<unsigned>(std::min(spread.chunks, kMostChunks)),
+                    static_cast<unsigned>(spread.images));
   void* arguments[] = {&params};
-  check_cuda(cudaLaunchKernel(kernel, blocks, spread.threads, arguments, spread.shared_bytes,
-                              queue.stream),
-             "a kernel could not be launched");
+#if defined(GRIDSAMPLE_CUDA_EMULATION)
+  gridsample_emulation::note_launch(name);
+#endif
+  const cudaError_t error = cudaLaunchKernel(kernel, blocks, spread.threads, arguments,
+                                             spread.shared_bytes, queue.stream);
+  if (error != cudaSuccess) {
+    check_cuda(error, ("kernel " + std::string(name) + " could not be launched").c_str());
+  }
 }
 
 }  // namespace gridsample_ext::cuda

@@ -65,6 +65,20 @@ struct ForwardParams {
   int lanes;  // threads that share the channels of a sample
 };
 
+/// Of forward_few_channels.
+struct FewChannelsParams : ForwardParams<float> {
+  uint32_t samples;  // of an image
+  uint32_t width;    // samples that follow each other; such rows lie below each other in a tile
+  // A coordinate is (x + 1) * half_extent - half_shift: the bits of unnormalize, since halves are
+  // exact. From 0 on and below a limit all taps are inside and padding changes nothing; reflection
+  // neither, as the difference is exact from 0 on, and so is adding half_shift for the distance
+  // from the fold. The bits of floats from 0 on are in their order, and those of all others above
+  // them.
+  float half_extent[2];
+  float half_shift[2];
+  uint32_t limit_bits[2];
+};
+
 /// Of input and tangent_input in one type.
 template <typename compute_t>
 struct JvpParams {
@@ -94,6 +108,7 @@ struct BackwardParams {
   View grad_grad_grid;
   int64_t images;
   int64_t channels;
+  bool rows_of_four;  // grad_input of backward_three_channels; else planes
   // As in ForwardParams.
   int64_t tiles;
   int tile;

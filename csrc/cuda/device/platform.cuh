@@ -34,4 +34,20 @@ GRIDSAMPLE_DEVICE void* shared_memory() {
 #endif
 }
 
+/// The same number, but compilers know nothing of it: neither that it is the same in all turns of a
+/// loop nor what it is a product of. They would keep more addresses in registers than there are, or
+/// compute each of them in 64 bits.
+GRIDSAMPLE_DEVICE uint32_t opaque(uint32_t number) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+r"(number));
+#endif
+  return number;
+}
+GRIDSAMPLE_DEVICE int64_t opaque(int64_t number) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+l"(number));
+#endif
+  return number;
+}
+
 }  // namespace gridsample_ext::cuda

@@ -122,18 +122,11 @@ GRIDSAMPLE_DEVICE AxisTaps<compute_t, Config::kTaps> padded_taps(compute_t value
   });
 }
 
-/// view: strides of the image the offsets are for.
-template <typename Config>
-GRIDSAMPLE_DEVICE void compute_taps(Taps<Config>& taps, const Sample& sample,
-                                    const Sampling<typename Config::compute_t>& sampling,
-                                    const View& view) {
-  using compute_t = typename Config::compute_t;
+/// Of grid values; view: strides of the image the offsets are for.
+template <typename Config, typename compute_t>
+GRIDSAMPLE_DEVICE void compute_taps(Taps<Config>& taps, const compute_t (&values)[Config::kDims],
+                                    const Sampling<compute_t>& sampling, const View& view) {
   using index_t = typename Config::index_t;
-  const View& grid = sampling.grid;
-  compute_t values[Config::kDims];
-  load_as(values, grid.data, grid.dtype,
-          sample.batch * grid.batch_stride + offset_of<Config>(sample, grid, sampling.walk),
-          grid.channel_stride);
   GRIDSAMPLE_UNROLL_ALL
   for (int a = 0; a < Config::kDims; ++a) {
     const Axis<compute_t>& axis = sampling.axis[a];
@@ -147,6 +140,19 @@ GRIDSAMPLE_DEVICE void compute_taps(Taps<Config>& taps, const Sample& sample,
     }
     taps.slope[a] = along.slope;
   }
+}
+
+/// Of a sample.
+template <typename Config>
+GRIDSAMPLE_DEVICE void compute_taps(Taps<Config>& taps, const Sample& sample,
+                                    const Sampling<typename Config::compute_t>& sampling,
+                                    const View& view) {
+  const View& grid = sampling.grid;
+  typename Config::compute_t values[Config::kDims];
+  load_as(values, grid.data, grid.dtype,
+          sample.batch * grid.batch_stride + offset_of<Config>(sample, grid, sampling.walk),
+          grid.channel_stride);
+  compute_taps(taps, values, sampling, view);
 }
 
 /// A row of outer axes and a tap of an inner one: outside if either is.

@@ -10,9 +10,17 @@ namespace gridsample_ext::cuda {
 namespace {
 
 /// One launch for what is wanted of both gradients: null views for what is not.
+/// of_three_channels: grad_input is what sums_of_three_channels gave.
 template <typename compute_t>
 void launch_backward(BackwardParams<compute_t> params, const Geometry& geometry,
-                     int64_t element_size, const Queue& queue) {
+                     int64_t element_size, bool of_three_channels, const Queue& queue) {
+  if constexpr (std::is_same_v<compute_t, float>) {
+    if (of_three_channels && params.grad_input.data != nullptr) {
+      params.input.stride[0] = linear_stride(params.input, geometry.dims, geometry.input_size);
+      params.rows_of_four = queue.adds_vectors;
+      return backward_three_channels(params, geometry, queue);
+    }
+  }
   constexpr int64_t kVector = kBackwardVector<compute_t>;
   const bool narrow = is_narrow(geometry, params.input, params.sampling.walk);
   if (params.grad_grad_grid.data != nullptr) {
@@ -44,7 +52,8 @@ bool worth_joining(const Geometry& geometry, int64_t grid_batch, const Queue& qu
 /// along the axes.
 void accumulate_gradients(const Tensor& grad_output, const Tensor& input, const Tensor& grid,
                           const Direction& direction, const Geometry& geometry,
-                          const Tensor& grad_input, const Tensor& grad_grid, const Queue& queue) {
+                          const Tensor& grad_input, bool of_three_channels, const Tensor& grad_grid,
+                          const Queue& queue) {
   dispatch_compute(geometry, [&]<typename compute_t>() {
     const auto element_size = static_cast<int64_t>(input.element_size());
     BackwardParams<compute_t> params = {};
@@ -59,9 +68,10 @@ void accumulate_gradients(const Tensor& grad_output, const Tensor& input, const 
     // By its size: a grid expanded over the batch has a gradient for each image.
     const int64_t grid_batch = grid.size(0);
     // Offsets are for one set of strides.
-    const bool together = grad_input.defined() && grad_grid.defined() &&
-                          same_spatial_strides(params.input, to_input, geometry) &&
-                          worth_joining(geometry, grid_batch, queue);
+    const bool together =
+        grad_input.defined() && grad_grid.defined() &&
+        (of_three_channels || same_spatial_strides(params.input, to_input, geometry)) &&
+        worth_joining(geometry, grid_batch, queue);
     if (grad_input.defined() && !together) {
       BackwardParams<compute_t> alone = params;
       alone.grad_input = to_input;
@@ -71,7 +81,7 @@ void accumulate_gradients(const Tensor& grad_output, const Tensor& input, const 
       alone.sampling.walk =
           walk_over(geometry, geometry.batch,
                     {&alone.sampling.grid, &alone.grad_output, &alone.grad_grad_grid});
-      launch_backward(alone, geometry, element_size, queue);
+      launch_backward(alone, geometry, element_size, of_three_channels, queue);
     }
     if (grad_grid.defined()) {
       if (together) params.grad_input = to_input;
@@ -81,7 +91,7 @@ void accumulate_gradients(const Tensor& grad_output, const Tensor& input, const 
       params.sampling.walk = walk_over(
           geometry, grid_batch,
           {&params.sampling.grid, &params.grad_output, &params.grad_grid, &params.grad_grad_grid});
-      launch_backward(params, geometry, element_size, queue);
+      launch_backward(params, geometry, element_size, of_three_channels, queue);
     }
   });
 }
@@ -159,13 +169,19 @@ std::tuple<Tensor, Tensor> gradients(const Tensor& grad_output, const Tensor& in
   } else if (wants_input && !deterministic_input) {
     grad_input = empty_image(input, sizes_vector(input), sum_type(geometry));
   }
-  if (wants_input && !deterministic_input) set_zero(grad_input, queue);
+  Tensor apart;  // sums of three channels
+  if (adds_input && !direction.grid.defined() && !packed) {
+    apart = sums_of_three_channels(images[0], images[1], input, grid, geometry, queue);
+  }
+  const Tensor& sums = apart.defined() ? apart : grad_input;
+  if (wants_input && !deterministic_input) set_zero(sums, queue);
   if (adds_input || adds_grid) {
     if (images[2].defined()) in_one_layout(images[1], images[2], geometry);
     accumulate_gradients(images[0], images[1], grid, {images[2], direction.grid}, geometry,
-                         adds_input ? grad_input : Tensor(), adds_grid ? grad_grid : Tensor(),
-                         queue);
+                         adds_input ? sums : Tensor(), apart.defined(),
+                         adds_grid ? grad_grid : Tensor(), queue);
   }
+  if (apart.defined()) move_three_channels(grad_input, apart, geometry, queue);
   if (packed && packed->grad_input.defined()) {
     unpack_sums(*packed, geometry, queue);
     return {packed->grad_input, grad_grid};

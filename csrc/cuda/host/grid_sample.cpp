@@ -36,8 +36,13 @@ void sample_into(const Tensor& output, const Tensor& input, const Tensor& grid,
     } else {
       params.sampling.walk =
           walk_over(geometry, geometry.batch, {&params.sampling.grid, &params.output});
-      forward_planes(params, geometry, is_narrow(geometry, params.input, params.sampling.walk),
-                     queue);
+      const bool narrow = is_narrow(geometry, params.input, params.sampling.walk);
+      if constexpr (std::is_same_v<compute_t, float>) {
+        if (takes_few_channels(params, geometry, narrow)) {
+          return forward_few_channels(params, geometry, queue);
+        }
+      }
+      forward_planes(params, geometry, narrow, queue);
     }
   });
 }

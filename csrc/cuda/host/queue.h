@@ -10,6 +10,18 @@
 
 namespace gridsample_ext::cuda {
 
+/// What kernels are spread and chosen by.
+inline void ask_device(Queue& queue, int device) {
+  const auto attribute = [&](cudaDeviceAttr which) {
+    int value = 0;
+    check_cuda(cudaDeviceGetAttribute(&value, which, device),
+               "the device could not be asked for its properties");
+    return value;
+  };
+  queue.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
+  queue.adds_vectors = attribute(cudaDevAttrComputeCapabilityMajor) >= 9;
+}
+
 #if defined(GRIDSAMPLE_CUDA_EMULATION)
 
 /// Kernels run on the host at once, there is nothing to choose.
@@ -17,8 +29,7 @@ class CurrentQueue : public Queue {
  public:
   explicit CurrentQueue(const torch::stable::Tensor&) {
     stream = nullptr;
-    check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0),
-               "the device could not be asked for its multiprocessors");
+    ask_device(*this, 0);
   }
 };
 
@@ -32,8 +43,7 @@ class CurrentQueue : public Queue {
     void* current = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &current));
     stream = static_cast<cudaStream_t>(current);
-    check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
-               "the device could not be asked for its multiprocessors");
+    ask_device(*this, device);
   }
 
  private:

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "cuda/host/grid_sample.h"
-#include "cuda/kernels/probe.h"
+#include "cuda/host/probe.h"
 
 STABLE_TORCH_LIBRARY_IMPL(gridsample_ext, CUDA, m) {
   m.impl("grid_sample", TORCH_BOX(&gridsample_ext::cuda::grid_sample));

@@ -12,6 +12,17 @@
 namespace gridsample_ext::cuda {
 namespace {
 
+/// Whether there is code of its own for warps in which no lanes are combined: in the kernels that
+/// count.
+template <typename Config>
+constexpr bool kAddsApart =
+    Config::kNarrow && std::is_same_v<typename Config::pixel_t, float> && Config::kAllTaps <= 8;
+
+/// Channels that a thread has in hand at a time there, as registers allow. If it is one, all taps
+/// of the warp have to be inside for that code to pay.
+template <typename Config>
+constexpr int kTogether = Config::kAllTaps <= 4 ? 4 : 1;
+
 /// What one thread does for one sample: some of the channels of all its images.
 template <typename Config>
 struct PlanesBackward {
@@ -72,6 +83,18 @@ struct PlanesBackward {
     }
     compute_t products[Config::kAllTaps];
     set_zero(products);
+    if (peers.combine() || !add_apart(flat, products)) add_anywhere(flat, peers, products);
+    if (wants_grid) {
+      contract(
+          taps, [&](int z, int y, int x) { return products[number_of_tap<Config>(z, y, x)]; },
+          gradient);
+    }
+  }
+
+  GRIDSAMPLE_DEVICE void add_anywhere(const FlatTaps<Taps<Config>>& flat, const WarpPeers& peers,
+                                      compute_t (&products)[Config::kAllTaps]) const {
+    const bool wants_input = params.grad_input.data != nullptr;
+    const bool wants_grid = params.grad_grid.data != nullptr;
     for_each_channel([&](compute_t grad, const pixel_t* input, compute_t* grad_input) {
       if (wants_grid) {
         GRIDSAMPLE_UNROLL_ALL
@@ -98,11 +121,118 @@ struct PlanesBackward {
         }
       }
     });
-    if (wants_grid) {
-      contract(
-          taps, [&](int z, int y, int x) { return products[number_of_tap<Config>(z, y, x)]; },
-          gradient);
+  }
+
+  /// The same where no lanes are combined, several channels at a time; where there is no code for
+  /// it, it does nothing and says so.
+  GRIDSAMPLE_DEVICE bool add_apart(const FlatTaps<Taps<Config>>& flat,
+                                   compute_t (&products)[Config::kAllTaps]) const {
+    if constexpr (kAddsApart<Config>) {
+      bool inside = true;
+      GRIDSAMPLE_UNROLL_ALL
+      for (int tap = 0; tap < Config::kAllTaps; ++tap) inside = inside && flat.offset[tap] >= 0;
+      if (__all_sync(kWholeWarp, inside)) {
+        choose_channels<true>(flat, products);
+        return true;
+      }
+      // Other paddings leave few taps outside.
+      if constexpr (kTogether<Config> > 1 && Config::kPadsWithZeros) {
+        choose_channels<false>(flat, products);
+        return true;
+      }
     }
+    return false;
+  }
+
+  /// What is wanted is asked before the loop over channels.
+  template <bool kInside>
+  GRIDSAMPLE_DEVICE void choose_channels(const FlatTaps<Taps<Config>>& flat,
+                                         compute_t (&products)[Config::kAllTaps]) const {
+    if (params.grad_grid.data == nullptr) {
+      add_channels<kInside, true, false>(flat, products);
+    } else if constexpr (Config::kSmooth) {
+      if (params.grad_input.data != nullptr) {
+        add_channels<kInside, true, true>(flat, products);
+      } else {
+        add_channels<kInside, false, true>(flat, products);
+      }
+    }
+  }
+
+  /// Some channels at a time: all loads come before the additions.
+  template <bool kInside, bool kWantsInput, bool kWantsGrid>
+  GRIDSAMPLE_DEVICE void add_channels(const FlatTaps<Taps<Config>>& flat,
+                                      compute_t (&products)[Config::kAllTaps]) const {
+    const auto is_inside = [&](int tap) { return kInside || flat.offset[tap] >= 0; };
+    const uint32_t step = blockDim.y * gridDim.y;
+    const auto channels = static_cast<uint32_t>(params.channels);
+    const int64_t place = offset_of<Config>(sample, params.grad_output, params.sampling.walk);
+    const int64_t grad_step = step_in_bytes<pixel_t>(params.grad_output, step);
+    const int64_t input_step = step_in_bytes<pixel_t>(params.input, step);
+    const int64_t grad_input_step = step_in_bytes<compute_t>(params.grad_input, step);
+    const auto images = static_cast<uint32_t>(params.images);
+    uint32_t c = blockIdx.y * blockDim.y + threadIdx.y;
+    for (uint32_t image = 0; image < images; ++image) {
+      const int64_t batch = sample.batch + image;
+      const auto* grads = plane_of<const pixel_t>(params.grad_output, batch, c) + place;
+      const auto* input = plane_of<const pixel_t>(params.input, batch, c);
+      auto* grad_input = plane_of<compute_t>(params.grad_input, batch, c);
+      const auto add = [&]<int kCount>() {
+        compute_t grad[kCount];
+        GRIDSAMPLE_UNROLL_ALL
+        for (int j = 0; j < kCount; ++j) {
+          grad[j] = __ldcs(grads);
+          grads = later(grads, grad_step);
+        }
+        if constexpr (kWantsGrid) {
+          GRIDSAMPLE_UNROLL_ALL
+          for (int j = 0; j < kCount; ++j) {
+            compute_t pixel[Config::kAllTaps];
+            GRIDSAMPLE_UNROLL_ALL
+            for (int tap = 0; tap < Config::kAllTaps; ++tap) {
+              if (!is_inside(tap)) continue;
+              pixel[tap] = pixels.load(input + opaque(uint32_t(flat.offset[tap])));
+            }
+            GRIDSAMPLE_UNROLL_ALL
+            for (int tap = 0; tap < Config::kAllTaps; ++tap) {
+              if (is_inside(tap)) add_product(products[tap], grad[j], pixel[tap]);
+            }
+            input = later(input, input_step);
+          }
+        }
+        if constexpr (kWantsInput) {
+          GRIDSAMPLE_UNROLL_ALL
+          for (int j = 0; j < kCount; ++j) {
+            GRIDSAMPLE_UNROLL_ALL
+            for (int tap = 0; tap < Config::kAllTaps; ++tap) {
+              if (!is_inside(tap)) continue;
+              atomicAdd(grad_input + opaque(uint32_t(flat.offset[tap])),
+                        flat.weight[tap] * grad[j]);
+            }
+            grad_input = later(grad_input, grad_input_step);
+          }
+        }
+        c += kCount * step;
+      };
+      if constexpr (kTogether<Config> > 1) {
+        while (c + (kTogether<Config> - 1) * step < channels) {
+          add.template operator()<kTogether<Config>>();
+        }
+      }
+      while (c < channels) add.template operator()<1>();
+      c -= channels;
+    }
+  }
+
+  template <typename T>
+  static GRIDSAMPLE_DEVICE int64_t step_in_bytes(const View& view, uint32_t step) {
+    return opaque(step * view.channel_stride * int64_t(sizeof(T)));
+  }
+
+  template <typename T>
+  static GRIDSAMPLE_DEVICE T* later(T* pointer, int64_t bytes) {
+    using byte_t = std::conditional_t<std::is_const_v<T>, const char, char>;
+    return reinterpret_cast<T*>(reinterpret_cast<byte_t*>(pointer) + bytes);
   }
 
   GRIDSAMPLE_DEVICE void run_many_taps(compute_t (&gradient)[Config::kDims]) const {
@@ -126,7 +256,7 @@ constexpr int kBlocks = Config::kAllTaps == 1  ? 4
                         : Config::kAllTaps > 8 ? (sizeof(typename Config::compute_t) == 8 ? 1 : 2)
                         : sizeof(typename Config::compute_t) == 8 ? 2
                         : Config::kDims == 3                      ? (Config::kNarrow ? 3 : 2)
-                                                                  : 4;
+                                                                  : (Config::kNarrow ? 4 : 3);
 
 template <typename Config>
 __global__ void __launch_bounds__(kThreads, kBlocks<Config>)
@@ -198,8 +328,9 @@ void backward_planes(BackwardParams<compute_t> params, const Geometry& geometry,
   }
   spread.shared_bytes = slices > 1 ? sizeof(compute_t) * geometry.dims * kThreads : 0;
   dispatch<kBackwardKernels, compute_t>(
-      geometry, params.input.dtype, narrow,
-      [&]<typename Config>() { launch(backward_planes_kernel<Config>, spread, params, queue); });
+      geometry, params.input.dtype, narrow, [&]<typename Config>() {
+        launch("backward_planes", backward_planes_kernel<Config>, spread, params, queue);
+      });
 }
 
 template void backward_planes(BackwardParams<float>, const Geometry&, bool, const Queue&);

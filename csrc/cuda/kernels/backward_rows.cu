@@ -199,7 +199,7 @@ void backward_rows(BackwardParams<compute_t> params, const Geometry& geometry, b
         if (params.grad_grid.data == nullptr) {
           spread.share_channels(ceil_div(vectors, params.lanes), queue);
         }
-        launch(backward_rows_kernel<Config>, spread, params, queue);
+        launch("backward_rows", backward_rows_kernel<Config>, spread, params, queue);
       });
 }
 

@@ -153,8 +153,9 @@ void double_backward(BackwardParams<compute_t> params, const Geometry& geometry,
   const int64_t divisible = params.grad_grid.data == nullptr ? params.channels : 1;
   const Spread spread = spread_over_lanes(samples, divisible, params.lanes, queue);
   dispatch<kSecondOrderKernels, compute_t>(
-      geometry, params.input.dtype, narrow,
-      [&]<typename Config>() { launch(double_backward_kernel<Config>, spread, params, queue); });
+      geometry, params.input.dtype, narrow, [&]<typename Config>() {
+        launch("double_backward", double_backward_kernel<Config>, spread, params, queue);
+      });
 }
 
 template void double_backward(BackwardParams<float>, const Geometry&, bool, const Queue&);

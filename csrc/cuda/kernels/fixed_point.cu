@@ -254,16 +254,16 @@ void grad_input_in_fixed_point(FixedPointParams<compute_t> params, const Geometr
       kThreads);
   Spread elements;
   elements.tiles = ceil_div(params.elements, kThreads);
-  launch(largest_kernel<compute_t>, shares, params, queue);
+  launch("largest", largest_kernel<compute_t>, shares, params, queue);
   dispatch<kFixedPointKernels, compute_t>(
       geometry, params.grad_output.dtype, false, [&]<typename Config>() {
         if (params.grad_grad_grid.data == nullptr) {
-          launch(fixed_point_kernel<Config, false>, shares, params, queue);
+          launch("fixed_point", fixed_point_kernel<Config, false>, shares, params, queue);
         } else if constexpr (Config::kSmooth) {
-          launch(fixed_point_kernel<Config, true>, shares, params, queue);
+          launch("fixed_point", fixed_point_kernel<Config, true>, shares, params, queue);
         }
       });
-  launch(finish_kernel<compute_t>, elements, params, queue);
+  launch("finish", finish_kernel<compute_t>, elements, params, queue);
 }
 
 template void grad_input_in_fixed_point(FixedPointParams<float>, const Geometry&, const Queue&);

@@ -66,8 +66,9 @@ void forward_planes(ForwardParams<compute_t> params, const Geometry& geometry, b
                                    std::min(kMostChannels, ceil_div(params.channels, wanted)));
   spread.chunks = ceil_div(params.channels, params.chunk_channels);
   dispatch<kForwardKernels, compute_t>(
-      geometry, params.input.dtype, narrow,
-      [&]<typename Config>() { launch(forward_planes_kernel<Config>, spread, params, queue); });
+      geometry, params.input.dtype, narrow, [&]<typename Config>() {
+        launch("forward_planes", forward_planes_kernel<Config>, spread, params, queue);
+      });
 }
 
 template void forward_planes(ForwardParams<float>, const Geometry&, bool, const Queue&);

@@ -73,7 +73,7 @@ void forward_rows(ForwardParams<compute_t> params, const Geometry& geometry, boo
         const int64_t chunk_turns = ceil_div(turns, std::min(turns, wanted));
         params.chunk_channels = chunk_turns * params.lanes * kVector;
         spread.chunks = ceil_div(params.channels, params.chunk_channels);
-        launch(forward_rows_kernel<Config>, spread, params, queue);
+        launch("forward_rows", forward_rows_kernel<Config>, spread, params, queue);
       });
 }
 

@@ -57,7 +57,7 @@ void jvp(JvpParams<compute_t> params, const Geometry& geometry, bool narrow, con
       spread_over_lanes(params.sampling.walk.total, params.channels, params.lanes, queue);
   dispatch<kSecondOrderKernels, compute_t>(
       geometry, params.input.dtype, narrow,
-      [&]<typename Config>() { launch(jvp_kernel<Config>, spread, params, queue); });
+      [&]<typename Config>() { launch("jvp", jvp_kernel<Config>, spread, params, queue); });
 }
 
 template void jvp(JvpParams<float>, const Geometry&, bool, const Queue&);

@@ -15,6 +15,12 @@ template <typename compute_t>
 void forward_planes(ForwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                     const Queue& queue);
 
+/// What forward_few_channels is for: float32 images in planes of one to four channels, sampled
+/// bilinearly or nearest at the points of a contiguous float32 grid.
+bool takes_few_channels(const ForwardParams<float>& params, const Geometry& geometry, bool narrow);
+void forward_few_channels(const ForwardParams<float>& params, const Geometry& geometry,
+                          const Queue& queue);
+
 /// How many channels a thread of forward_rows has: 16 bytes of pixels.
 template <typename pixel_t>
 constexpr int kForwardVector = 16 / sizeof(pixel_t);
@@ -39,6 +45,15 @@ constexpr int kBackwardVector = 16 / sizeof(compute_t);
 template <typename compute_t>
 void backward_rows(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                    const Queue& queue);
+
+/// Both gradients of float32 images of three channels, for up to 16 taps and offsets of 32 bits, to
+/// grad_input in rows of four, the last of which is padding, or in planes. The pixels of input
+/// follow each other at input.stride[0].
+void backward_three_channels(const BackwardParams<float>& params, const Geometry& geometry,
+                             const Queue& queue);
+
+/// From rows of four channels to three channels without the padding, in rows or in planes.
+void drop_padding(const PackParams& params, const Queue& queue);
 
 /// From planes to rows; elements of any type are copied. Channels are whole fours, and rows aligned
 /// to them, or to 16 bytes.

@@ -108,6 +108,29 @@ __global__ void __launch_bounds__(kThreads, 4) transpose_kernel(const PackParams
   }
 }
 
+/// Rows of four floats without the last of them, to rows of three or to planes.
+template <bool kToRows>
+__global__ void __launch_bounds__(kThreads, 4) drop_padding_kernel(const PackParams params) {
+  const int64_t step = int64_t(gridDim.x) * kThreads;
+  const int64_t first = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  for (int64_t image = blockIdx.y; image < params.batch; image += gridDim.y) {
+    const auto* from = static_cast<const float*>(params.from) + image * params.pixels * kFour;
+    auto* to = static_cast<float*>(params.to) + image * params.planes_batch_stride;
+    if constexpr (kToRows) {
+      // Element by element, so that threads side by side write side by side.
+      for (int64_t element = first; element < 3 * params.pixels; element += step) {
+        to[element] = from[element + element / 3];
+      }
+    } else {
+      for (int64_t pixel = first; pixel < params.pixels; pixel += step) {
+        const auto row = reinterpret_cast<const Four<float>*>(from)[pixel];
+        GRIDSAMPLE_UNROLL_ALL
+        for (int c = 0; c < 3; ++c) to[c * params.planes_channel_stride + pixel] = row.value[c];
+      }
+    }
+  }
+}
+
 template <typename from_t, typename to_t, bool kFromPlanes>
 void transpose(PackParams params, const Queue& queue) {
   using plane_t = std::conditional_t<kFromPlanes, from_t, to_t>;
@@ -123,7 +146,7 @@ void transpose(PackParams params, const Queue& queue) {
   params.tiles = params.batch * params.pixel_tiles * params.channel_tiles;
   Spread spread;
   spread.tiles = ceil_div(params.tiles, kThreads / kWarpSize);
-  launch(transpose_kernel<from_t, to_t, kFromPlanes>, spread, params, queue);
+  launch("transpose", transpose_kernel<from_t, to_t, kFromPlanes>, spread, params, queue);
 }
 
 }  // namespace
@@ -138,6 +161,15 @@ void pack(const PackParams& params, DType dtype, const Queue& queue) {
     case DType::kDouble:
       return transpose<double, double, true>(params, queue);
   }
+}
+
+void drop_padding(const PackParams& params, const Queue& queue) {
+  const bool to_rows = params.planes_channel_stride == 1;
+  Spread spread;
+  spread.tiles = ceil_div(to_rows ? 3 * params.pixels : params.pixels, kThreads);
+  spread.chunks = params.batch;
+  launch("drop_padding", to_rows ? drop_padding_kernel<true> : drop_padding_kernel<false>, spread,
+         params, queue);
 }
 
 void unpack(const PackParams& params, DType dtype, const Queue& queue) {

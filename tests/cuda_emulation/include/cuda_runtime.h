@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cfenv>
 #include <climits>
 #include <cmath>
 #include <concepts>
@@ -192,10 +193,32 @@ inline float __int_as_float(int x) { return std::bit_cast<float>(x); }
 inline long long __double_as_longlong(double x) { return std::bit_cast<long long>(x); }
 inline double __longlong_as_double(long long x) { return std::bit_cast<double>(x); }
 
+/// The sum, rounded down.
+inline float __fadd_rd(float x, float y) {
+  const int mode = std::fegetround();
+  std::fesetround(FE_DOWNWARD);
+  // Volatile, or the addition may move to where rounding is another.
+  volatile float term = x;
+  volatile float sum = term + y;
+  std::fesetround(mode);
+  return sum;
+}
+
 template <typename T>
 T __ldg(const T* address) {
   gridsample_emulation::check_alignment(address, alignof(T));
   return *address;
+}
+
+// Hints for caches.
+template <typename T>
+T __ldcs(const T* address) {
+  return __ldg(address);
+}
+template <typename T>
+void __stcs(T* address, T value) {
+  gridsample_emulation::check_alignment(address, alignof(T));
+  *address = value;
 }
 
 // ---- Atomics: each runs to its end before another thread does
@@ -291,6 +314,9 @@ cudaError_t cudaMemsetAsync(void* address, int byte, size_t count, cudaStream_t 
 namespace gridsample_emulation {
 
 cudaError_t launch(const std::function<void()>& kernel, dim3 grid, dim3 block, size_t shared_bytes);
+
+/// Which kernels are launched, by names that those who launch them give: see register.cpp.
+void note_launch(const char* name);
 
 }  // namespace gridsample_emulation
 

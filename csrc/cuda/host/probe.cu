@@ -1,6 +1,6 @@
 // Whether the device can run what this library was compiled for.
 
-#include "cuda/kernels/probe.h"
+#include "cuda/host/probe.h"
 
 namespace gridsample_ext::cuda {
 namespace {
