@@ -120,17 +120,21 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
   // The taps of the next numbers are computed before the pixels of these are read: reads whose
   // addresses are known for long hold up nothing.
   LaneTaps<kMode> both[2];
+  // The last numbers may overlap those before: to sample them again is quicker than to sample few.
+  const auto start_of = [&](int64_t next) GRIDSAMPLE_INLINE_LAMBDA {
+    return std::max<int64_t>(std::min(next, run - kNumbers), 0);
+  };
   for (int64_t next = 0; next < run + kNumbers; next += kNumbers) {
     if (next < run) {
       Numbers coordinates[2];
       SampleLanes slope[2][kNumbersVectors];
-      const int64_t count = std::min<int64_t>(run - next, kNumbers);
-      grid.load(batch, first + next, static_cast<int>(count), coordinates);
+      const int64_t count = std::min<int64_t>(run, kNumbers);
+      grid.load(batch, first + start_of(next), static_cast<int>(count), coordinates);
       both[next / kNumbers % 2].template fill<kPadding>(coordinates, places, slope);
     }
     const int64_t now = next - kNumbers;
     for (int v = 0; v < (now < 0 ? 0 : kNumbersVectors); ++v) {
-      const int64_t done = now + v * kSampleLanes;
+      const int64_t done = start_of(now) + v * kSampleLanes;
       const auto count = static_cast<int>(std::min<int64_t>(run - done, kSampleLanes));
       if (count <= 0) break;
       LaneTaps<kMode>& taps = both[now / kNumbers % 2];

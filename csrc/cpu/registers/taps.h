@@ -150,8 +150,9 @@ struct EdgePlaces {
       const OffsetLanes most = index < last ? index : OffsetLanes{} + last;
       return most > 0 ? most : OffsetLanes{};
     };
+    using Unsigned = Vector<std::make_unsigned_t<offset_t>, kSampleLanes>;
     const auto is_inside = [](const OffsetLanes& index, offset_t size) {
-      return (index >= 0) & (index < size);
+      return (OffsetLanes)((Unsigned)index < static_cast<unsigned>(size));
     };
     const OffsetLanes& x = taps.axis[0].first[v];
     const OffsetLanes& y = taps.axis[1].first[v];
