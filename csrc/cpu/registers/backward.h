@@ -24,7 +24,9 @@ struct Strip {
   int64_t grad_stride;
   alignas(64) compute_t staged[kMostRegisterChannels][kStripSize];
 
-  GRIDSAMPLE_INLINE int blocks() const { return static_cast<int>(ceil_div(count, kNumbers)); }
+  GRIDSAMPLE_INLINE int blocks() const {
+    return std::min(static_cast<int>(ceil_div(count, kNumbers)), kBlocks);
+  }
 
   /// The last row of pixels that a tap may be in.
   GRIDSAMPLE_INLINE int64_t last_row() const {

@@ -17,8 +17,10 @@ class GridLanes {
   /// x and y of samples [first, first + count). The lanes beyond repeat the last one.
   GRIDSAMPLE_INLINE void load(int64_t batch, int64_t first, int count, Numbers (&axis)[2]) const {
     if (in_place_ && count == kNumbers) [[likely]] {
-      take(static_cast<const compute_t*>(grid_.data) + batch * grid_.batch_stride + 2 * first,
-           axis);
+      const auto* from =
+          static_cast<const compute_t*>(grid_.data) + batch * grid_.batch_stride + 2 * first;
+      prefetch_next_tile(from, kNumbers, 2);
+      take(from, axis);
     } else {
       load_rest(batch, first, count, axis);
     }
@@ -26,7 +28,6 @@ class GridLanes {
 
  private:
   static GRIDSAMPLE_INLINE void take(const compute_t* from, Numbers (&axis)[2]) {
-    prefetch_next_tile(from, kNumbers, 2);
     GRIDSAMPLE_UNROLL
     for (int v = 0; v < kNumbersVectors; ++v, from += 2 * kSampleLanes) {
       SampleLanes both[2] = {load_vector<compute_t, kSampleLanes>(from),
