@@ -84,7 +84,7 @@ gpu-check:
 # AddressSanitizer and UndefinedBehaviorSanitizer, in a build of its own (ten minutes to an hour), on
 # every instruction set. PyTorch never frees all it allocates, so leaks are not looked for; the C++
 # library is preloaded as well because exceptions are among what AddressSanitizer follows.
-SANITIZE_TESTS ?= test_forward.py test_backward.py test_memory.py test_layouts.py test_threads.py test_hostile.py test_second_order.py
+SANITIZE_TESTS ?= test_forward.py test_backward.py test_few_channels.py test_memory.py test_layouts.py test_threads.py test_hostile.py test_second_order.py
 PYTHON_ANYWHERE = $(if $(findstring /,$(PYTHON)),$(abspath $(PYTHON)),$(PYTHON))
 SANITIZED := cd build/sanitize && ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=. \
   LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)"
@@ -121,7 +121,7 @@ test-avx512: $(ENVIRONMENT)
 
 # What Clang makes of the sources, in a build of its own.
 CLANG ?= clang++
-CLANG_TESTS ?= test_forward.py test_backward.py test_second_order.py test_hostile.py
+CLANG_TESTS ?= test_forward.py test_backward.py test_few_channels.py test_second_order.py test_hostile.py
 test-clang: $(ENVIRONMENT)
 	CXX=$(CLANG) GRIDSAMPLE_EXT_CUDA=0 $(PYTHON) setup.py --quiet build --build-lib build/clang
 	cd build/clang && PYTHONPATH=. $(PYTHON_ANYWHERE) -c 'from gridsample_ext import _C; info = _C.build_info(); print(info); assert "clang" in info["compiler"]'

@@ -178,7 +178,7 @@ def test_scattered_samples():
         call = Call((1, 1, 1024, width), (1024, 1024))
         paths = call.plan("backward", threads=1, scattered=True)["paths"]
         assert (paths["grad_input"] == "joint slabs in planes") == at_hand
-        assert call.path("backward", "grad_input", threads=1) == "joint slabs in planes"
+        assert call.path("backward", "grad_input", threads=1) == "joint slabs in registers"
     paths = call.plan("backward", threads=2, scattered=True)["paths"]
     assert paths == {"grad_input": "planes, picked samples", "grad_grid": "planes"}
     rows = Call((1, 8, 1024, 641), (1024, 1024), channels_last=True)
@@ -203,7 +203,7 @@ def test_any_number_of_threads(op):
 
 def way(path):
     """How grad_grid sums over channels: the ways may differ in the last bits."""
-    if path in ("planes", "joint slabs in planes"):
+    if path in ("planes", "joint slabs in planes", "joint slabs in registers"):
         return "planes"
     if path in ("rows", "one walk in rows", "joint slabs in rows"):
         return "rows"

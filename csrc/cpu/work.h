@@ -19,7 +19,9 @@ extern const bool fast_gathers;
 using offset_t = int32_t;
 
 /// Samples are worked on in tiles that start at multiples of this, whatever the number of threads,
-/// so that a sample is always computed by the same instructions. See taps/tap_tile.h.
+/// so that a sample is always computed by the same instructions. See taps/tap_tile.h. Not so where
+/// the taps of the forward pass stay in registers: there a sample has the same bits whichever
+/// samples are beside it.
 constexpr int kTileSize = 256;
 
 /// Where lanes go over samples, a tile is worked on in strips of this many: their taps leave most
@@ -31,7 +33,7 @@ constexpr int kStripSize = 64;
 constexpr int kNearestRun = 16;
 
 /// Kernels that keep the taps of a few samples in registers are for images with so many channels at
-/// most, which have little use for taps in memory, and so many taps on an axis.
+/// most, which have little use for the taps of a tile in memory, and so many taps on an axis.
 constexpr int64_t kMostRegisterChannels = 4;
 constexpr int kMostRegisterTaps = 2;
 
@@ -44,7 +46,7 @@ struct ForwardParams {
   View grid;
   View output;
   int64_t channel_blocks;
-  int64_t run_tiles;  // at most kNearestRun
+  int64_t run_tiles;  // of nearest from planes at most kNearestRun
   int64_t packed_channels;
   void* scratch;  // packed_elements of the compute type for each worker
 };

@@ -91,9 +91,11 @@ class Backward {
     params.rows = walk_params();
     params.rows.group_channels =
         ceil_div(geometry_.channels, plan_.piece_channels) * plan_.piece_channels;
-    run_items(
-        input_batch_ * params.grad_input.slabs, plan_.threads,
-        [&](int64_t, int64_t begin, int64_t end) { kernels_.both_in_slabs(params, begin, end); });
+    const auto kernel = plan_.grad_input == GradInputPath::kJointSlabsInRegisters
+                            ? kernels_.both_in_registers
+                            : kernels_.both_in_slabs;
+    run_items(input_batch_ * params.grad_input.slabs, plan_.threads,
+              [&](int64_t, int64_t begin, int64_t end) { kernel(params, begin, end); });
   }
 
   /// Threads share the channels and parts of the image.
@@ -275,6 +277,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& inp
       break;
     case GradInputPath::kJointSlabsInPlanes:
     case GradInputPath::kJointSlabsInRows:
+    case GradInputPath::kJointSlabsInRegisters:
       kernels.in_joint_slabs();
       break;
     default:
@@ -294,6 +297,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& inp
     case GradGridPath::kWalkInPackedRows:
     case GradGridPath::kJointSlabsInPlanes:
     case GradGridPath::kJointSlabsInRows:
+    case GradGridPath::kJointSlabsInRegisters:
       if (!is_joint(plan.grad_input)) kernels.in_one_walk();
       break;
     case GradGridPath::kPackedRows:

@@ -10,7 +10,9 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 extern const BackwardKernels backward_kernels;
-const BackwardKernels backward_kernels{backward,  backward_slabs,   grad_input, slab_ranges,
-                                       grad_grid, finish_grad_grid, pack,       grad_grid_packed};
+const BackwardKernels backward_kernels{
+    backward,         backward_slabs, backward_slabs_in_registers,
+    grad_input,       slab_ranges,    grad_grid,
+    finish_grad_grid, pack,           grad_grid_packed};
 
 GRIDSAMPLE_NAMESPACE_END

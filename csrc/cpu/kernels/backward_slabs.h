@@ -87,7 +87,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
   }
 }
 
-/// Strips of images of few channels, whose taps stay in registers.
+/// Items of images of few channels in planes, bilinear: the taps of a strip stay in registers.
 template <Padding kPadding>
 void backward_strips(const BackwardSlabParams& params, int64_t begin, int64_t end) {
   const GradInputParams& to_input = params.grad_input;
@@ -129,24 +129,15 @@ void backward_strips(const BackwardSlabParams& params, int64_t begin, int64_t en
   }
 }
 
-/// Whether strips are for that: float32, bilinear, two to three pixels side by side.
-inline bool fits_registers(const BackwardSlabParams& params) {
-  const GradInputParams& to_input = params.grad_input;
-  const Geometry& geometry = to_input.geometry;
-  constexpr int64_t kMostChannels = 3;  // four are added in another order
-  return kIsFloat && geometry.dims == 2 && geometry.mode == Mode::kBilinear &&
-         geometry.channels <= kMostChannels && geometry.input_size[0] > 1 &&
-         to_input.slab_axis == 1 && to_input.grad_input.stride[0] == 1 && !to_input.scattered;
+void backward_slabs_in_registers(const BackwardSlabParams& params, int64_t begin, int64_t end) {
+  dispatch_padding(params.grad_input.geometry.padding, [&]<Padding kPadding>() {
+    if constexpr (kIsFloat) backward_strips<kPadding>(params, begin, end);
+  });
 }
 
 void backward_slabs(const BackwardSlabParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.grad_input.geometry;
   const View& input = params.rows.input;
-  if (!has_rows(geometry, input) && fits_registers(params)) {
-    return dispatch_padding(geometry.padding, [&]<Padding kPadding>() {
-      if constexpr (kIsFloat) backward_strips<kPadding>(params, begin, end);
-    });
-  }
   dispatch_smooth_tile(geometry, [&]<typename Tile>() {
     if (has_rows(geometry, input)) {
       backward_slab_items<true, Tile>(params, begin, end);

@@ -17,6 +17,7 @@ struct ForwardKernels {
 struct BackwardKernels {
   void (*both)(const BackwardParams&, int64_t worker, int64_t begin, int64_t end);
   void (*both_in_slabs)(const BackwardSlabParams&, int64_t begin, int64_t end);
+  void (*both_in_registers)(const BackwardSlabParams&, int64_t begin, int64_t end);
   void (*grad_input)(const GradInputParams&, int64_t begin, int64_t end);
   // ranges[item - begin] of items (batch, tile).
   void (*slab_ranges)(const GradInputParams&, int64_t begin, int64_t end, TapRange* ranges);

@@ -52,8 +52,8 @@ class Zeros {
     int64_t i = 0;
     for (; i + kLanes <= count; i += kLanes) {
       store_vector<compute_t, kLanes>(to + i, Vector<compute_t, kLanes>{});
-      // Else the compiler calls memset, and its instruction takes long where memory is new: it is
-      // interrupted at each page.
+      // So that the loop stays a loop. The compiler would make memset of it, whose instruction
+      // takes long where memory is new: it is interrupted at each page.
       GRIDSAMPLE_TO_MEMORY(*to);
     }
     std::fill_n(to + i, count - i, compute_t(0));

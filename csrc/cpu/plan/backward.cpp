@@ -164,10 +164,27 @@ class BackwardPlanner {
                              ? "threads share parts of the image, each with all its channels"
                              : "each image has one thread, with all its channels";
     const int64_t items = call_.input.batch * plan_.split.slabs;
+    if (takes_registers()) {
+      set_grad_input(GradInputPath::kJointSlabsInRegisters, reason, items);
+      set_grad_grid(GradGridPath::kJointSlabsInRegisters, reason, items);
+      return;
+    }
     set_grad_input(rows ? GradInputPath::kJointSlabsInRows : GradInputPath::kJointSlabsInPlanes,
                    reason, items);
     set_grad_grid(rows ? GradGridPath::kJointSlabsInRows : GradGridPath::kJointSlabsInPlanes,
                   reason, items);
+  }
+
+  /// Whether the taps of a strip stay in registers: float32 images of few channels in planes. (The
+  /// contributions of four channels, and of scattered samples, are added in another order.)
+  bool takes_registers() const {
+    constexpr int64_t kMostChannels = 3;
+    const View& image = image_.view;
+    const int64_t taps = taps_per_axis(geometry_.mode);
+    return geometry_.dims == 2 && taps == kMostRegisterTaps && !geometry_.compute_in_double &&
+           geometry_.channels <= kMostChannels && !has_rows(geometry_, image) &&
+           geometry_.input_size[0] >= taps && image.stride[0] == 1 && plan_.split.slab_axis == 1 &&
+           !call_.scattered;
   }
 
   void plan_grad_input(const char* reason) {

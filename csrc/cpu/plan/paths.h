@@ -3,8 +3,8 @@
 // The ways that calls can take, by name: one list for each result of an op.
 //
 // planes: lanes over samples. rows: lanes over channels, which are innermost in memory. packed
-// rows: planes, of which blocks of channels are copied into rows. in registers: lanes over samples,
-// whose taps are not written to memory. plain: one sample after the other, in scalar code.
+// rows: planes, of which blocks of channels are copied into rows. in registers: a few vectors of
+// samples, whose taps are not written to memory. plain: one sample after the other, in scalar code.
 // docs/call.md describes them.
 
 namespace gridsample_ext::cpu {
@@ -22,33 +22,35 @@ namespace gridsample_ext::cpu {
 // One walk over the samples, or over those that reach a slab of the image, computes both gradients
 // where both are wanted; else each is computed by itself. Samples are picked where a slab takes
 // those that reach into it from all over the grid.
-#define GRIDSAMPLE_GRAD_INPUT_PATHS(PATH)                \
-  PATH(kNotWanted, "not wanted")                         \
-  PATH(kEmpty, "empty")                                  \
-  PATH(kPlain, "plain")                                  \
-  PATH(kListedTaps, "listed taps")                       \
-  PATH(kWalkInRows, "one walk in rows")                  \
-  PATH(kWalkInPackedRows, "one walk in packed rows")     \
-  PATH(kJointSlabsInPlanes, "joint slabs in planes")     \
-  PATH(kJointSlabsInRows, "joint slabs in rows")         \
-  PATH(kNearestPlanes, "nearest planes")                 \
-  PATH(kNearestRows, "nearest rows")                     \
-  PATH(kPlanes, "planes")                                \
-  PATH(kRows, "rows")                                    \
-  PATH(kPlanesOfPickedSamples, "planes, picked samples") \
+#define GRIDSAMPLE_GRAD_INPUT_PATHS(PATH)                  \
+  PATH(kNotWanted, "not wanted")                           \
+  PATH(kEmpty, "empty")                                    \
+  PATH(kPlain, "plain")                                    \
+  PATH(kListedTaps, "listed taps")                         \
+  PATH(kWalkInRows, "one walk in rows")                    \
+  PATH(kWalkInPackedRows, "one walk in packed rows")       \
+  PATH(kJointSlabsInPlanes, "joint slabs in planes")       \
+  PATH(kJointSlabsInRows, "joint slabs in rows")           \
+  PATH(kJointSlabsInRegisters, "joint slabs in registers") \
+  PATH(kNearestPlanes, "nearest planes")                   \
+  PATH(kNearestRows, "nearest rows")                       \
+  PATH(kPlanes, "planes")                                  \
+  PATH(kRows, "rows")                                      \
+  PATH(kPlanesOfPickedSamples, "planes, picked samples")   \
   PATH(kRowsOfPickedSamples, "rows, picked samples")
 
-#define GRIDSAMPLE_GRAD_GRID_PATHS(PATH)             \
-  PATH(kNotWanted, "not wanted")                     \
-  PATH(kEmpty, "empty")                              \
-  PATH(kZero, "zero")                                \
-  PATH(kPlain, "plain")                              \
-  PATH(kWalkInRows, "one walk in rows")              \
-  PATH(kWalkInPackedRows, "one walk in packed rows") \
-  PATH(kJointSlabsInPlanes, "joint slabs in planes") \
-  PATH(kJointSlabsInRows, "joint slabs in rows")     \
-  PATH(kPlanes, "planes")                            \
-  PATH(kRows, "rows")                                \
+#define GRIDSAMPLE_GRAD_GRID_PATHS(PATH)                   \
+  PATH(kNotWanted, "not wanted")                           \
+  PATH(kEmpty, "empty")                                    \
+  PATH(kZero, "zero")                                      \
+  PATH(kPlain, "plain")                                    \
+  PATH(kWalkInRows, "one walk in rows")                    \
+  PATH(kWalkInPackedRows, "one walk in packed rows")       \
+  PATH(kJointSlabsInPlanes, "joint slabs in planes")       \
+  PATH(kJointSlabsInRows, "joint slabs in rows")           \
+  PATH(kJointSlabsInRegisters, "joint slabs in registers") \
+  PATH(kPlanes, "planes")                                  \
+  PATH(kRows, "rows")                                      \
   PATH(kPackedRows, "packed rows")
 
 // Second order reads images as rows, with lanes over samples where channels are few.
@@ -97,11 +99,13 @@ GRIDSAMPLE_DEFINE_PATHS(SecondGradGridPath, kSecondGradGridPaths, GRIDSAMPLE_SEC
 /// Whether one kernel computes whichever gradients have such a path.
 constexpr bool is_joint(GradInputPath path) {
   return path == GradInputPath::kWalkInRows || path == GradInputPath::kWalkInPackedRows ||
-         path == GradInputPath::kJointSlabsInPlanes || path == GradInputPath::kJointSlabsInRows;
+         path == GradInputPath::kJointSlabsInPlanes || path == GradInputPath::kJointSlabsInRows ||
+         path == GradInputPath::kJointSlabsInRegisters;
 }
 constexpr bool is_joint(GradGridPath path) {
   return path == GradGridPath::kWalkInRows || path == GradGridPath::kWalkInPackedRows ||
-         path == GradGridPath::kJointSlabsInPlanes || path == GradGridPath::kJointSlabsInRows;
+         path == GradGridPath::kJointSlabsInPlanes || path == GradGridPath::kJointSlabsInRows ||
+         path == GradGridPath::kJointSlabsInRegisters;
 }
 
 }  // namespace gridsample_ext::cpu

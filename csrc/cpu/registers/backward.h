@@ -81,12 +81,12 @@ class StripGradients {
       for (int v = 0; v < kNumbersVectors; ++v) all_inside = all_inside && strip.taps[b].inside[v];
     }
     strip.all_inside = all_inside;
-    const View& source = to_input_.grad_output;
-    strip.grad = static_cast<const compute_t*>(source.data) + batch * source.batch_stride + first;
-    strip.grad_stride = source.channel_stride;
     if (!reads_in_place_ || count < kStripSize) [[unlikely]] {
       return load_grad_output(strip);
     }
+    const View& source = to_input_.grad_output;
+    strip.grad = static_cast<const compute_t*>(source.data) + batch * source.batch_stride + first;
+    strip.grad_stride = source.channel_stride;
     for (int64_t c = 0; c < to_input_.geometry.channels; ++c) {
       prefetch_next_tile(strip.grad + c * strip.grad_stride, kStripSize, 1);
     }

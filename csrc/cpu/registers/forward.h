@@ -81,7 +81,8 @@ GRIDSAMPLE_NOINLINE void sample_at_edges(const LaneTaps<kMode>& taps, int v,
       out, out_stride);
 }
 
-/// Samples [first, first + run) of one image of the batch.
+/// Samples [first, first + run) of one image of the batch. Which samples are beside each other
+/// depends on the number of threads; the bits of a sample do not depend on those beside it.
 template <Mode kMode, Padding kPadding, int kWidth>
 GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage& places,
                                     const GridLanes& grid, bool side_by_side, int64_t batch,

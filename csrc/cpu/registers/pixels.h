@@ -8,22 +8,22 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// kTaps pixels that lie side by side, of kWidth channels each: pixel[c][k] of each sample.
-template <int kTaps, int kWidth, typename T>
+template <int kTaps, int kWidth, typename T>  // T: only what is called is compiled
 GRIDSAMPLE_INLINE void load_lane_row(const T* image, const offset_t* offset,
                                      SampleLanes (&pixel)[kWidth][kTaps]) {
-  constexpr int kNumbers = kTaps * kWidth;
-  SampleLanes v[kNumbers];
+  constexpr int kTuple = kTaps * kWidth;
+  SampleLanes v[kTuple];
   const auto load = [&]() GRIDSAMPLE_INLINE_LAMBDA {
-    if constexpr (kNumbers == 1 && kGathers<compute_t>) {
+    if constexpr (kTuple == 1 && kGathers<compute_t>) {
       if (fast_gathers) {
         v[0] = gather_lanes<kSampleLanes>(image, offset);
         return;
       }
     }
-    if constexpr (kNumbers == 2 && kGathersPairs<compute_t>) {
+    if constexpr (kTuple == 2 && kGathersPairs<compute_t>) {
       if (fast_gathers) return gather_pairs(image, offset, v);
     }
-    load_apart<compute_t, kNumbers, kSampleLanes>(image, offset, v);
+    load_apart<compute_t, kTuple, kSampleLanes>(image, offset, v);
   };
   load();
   GRIDSAMPLE_UNROLL

@@ -118,8 +118,8 @@ struct LaneTaps {
       OffsetLanes sum{};
       GRIDSAMPLE_UNROLL
       for (int a = 0; a < 2; ++a) {
-        outside |=
-            (OffsetLanes)((Unsigned)axis[a].first[v] >= static_cast<unsigned>(image.inside[a]));
+        outside |= (OffsetLanes)((Unsigned)axis[a].first[v] >=
+                                 static_cast<std::make_unsigned_t<offset_t>>(image.inside[a]));
         sum += axis[a].first[v] * image.stride[a];
       }
       if constexpr (kTaps == 1) {
@@ -152,7 +152,7 @@ struct EdgePlaces {
     };
     using Unsigned = Vector<std::make_unsigned_t<offset_t>, kSampleLanes>;
     const auto is_inside = [](const OffsetLanes& index, offset_t size) {
-      return (OffsetLanes)((Unsigned)index < static_cast<unsigned>(size));
+      return (OffsetLanes)((Unsigned)index < static_cast<std::make_unsigned_t<offset_t>>(size));
     };
     const OffsetLanes& x = taps.axis[0].first[v];
     const OffsetLanes& y = taps.axis[1].first[v];
