@@ -50,7 +50,7 @@ class Cuda(Device):
     type = "cuda"
 
     @property
-    def cache_bytes(self) -> int:  # type: ignore[override]
+    def cache_bytes(self) -> int:
         """Size of the L2 cache."""
         return torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
 

@@ -175,16 +175,12 @@ class BackwardPlanner {
                   reason, items);
   }
 
-  /// Whether the taps of a strip stay in registers: float32 images of few channels in planes. (The
-  /// contributions of four channels, and of scattered samples, are added in another order.)
+  /// Whether the taps of a strip stay in registers: of planes. (The contributions of four channels,
+  /// and of scattered samples, are added in another order.)
   bool takes_registers() const {
-    constexpr int64_t kMostChannels = 3;
-    const View& image = image_.view;
-    const int64_t taps = taps_per_axis(geometry_.mode);
-    return geometry_.dims == 2 && taps == kMostRegisterTaps && !geometry_.compute_in_double &&
-           geometry_.channels <= kMostChannels && !has_rows(geometry_, image) &&
-           geometry_.input_size[0] >= taps && image.stride[0] == 1 && plan_.split.slab_axis == 1 &&
-           !call_.scattered;
+    return fits_registers(geometry_, image_.view, false) && is_smooth(geometry_.mode) &&
+           geometry_.channels < kMostRegisterChannels && !has_rows(geometry_, image_.view) &&
+           plan_.split.slab_axis == 1 && !call_.scattered;
   }
 
   void plan_grad_input(const char* reason) {

@@ -28,17 +28,6 @@ void share_tiles(ForwardPlan& plan, const Geometry& geometry) {
   plan.items = runs * plan.channel_blocks;
 }
 
-/// Whether the taps of a few samples at a time stay in registers: float32 images of few channels,
-/// of which a row of taps lies side by side. (Longer rows of nearest are copied.)
-bool fits_registers(const Geometry& geometry, const View& image, bool rows) {
-  const int64_t taps = taps_per_axis(geometry.mode);
-  const int64_t width = rows ? geometry.channels : 1;
-  return geometry.dims == 2 && taps <= kMostRegisterTaps && image.dtype == DType::kFloat &&
-         !geometry.compute_in_double && geometry.channels <= kMostRegisterChannels &&
-         (width <= 2 || !copies_pixels(geometry.mode)) && geometry.input_size[0] >= taps &&
-         image.stride[0] == width && image.stride[1] >= geometry.input_size[0] * width;
-}
-
 /// Items share the samples of all images.
 void share_samples(ForwardPlan& plan, const Geometry& geometry) {
   constexpr int64_t kMostTiles = 16;
@@ -101,7 +90,9 @@ ForwardPlan plan_forward(const ForwardCall& call, int64_t most_threads, const Wi
       return plan;
     }
   }
-  if (fits_registers(geometry, image.view, rows)) {
+  // Longer rows of nearest are copied.
+  const bool copies_rows = nearest && rows && geometry.channels > 2;
+  if (!copies_rows && fits_registers(geometry, image.view, rows)) {
     plan.path = ForwardPath::kInRegisters;
     plan.reason = "so few channels have little use for taps in memory";
     share_samples(plan, geometry);

@@ -59,6 +59,17 @@ inline int64_t useful_threads(const Geometry& geometry, int64_t most_threads) {
   return std::clamp<int64_t>(work / kMinWorkPerThread, 1, most_threads);
 }
 
+/// Whether kernels can keep the taps of a few samples at a time in registers: for float32 images of
+/// few channels, in planes or rows, of which a row of taps lies side by side.
+inline bool fits_registers(const Geometry& geometry, const View& image, bool rows) {
+  const int64_t taps = taps_per_axis(geometry.mode);
+  const int64_t width = rows ? geometry.channels : 1;
+  return geometry.dims == 2 && taps <= kMostRegisterTaps && image.dtype == DType::kFloat &&
+         !geometry.compute_in_double && geometry.channels <= kMostRegisterChannels &&
+         geometry.input_size[0] >= taps && image.stride[0] == width &&
+         image.stride[1] >= geometry.input_size[0] * width;
+}
+
 /// With this many items the threads' shares differ by a quarter at most.
 inline int64_t enough_items(int64_t threads) { return threads * 4; }
 

@@ -34,9 +34,9 @@ GRIDSAMPLE_DEVICE void* shared_memory() {
 #endif
 }
 
-/// The same number, but compilers know nothing of it: neither that it is the same in all turns of a
-/// loop nor what it is a product of. They would keep more addresses in registers than there are, or
-/// compute each of them in 64 bits.
+/// `number`, of which compilers know nothing from here on: neither that it does not change from one
+/// turn of a loop to the next nor what it is a product of. They would keep more addresses in
+/// registers than there are, or compute each of them in 64 bits.
 GRIDSAMPLE_DEVICE uint32_t opaque(uint32_t number) {
 #if defined(__CUDA_ARCH__)
   asm volatile("" : "+r"(number));

@@ -123,8 +123,8 @@ struct PlanesBackward {
     });
   }
 
-  /// The same where no lanes are combined, several channels at a time; where there is no code for
-  /// it, it does nothing and says so.
+  /// Adds the gradients of a warp whose lanes are not combined, several channels at a time. Returns
+  /// false, and adds nothing, if there is no code for such a warp.
   GRIDSAMPLE_DEVICE bool add_apart(const FlatTaps<Taps<Config>>& flat,
                                    compute_t (&products)[Config::kAllTaps]) const {
     if constexpr (kAddsApart<Config>) {
