@@ -18,13 +18,14 @@ constexpr int kMaxDims = 3;
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// A tensor as a kernel sees it. For a grid the channel is the coordinate (x, y, z).
-/// A batch stride of 0 repeats a batch of one.
+/// A batch stride of 0 repeats a batch of one. Behind the strides of the axes is that of images in
+/// a group (Geometry::group_images).
 struct View {
   void* data = nullptr;
   DType dtype = DType::kFloat;
   int64_t batch_stride = 0;
   int64_t channel_stride = 0;
-  int64_t stride[kMaxDims] = {0, 0, 0};
+  int64_t stride[kMaxDims + 1] = {0, 0, 0, 0};
 };
 
 /// The shape of one call and how coordinates are to be read.
@@ -39,6 +40,11 @@ struct Geometry {
   int64_t samples = 0;  // product of output_size
   int64_t input_size[kMaxDims] = {1, 1, 1};
   int64_t output_size[kMaxDims] = {1, 1, 1};
+  // Images of few samples may be taken together, in groups of so many: then `batch` counts groups,
+  // `samples` those of a group, and images are one more axis of the samples, number `dims`. The
+  // last group may have fewer images, of last_samples in all.
+  int64_t group_images = 1;
+  int64_t last_samples = 0;
 };
 
 /// From the arguments of a call, which have been checked. input_size(d), grid_size(d): sizes of the
@@ -60,6 +66,7 @@ Geometry make_geometry(int dims, const InputSize& input_size, const GridSize& gr
     geometry.output_size[axis] = grid_size(dims - axis);
     geometry.samples *= geometry.output_size[axis];
   }
+  geometry.last_samples = geometry.samples;
   return geometry;
 }
 
@@ -71,11 +78,12 @@ inline bool same_spatial_strides(const View& a, const View& b, const Geometry& g
   return true;
 }
 
-/// True when offsets within one plane of the view fit 32 bits, two steps past each end included,
-/// with room for a float that rounds up.
+/// True when offsets within one plane of the view, or those of a group of images, fit 32 bits, two
+/// steps past each end included, with room for a float that rounds up.
 inline bool has_32_bit_offsets(const Geometry& geometry, const View& image) {
   constexpr int64_t kLimit = (int64_t(1) << 31) - 256;
-  int64_t reach = 0;
+  if (geometry.group_images > 1 && image.stride[geometry.dims] >= kLimit) return false;
+  int64_t reach = (geometry.group_images - 1) * image.stride[geometry.dims];
   for (int a = 0; a < geometry.dims; ++a) {
     if (geometry.input_size[a] >= kLimit || image.stride[a] >= kLimit) return false;
     // Clamped positions and those after them; past 2^24, up to 128 more are rounded on.

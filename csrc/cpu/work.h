@@ -256,9 +256,17 @@ inline int64_t strip_count(const Geometry& geometry) {
 inline int64_t nearest_run(const Geometry& geometry) {
   return geometry.channels < 8 ? 4 : kNearestRun;
 }
-/// Samples of the tile that starts at `first`.
-inline int tile_samples(const Geometry& geometry, int64_t first) {
-  return static_cast<int>(std::min<int64_t>(kTileSize, geometry.samples - first));
+/// Samples of an image of the batch, or of a group of them.
+inline int64_t samples_of(const Geometry& geometry, int64_t batch) {
+  return batch + 1 < geometry.batch ? geometry.samples : geometry.last_samples;
+}
+/// Images of a group, or one.
+inline int64_t images_of(const Geometry& geometry, int64_t batch) {
+  return samples_of(geometry, batch) * geometry.group_images / geometry.samples;
+}
+/// Samples of its tile that starts at `first`.
+inline int tile_samples(const Geometry& geometry, int64_t batch, int64_t first) {
+  return static_cast<int>(std::min<int64_t>(kTileSize, samples_of(geometry, batch) - first));
 }
 
 /// Channels of a piece, for images packed in blocks of `packed` channels, or not at all (0). Small

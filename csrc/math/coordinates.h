@@ -23,16 +23,18 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// One spatial axis of the image. With S pixels,
 ///
-///                    grid -1 .. 1 spans       extent   shift   folds about
-///   align_corners    centres 0 .. S-1         S-1      0       0    and S-1
-///   otherwise        edges -0.5 .. S-0.5      S        1       -0.5 and S-0.5
+///                    grid -1 .. 1 spans       low    extent   folds about
+///   align_corners    centres 0 .. S-1         0      S-1      0    and S-1
+///   otherwise        edges -0.5 .. S-0.5      -0.5   S        -0.5 and S-0.5
 ///
-/// so that in both cases coordinate = ((x + 1) * extent - shift) / 2, the lower fold is -shift / 2
-/// and the distance between the folds is extent.
+/// so that in both cases coordinate = (x + 1) * extent / 2 + low, the lower fold is low and the
+/// distance between the folds is extent. Halving is exact, so it does not matter to the bits that
+/// PyTorch halves the sum.
 template <typename T>
 struct Axis {
   T extent;
-  T shift;
+  T scale;  // half the extent, in pixels by grid value
+  T low;
   T last;  // S - 1, or the largest T below it
   T end;   // S, or the least T above it
 };
@@ -47,7 +49,8 @@ GRIDSAMPLE_INLINE Axis<T> make_axis(int64_t size, bool align_corners) {
   if (static_cast<int64_t>(last) > size - 1) last = std::nextafter(last, T(0));
   T end = static_cast<T>(size);
   if (static_cast<int64_t>(end) < size) end = std::nextafter(end, kLargest<T>);
-  return {static_cast<T>(align_corners ? size - 1 : size), align_corners ? T(0) : T(1), last, end};
+  const T extent = static_cast<T>(align_corners ? size - 1 : size);
+  return {extent, extent * T(0.5), align_corners ? T(0) : T(-0.5), last, end};
 }
 
 template <typename T>
@@ -114,14 +117,13 @@ GRIDSAMPLE_INLINE T clamp(T value, T low, T high) {
 }
 
 /// NaN is read as -1, with slope 0; infinity has slope 0 as well. The result may be infinite, also
-/// because (x + 1) * extent may overflow, but not NaN: infinity * 0, where there is one pixel,
-/// gives that pixel, like -1.
+/// because (x + 1) * scale may overflow, but not NaN: infinity * 0, where there is one pixel, gives
+/// that pixel, like -1.
 template <typename T>
 GRIDSAMPLE_INLINE Coordinate<T> unnormalize(T x, const Axis<T>& axis) {
   const auto finite = x - x == T(0);
-  const T value = ((x + T(1)) * axis.extent - axis.shift) * T(0.5);
-  return {select(value == value, value, axis.shift * T(-0.5)),
-          select(finite, axis.extent * T(0.5), T(0))};
+  const T value = (x + T(1)) * axis.scale + axis.low;
+  return {select(value == value, value, axis.low), select(finite, axis.scale, T(0))};
 }
 
 /// Infinity as the largest finite value.

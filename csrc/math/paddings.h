@@ -21,11 +21,6 @@ constexpr T kNearLimit = T(int64_t(1) << (std::numeric_limits<T>::digits - 2));
 /// distance.
 enum class Distance { kOnce, kNear, kFar };
 
-template <typename T>
-GRIDSAMPLE_INLINE T fold(const Axis<T>& axis) {
-  return axis.shift * T(-0.5);
-}
-
 /// fmod; on the GPU apart, since it is long and seldom wanted.
 template <typename T>
 GRIDSAMPLE_SELDOM T far_remainder(T distance, T period) {
@@ -42,8 +37,7 @@ GRIDSAMPLE_SELDOM T far_remainder(T distance, T period) {
 /// that: by fmod, which is exact but not vectorised. The one subtraction of kOnce is exact.
 template <Distance kDistance, typename T>
 GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
-  const T low = fold(axis);
-  const T below = x - low;
+  const T below = x - axis.low;
   T distance = magnitude(below);
   T remainder;
   decltype(below < T(0)) odd;
@@ -61,7 +55,7 @@ GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
     remainder = select(too_many, remainder + axis.extent, remainder);
     odd = folds - round_down(folds * T(0.5)) * T(2) != T(0);
   }
-  const T folded = low + select(odd, axis.extent - remainder, remainder);
+  const T folded = axis.low + select(odd, axis.extent - remainder, remainder);
   const T slope = select((below < T(0)) != odd, T(-1), T(1));
   // One pixel and align_corners: both folds are 0, and so is every coordinate.
   const auto has_extent = axis.extent > T(0);

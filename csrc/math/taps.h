@@ -44,11 +44,16 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
       Interpolation::kPadsTaps ? Coordinate<T>{finite(raw.value), raw.slope} : pad(raw);
   const T base = Interpolation::base(x.value);
   Interpolation::weights(x.value - base, taps.weight, taps.derivative);
-  GRIDSAMPLE_UNROLL
-  for (int k = 0; k < Interpolation::kTaps; ++k) {
-    const T position = base + T(Interpolation::kFirst + k);
-    taps.position[k] =
-        Interpolation::kPadsTaps ? pad(Coordinate<T>{position, T(0)}).value : position;
+  if constexpr (Interpolation::kPadsTaps) {
+    GRIDSAMPLE_UNROLL
+    for (int k = 0; k < Interpolation::kTaps; ++k) {
+      taps.position[k] = pad(Coordinate<T>{base + T(Interpolation::kFirst + k), T(0)}).value;
+    }
+  } else {
+    static_assert(Interpolation::kFirst == 0);
+    taps.position[0] = base;
+    GRIDSAMPLE_UNROLL
+    for (int k = 1; k < Interpolation::kTaps; ++k) taps.position[k] = base + T(k);
   }
   taps.slope = Interpolation::kSmooth ? x.slope : T(0);
   return taps;

@@ -29,6 +29,7 @@ bool is_scattered(const Geometry& geometry, const View& grid) {
       // The first samples of a tile are those of the last tile of an image that ends with them.
       const int64_t t = which % tiles;
       params.geometry.samples = std::min(geometry.samples, t * kTileSize + kRunSamples);
+      params.geometry.last_samples = params.geometry.samples;
       const int64_t item = which / tiles * (t + 1) + t;
       TapRange range;
       kernels_for(geometry).backward.slab_ranges(params, item, item + 1, &range);
@@ -64,16 +65,20 @@ class Backward {
            const Tensor& grad_input, const Tensor& grad_grid)
       : plan_(plan),
         lent_(lent),
-        geometry_(call.geometry),
+        geometry_(group_images(call.geometry, plan.group_images)),
         kernels_(kernels_for(geometry_).backward),
-        grad_output_(image_view(grad_output, geometry_)),
-        input_(image_view(input, geometry_)),
-        grid_(grid_view(grid, geometry_)),
-        input_batch_(call.input.batch),
-        grid_batch_(call.grid_batch),
+        grad_output_(group_images(image_view(grad_output, geometry_), geometry_)),
+        input_(group_images(image_view(input, geometry_), geometry_)),
+        grid_(group_images(grid_view(grid, geometry_), geometry_)),
+        input_batch_(ceil_div(call.input.batch, plan.group_images)),
+        grid_batch_(ceil_div(call.grid_batch, plan.group_images)),
         scattered_(call.scattered) {
-    if (grad_input.defined()) grad_input_ = mutable_image_view(grad_input, geometry_);
-    if (grad_grid.defined()) grad_grid_ = mutable_grid_view(grad_grid, geometry_);
+    if (grad_input.defined()) {
+      grad_input_ = group_images(mutable_image_view(grad_input, geometry_), geometry_);
+    }
+    if (grad_grid.defined()) {
+      grad_grid_ = group_images(mutable_grid_view(grad_grid, geometry_), geometry_);
+    }
   }
 
   void in_one_walk() const {
@@ -196,7 +201,7 @@ class Backward {
 
   const BackwardPlan& plan_;
   const Lent& lent_;
-  const Geometry& geometry_;
+  const Geometry geometry_;
   const BackwardKernels& kernels_;
   const View grad_output_;
   const View input_;

@@ -6,17 +6,19 @@
 #include "cpu/host/isa.h"
 #include "cpu/host/ops.h"
 #include "cpu/host/scratch.h"
+#include "cpu/plan/images.h"
 #include "cpu/threads/run_items.h"
 
 namespace gridsample_ext::cpu {
 namespace {
 
-void sample(const ForwardPlan& plan, const Geometry& geometry, const View& input, const View& grid,
+void sample(const ForwardPlan& plan, const Geometry& of_images, const View& input, const View& grid,
             const View& output, void* scratch) {
+  const Geometry geometry = group_images(of_images, plan.group_images);
   const ForwardParams params{.geometry = geometry,
-                             .input = input,
-                             .grid = grid,
-                             .output = output,
+                             .input = group_images(input, geometry),
+                             .grid = group_images(grid, geometry),
+                             .output = group_images(output, geometry),
                              .channel_blocks = plan.channel_blocks,
                              .run_tiles = plan.run_tiles,
                              .packed_channels = plan.packed_channels,

@@ -50,8 +50,8 @@ GRIDSAMPLE_INLINE void for_slab_tiles(const GradInputParams& params, int64_t beg
         const bool owned = owns_tile(params, slab, s, batch, t);
         if (!overlap.any && !owned) continue;
         const int64_t first = t * kTileSize;
-        function(SlabTile{input_batch, batch, t, first, first + tile_samples(geometry, first), slab,
-                          overlap, owned},
+        function(SlabTile{input_batch, batch, t, first,
+                          first + tile_samples(geometry, batch, first), slab, overlap, owned},
                  zeros);
       }
     }

@@ -44,8 +44,8 @@ void backward_tile(const BackwardParams& params, const View& view, const Tile& t
     if constexpr (!kGrid) {
       scatter_rows(rows, tile, taps, active, prefetch);
     } else {
-      const bool read_on =
-          params.packed_channels == 0 && count == 3 && can_read_on(tile, geometry, params.input);
+      const bool read_on = params.packed_channels == 0 && count == 3 &&
+                           can_read_on(tile, geometry, params.input, batch);
       backward_rows<kInput>(rows, tile, derivatives, taps, read_on, prefetch, sums);
       apply_slopes(tile, derivatives, sums);
       const int64_t piece = (channel + c) / params.piece_channels;
@@ -84,7 +84,7 @@ void backward_block(const BackwardParams& params, const View& view, const comput
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
         const int64_t first = t * kTileSize;
         fill_taps(tile, derivatives, geometry, params.grid, batch, first,
-                  tile_samples(geometry, first), view);
+                  tile_samples(geometry, batch, first), view);
         if constexpr (kInput) zeros->zero_to(tile, view);
         backward_tile<kInput, kGrid>(params, view, tile, derivatives, image, grad_image, channel,
                                      channels, batch, t);

@@ -58,7 +58,8 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
       static_cast<const storage_t*>(params.input.data) + batch * params.input.batch_stride;
   auto* output = static_cast<storage_t*>(params.output.data) + batch * params.output.batch_stride;
   const RowPrefetch prefetch(params.geometry, end - begin, sizeof(storage_t), Pass::kForward);
-  const bool read_on = (end - begin) % 4 == 3 && can_read_on(tile, params.geometry, params.input);
+  const bool read_on =
+      (end - begin) % 4 == 3 && can_read_on(tile, params.geometry, params.input, batch);
   with_taps_for(tile, end - begin, [&](const auto& taps) {
     sample_rows<scalar, scalar>(image, tile, taps, 0, tile.count, begin, end, read_on, prefetch,
                                 [&](int i) { return output + located.at(i); });
@@ -139,7 +140,8 @@ void forward_nearest_planes(const ForwardParams& params, int64_t begin, int64_t 
     const int64_t first_tile = run % runs * params.run_tiles;
     const int64_t last_tile = std::min(first_tile + params.run_tiles, tiles);
     const int64_t first = first_tile * kTileSize;
-    const auto count = static_cast<int>(std::min(last_tile * kTileSize, geometry.samples) - first);
+    const auto count =
+        static_cast<int>(std::min(last_tile * kTileSize, samples_of(geometry, batch)) - first);
     if (run != planned) {
       inside = true;
       for (int64_t t = first_tile; t < last_tile; ++t) {
@@ -184,7 +186,7 @@ void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
     const int64_t which = item / params.channel_blocks;
     const int64_t batch = which / tiles;
     const int64_t tile_first = which % tiles * kTileSize;
-    const int64_t tile_end = tile_first + tile_samples(geometry, tile_first);
+    const int64_t tile_end = tile_first + tile_samples(geometry, batch, tile_first);
     const Range channels =
         block_range(geometry.channels, params.channel_blocks, item % params.channel_blocks);
     for (int64_t first = tile_first; first < tile_end; first += Tile::kSize) {
@@ -226,8 +228,8 @@ void forward_packed_items(const ForwardParams& params, int64_t worker, int64_t b
     const RowPrefetch prefetch(geometry, count, sizeof(compute_t), Pass::kForward);
     pack_image(params.input, geometry, batch, channel, static_cast<int>(count), packed);
     for (int64_t first = 0; first < geometry.samples; first += kTileSize) {
-      fill_taps(tile, kNone, geometry, params.grid, batch, first, tile_samples(geometry, first),
-                view);
+      fill_taps(tile, kNone, geometry, params.grid, batch, first,
+                tile_samples(geometry, batch, first), view);
       locate_samples(geometry, params.output, first, tile.count, located);
       with_taps_for(tile, count, [&](const auto& taps) {
         for (int group = 0; group < tile.count; group += kGroup) {

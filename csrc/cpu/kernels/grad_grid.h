@@ -61,7 +61,7 @@ void differentiate_rows(const GradGridParams& params, const Tile& tile,
   // Of many taps several are in a line, and one sample has loads enough to wait for together.
   const bool scattered = params.scattered && Tile::kTaps == 2;
   const RowPrefetch prefetch(params.geometry, count, sizeof(*image), Pass::kBackward, scattered);
-  const bool read_on = count == 3 && can_read_on(tile, params.geometry, params.input);
+  const bool read_on = count == 3 && can_read_on(tile, params.geometry, params.input, batch);
   backward_rows<false>({image, nullptr, grad_output, count, count, params.geometry.input_size[0],
                         params.input.stride[0]},
                        tile, derivatives, TapList<Tile>(tile), read_on, prefetch, sums);
@@ -181,7 +181,7 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
     const int64_t chunk = item % params.chunk_groups;
     const int64_t grid_batch = which / tiles;
     const int64_t tile_first = which % tiles * kTileSize;
-    const int64_t tile_end = tile_first + tile_samples(geometry, tile_first);
+    const int64_t tile_end = tile_first + tile_samples(geometry, grid_batch, tile_first);
     for (int64_t first = tile_first; first < tile_end; first += Tile::kSize) {
       const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
       fill_taps(tile, derivatives, geometry, params.grid, grid_batch, first, count, params.input);
@@ -210,7 +210,7 @@ void finish_grad_grid(const GradGridParams& params, int64_t begin, int64_t end) 
   const auto* partial = static_cast<const AxisSum*>(params.partial);
   for (int64_t which = begin; which < end; ++which) {
     const int64_t first = which % tiles * kTileSize;
-    const int count = tile_samples(geometry, first);
+    const int count = tile_samples(geometry, which / tiles, first);
     alignas(64) PerAxis<kTileSize> total = {};
     if (params.has_first_sums) {
       load_grad_grid(geometry, params.grad_grid, which / tiles, first, count, total);
@@ -238,7 +238,7 @@ void grad_grid_packed_items(const PackedBlockParams& params, int64_t begin, int6
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item * kTileSize;
     fill_taps(tile, derivatives, geometry, params.grid, params.batch, first,
-              tile_samples(geometry, first), view);
+              tile_samples(geometry, params.batch, first), view);
     locate_samples(geometry, params.grad_output, first, tile.count, located);
     const TapList<Tile> taps(tile);
     for (int64_t c = 0; c < params.channels; c += params.piece_channels) {

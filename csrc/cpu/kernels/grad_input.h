@@ -198,7 +198,7 @@ inline void grad_input_nearest_planes(const GradInputParams& params, Range slab,
     const int64_t t_end = std::min(t + run_tiles, tiles);
     run.clear();
     for (int64_t next = t; next < t_end; ++next) {
-      const int count = tile_samples(geometry, next * kTileSize);
+      const int count = tile_samples(geometry, batch, next * kTileSize);
       if (overlap_with(params, slab, batch, next).any) {
         run.append(finder, params.grid, batch, next, count);
       } else {
@@ -212,7 +212,7 @@ inline void grad_input_nearest_planes(const GradInputParams& params, Range slab,
       const int64_t base = batch * source.batch_stride + c * source.channel_stride;
       for (int64_t next = t; next < t_end; ++next) {
         const int64_t first = next * kTileSize;
-        locate_samples(geometry, source, first, tile_samples(geometry, first), located);
+        locate_samples(geometry, source, first, tile_samples(geometry, batch, first), located);
         if (source.dtype == kDTypeOf<compute_t> && located.even && located.step == 1) {
           return static_cast<const compute_t*>(source.data) + base + located.first;
         }
@@ -297,7 +297,7 @@ void grad_input_items(const GradInputParams& params, int64_t begin, int64_t end)
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
         const SlabOverlap overlap = overlap_with(params, owned.slab, batch, t);
         if (!overlap.any) continue;
-        const int64_t tile_end = t * kTileSize + tile_samples(geometry, t * kTileSize);
+        const int64_t tile_end = t * kTileSize + tile_samples(geometry, batch, t * kTileSize);
         for (int64_t first = t * kTileSize; first < tile_end; first += Tile::kSize) {
           const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
           if (picks) {
@@ -327,7 +327,8 @@ void slab_ranges_items(const GradInputParams& params, int64_t begin, int64_t end
   alignas(64) PerAxis<kTileSize> values;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t first = item % tiles * kTileSize;
-    load_grid(geometry, params.grid, item / tiles, first, tile_samples(geometry, first), values);
+    const int64_t batch = item / tiles;
+    load_grid(geometry, params.grid, batch, first, tile_samples(geometry, batch, first), values);
     ranges[item - begin] = range_of_values(tile, geometry, params.slab_axis,
                                            values[params.slab_axis], params.grad_input);
   }

@@ -52,7 +52,7 @@ offset_t pixel_offsets(const PerAxis<kTileSize>& values, const PixelAxis (&axes)
 class PixelFinder {
  public:
   PixelFinder(const Geometry& geometry, const View& image, int slab_axis, Range slab)
-      : geometry_(geometry) {
+      : geometry_(geometry), image_(image) {
     for (int a = 0; a < geometry.dims; ++a) {
       const int64_t size = geometry.input_size[a];
       const Range wanted = a == slab_axis ? slab : Range{0, size};
@@ -66,8 +66,12 @@ class PixelFinder {
   bool find(const View& grid, int64_t batch, int64_t t, offset_t* offset) const {
     const int64_t first = t * kTileSize;
     alignas(64) PerAxis<kTileSize> values;
-    load_grid(geometry_, grid, batch, first, tile_samples(geometry_, first), values);
-    return find(values, offset) >= 0;
+    load_grid(geometry_, grid, batch, first, tile_samples(geometry_, batch, first), values);
+    const bool inside = find(values, offset) >= 0;
+    if (geometry_.group_images > 1) {
+      add_image_offsets<kTileSize>(geometry_, image_, batch, first, offset);
+    }
+    return inside;
   }
 
  private:
@@ -91,6 +95,7 @@ class PixelFinder {
   }
 
   const Geometry& geometry_;
+  const View& image_;
   PixelAxis axes_[kMaxDims];
 };
 

@@ -39,14 +39,15 @@ class RowFinder {
   RowFinder(const Geometry& geometry, const View& image, int slab_axis, Range slab,
             int64_t channels, int64_t element, Pass pass)
       : geometry_(geometry),
+        image_(image),
         finder_(geometry, image, slab_axis, slab),
-        last_(last_pixel(geometry, image)),
         lines_(RowPrefetch::lines(geometry, channels * element, pass)) {}
 
   /// The samples of tile t of a grid.
   void find(const View& grid, int64_t batch, int64_t t) {
-    count_ = tile_samples(geometry_, t * kTileSize);
+    count_ = tile_samples(geometry_, batch, t * kTileSize);
     finder_.find(grid, batch, t, offset_);
+    last_ = last_pixel(geometry_, image_, batch);
     // Looked at beyond the last sample, and not asked for.
     std::fill_n(offset_ + count_, kAhead, offset_t(kOutside));
   }
@@ -86,9 +87,10 @@ class RowFinder {
 
   static constexpr int kAhead = 8;
   const Geometry& geometry_;
+  const View& image_;
   PixelFinder finder_;
   int count_ = 0;
-  int64_t last_;
+  int64_t last_ = 0;
   int lines_;
   alignas(64) offset_t offset_[kTileSize + kAhead];
 };

@@ -8,7 +8,7 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 
 enum class Pass { kForward, kBackward };
 
-/// Smaller images fit the second-level cache and lose by prefetching.
+/// Smaller images, or groups of images, fit the second-level cache and lose by prefetching.
 constexpr int64_t kNearBytes = int64_t(1) << 19;
 
 /// Asks for the rows of a sample before they are needed: where the grid leads is known a tile
@@ -21,7 +21,7 @@ class RowPrefetch {
   /// forward pass, below half a line in the backward pass, where sums in memory are waited for as
   /// well, unless samples are `scattered`.
   static int lines(const Geometry& geometry, int64_t row, Pass pass, bool scattered = false) {
-    const bool far = packed_elements(geometry, row) > kNearBytes;
+    const bool far = geometry.group_images * packed_elements(geometry, row) > kNearBytes;
     const bool is_long = row >= (pass == Pass::kForward ? kLineBytes : kLineBytes / 2);
     if (!far || !(is_long || scattered)) return 0;
     return static_cast<int>(std::min<int64_t>(ceil_div(row, kLineBytes), kMostLines));

@@ -46,9 +46,9 @@ GRIDSAMPLE_INLINE Vector<compute_t, kLanes> load_row_lanes(const typename scalar
   }
 }
 
-/// Where an image's last pixel is in its plane.
-inline int64_t last_pixel(const Geometry& geometry, const View& image) {
-  int64_t last = 0;
+/// Where the last pixel is in a plane, or in those of a group of images.
+inline int64_t last_pixel(const Geometry& geometry, const View& image, int64_t batch) {
+  int64_t last = (images_of(geometry, batch) - 1) * image.stride[geometry.dims];
   for (int a = 0; a < geometry.dims; ++a) last += (geometry.input_size[a] - 1) * image.stride[a];
   return last;
 }
@@ -79,10 +79,10 @@ offset_t last_tap(const Tile& tile) {
 /// lies before the end of another pixel, because none of the taps is at the image's last. Rows of
 /// three are best read as four.
 template <typename Tile>
-bool can_read_on(const Tile& tile, const Geometry& geometry, const View& image) {
+bool can_read_on(const Tile& tile, const Geometry& geometry, const View& image, int64_t batch) {
   offset_t last = 0;
   with_dims<Tile::kDims>(tile.dims, [&]<int kDims>() { last = last_tap<kDims>(tile); });
-  return last < last_pixel(geometry, image);
+  return last < last_pixel(geometry, image, batch);
 }
 
 /// sum = sum over the taps of one slice of weight * row, for sample i, none of whose taps is

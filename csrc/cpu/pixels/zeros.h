@@ -6,10 +6,10 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// The part of a dense grad_input that a work item owns: some channels of one image, at the
-/// positions `slab` of an axis. It is zeroed as the taps move on along that axis, by its owner, and
-/// so is in the owner's cache when sums are added to it; all at once it would be written to memory
-/// and fetched again.
+/// The part of a dense grad_input that a work item owns: some channels of one image, or of each of
+/// a group of images, at the positions `slab` of an axis. It is zeroed as the taps move on along
+/// that axis, by its owner, and so is in the owner's cache when sums are added to it; all at once
+/// it would be written to memory and fetched again.
 class Zeros {
  public:
   Zeros(const View& view, const Geometry& geometry, int64_t batch, Range channels, int axis,
@@ -17,7 +17,10 @@ class Zeros {
       : Zeros(static_cast<compute_t*>(view.data) + batch * view.batch_stride +
                   channels.begin * view.channel_stride,
               geometry, channels.end - channels.begin,
-              has_rows(geometry, view) ? geometry.channels : 1, view.channel_stride, axis, slab) {}
+              has_rows(geometry, view) ? geometry.channels : 1, view.channel_stride, axis, slab) {
+    images_ = images_of(geometry, batch);
+    image_stride_ = view.stride[geometry.dims];
+  }
 
   /// Channels `channels` from `image` on, pixels `pixel_stride` apart (rows), or 1 (planes).
   Zeros(compute_t* image, const Geometry& geometry, int64_t channels, int64_t pixel_stride,
@@ -62,25 +65,32 @@ class Zeros {
   void zero_until(int64_t position) {
     position = std::min(position, end_);
     if (position <= next_) return;
+    for (int64_t image = 0; image < images_; ++image) {
+      zero_until(image_ + image * image_stride_, position);
+    }
+    next_ = position;
+  }
+  void zero_until(compute_t* image, int64_t position) const {
     const int64_t run = (position - next_) * inner_;
     for (int64_t o = 0; o < outer_; ++o) {
       const int64_t pixel = (o * size_ + next_) * inner_;
       if (pixel_stride_ == 1) {
         for (int64_t c = 0; c < channels_; ++c) {
-          zero(image_ + c * channel_stride_ + pixel, run);
+          zero(image + c * channel_stride_ + pixel, run);
         }
       } else if (pixel_stride_ == channels_) {
-        zero(image_ + pixel * channels_, run * channels_);
+        zero(image + pixel * channels_, run * channels_);
       } else {
         for (int64_t p = pixel; p < pixel + run; ++p) {
-          std::fill_n(image_ + p * pixel_stride_, channels_, compute_t(0));
+          std::fill_n(image + p * pixel_stride_, channels_, compute_t(0));
         }
       }
     }
-    next_ = position;
   }
 
-  compute_t* image_;
+  compute_t* image_;  // the first
+  int64_t images_ = 1;
+  int64_t image_stride_ = 0;
   int64_t channels_;
   int64_t pixel_stride_;
   int64_t channel_stride_;

@@ -19,7 +19,7 @@ bool wants_one_image_at_a_time(const BackwardCall& call, const View& input) {
 class BackwardPlanner {
  public:
   BackwardPlanner(const BackwardCall& call, int64_t most_threads, const Without& without)
-      : call_(call), without_(without) {
+      : asked_(call), call_(call), without_(without) {
     plan_.threads = useful_threads(geometry_, most_threads);
   }
 
@@ -76,6 +76,7 @@ class BackwardPlanner {
     plan_.packed_channels = call_.input.channels_last ? 0 : packing_of(geometry_, image_).channels;
     plan_.piece_channels = piece_channels(geometry_, plan_.packed_channels);
     if (to_grid_ && plan_.packed_channels == 0) read_in_compute_type();
+    if (plan_.packed_channels == 0) take_images_together();
     const char* apart = plan_one_walk();
     if (apart == nullptr) return;
     if (to_input_) {
@@ -88,6 +89,22 @@ class BackwardPlanner {
       plan_grad_input(apart);
     }
     if (to_grid_) plan_grad_grid(apart);
+  }
+
+  /// From here on the call is of groups of images.
+  void take_images_together() {
+    const View to = grad_input_view();
+    // One offset finds a pixel in both. A copy of an image that is repeated is repeated as well.
+    const bool is_like_image =
+        call_.input.view.batch_stride != 0 && image_.view.batch_stride == to.batch_stride;
+    if (grid_is_broadcast() || call_.input.batch != geometry_.batch ||
+        (to_input_ && !is_like_image)) {
+      return;
+    }
+    const View& image = to_input_ ? to : image_.view;
+    plan_.group_images = images_of_group(geometry_, image, has_rows(geometry_, image));
+    call_.geometry = group_images(geometry_, plan_.group_images);
+    call_.input.batch = call_.grid_batch = geometry_.batch;
   }
 
   /// Both gradients in one walk over the samples, where lanes can go over channels and whole images
@@ -221,16 +238,17 @@ class BackwardPlanner {
   }
 
   void add_copies() {
-    if (plan_.copies_input) plan_.memory.image_copies = copy_bytes(geometry_, call_.input);
+    const Geometry& geometry = asked_.geometry;
+    if (plan_.copies_input) plan_.memory.image_copies = copy_bytes(geometry, asked_.input);
     if (call_.wants_input && plan_.grad_input != GradInputPath::kEmpty &&
         plan_.grad_input != GradInputPath::kListedTaps &&
-        !has_compute_type(geometry_, call_.input)) {
-      plan_.memory.result_copies += compute_bytes(geometry_, call_.input);
+        !has_compute_type(geometry, asked_.input)) {
+      plan_.memory.result_copies += compute_bytes(geometry, asked_.input);
     }
     if (call_.wants_grid && plan_.grad_grid != GradGridPath::kEmpty &&
-        plan_.grad_grid != GradGridPath::kZero && call_.grid_dtype != compute_type(geometry_)) {
+        plan_.grad_grid != GradGridPath::kZero && call_.grid_dtype != compute_type(geometry)) {
       plan_.memory.result_copies +=
-          call_.grid_batch * geometry_.samples * geometry_.dims * compute_size(geometry_);
+          asked_.grid_batch * geometry.samples * geometry.dims * compute_size(geometry);
     }
   }
 
@@ -267,7 +285,8 @@ class BackwardPlanner {
       "samples are scattered over more memory than is at hand for two images";
   static constexpr const char* kManyPieces = "more pieces of channels than grad_grid has chunks";
 
-  const BackwardCall& call_;
+  const BackwardCall& asked_;
+  BackwardCall call_;  // of groups of images, if they are taken together
   const Geometry& geometry_ = call_.geometry;
   const Without& without_;
   Image image_;           // as kernels read it

@@ -90,12 +90,14 @@ ForwardPlan plan_forward(const ForwardCall& call, int64_t most_threads, const Wi
       return plan;
     }
   }
+  plan.group_images = images_of_group(geometry, image.view, rows);
+  const Geometry grouped = group_images(geometry, plan.group_images);
   // Longer rows of nearest are copied.
   const bool copies_rows = nearest && rows && geometry.channels > 2;
   if (!copies_rows && fits_registers(geometry, image.view, rows)) {
     plan.path = ForwardPath::kInRegisters;
     plan.reason = "so few channels have little use for taps in memory";
-    share_samples(plan, geometry);
+    share_samples(plan, grouped);
     return plan;
   }
   plan.reason = not_packed;
@@ -104,7 +106,7 @@ ForwardPlan plan_forward(const ForwardCall& call, int64_t most_threads, const Wi
   } else {
     plan.path = nearest ? ForwardPath::kNearestPlanes : ForwardPath::kPlanes;
   }
-  share_tiles(plan, geometry);
+  share_tiles(plan, grouped);
   return plan;
 }
 

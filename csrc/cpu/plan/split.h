@@ -59,6 +59,25 @@ inline int64_t useful_threads(const Geometry& geometry, int64_t most_threads) {
   return std::clamp<int64_t>(work / kMinWorkPerThread, 1, most_threads);
 }
 
+/// How many images of few samples make a group, whose samples fill a tile; 1 where they are enough
+/// already. `image`: what taps are offsets into. Where samples of several images do not lie side by
+/// side, as those of several planes do not, they are read and written one by one. Decided by the
+/// shapes alone.
+inline int64_t images_of_group(const Geometry& geometry, const View& image, bool rows) {
+  constexpr int64_t kLeastGroups = 16;  // to share among threads
+  constexpr int64_t kMostApart = 16;
+  if (geometry.batch == 1) return 1;
+  if (!rows && geometry.channels > 1 && geometry.samples > kMostApart) return 1;
+  const int64_t most =
+      useful_threads(geometry, 2) > 1 ? geometry.batch / kLeastGroups : geometry.batch;
+  int64_t images = std::max<int64_t>(std::min(kTileSize / geometry.samples, most), 1);
+  Geometry grouped = group_images(geometry, images);
+  while (images > 1 && !has_32_bit_offsets(grouped, group_images(image, grouped))) {
+    grouped = group_images(geometry, --images);
+  }
+  return images;
+}
+
 /// Whether kernels can keep the taps of a few samples at a time in registers: for float32 images of
 /// few channels, in planes or rows, of which a row of taps lies side by side.
 inline bool fits_registers(const Geometry& geometry, const View& image, bool rows) {
@@ -173,7 +192,7 @@ inline GradInputSplit plan_slabs(const Geometry& geometry, int64_t input_batch,
                                  bool channels_innermost, int64_t threads, const Without& without,
                                  Memory& memory) {
   GradInputSplit split = split_grad_input(geometry, input_batch, channels_innermost, threads);
-  if (without.slab_ranges) split.slabs = 1;
+  if (without.slab_ranges || geometry.group_images > 1) split.slabs = 1;
   if (split.slabs > 1) {
     memory.slab_ranges =
         geometry.batch * tile_count(geometry) * static_cast<int64_t>(sizeof(TapRange));

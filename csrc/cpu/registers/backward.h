@@ -64,7 +64,7 @@ class StripGradients {
                        is_interleaved(to_grid.grad_grid, located, 2);
   }
 
-  /// Samples [first, first + count) of one image of the batch.
+  /// Samples [first, first + count) of one image of the batch, or of a group of images.
   template <Padding kPadding>
   void plan(int64_t batch, int64_t first, int count, Strip& strip) const {
     const LaneImage places = places_;
@@ -77,6 +77,10 @@ class StripGradients {
       Numbers coordinates[2];
       grid.load(batch, first + b * kNumbers, std::min(count - b * kNumbers, kNumbers), coordinates);
       strip.taps[b].template fill<kPadding>(coordinates, places, strip.slope[b]);
+      if (to_input_.geometry.group_images > 1) [[unlikely]] {
+        strip.taps[b].find_images(to_input_.geometry, to_input_.grad_input, batch,
+                                  first + b * kNumbers);
+      }
       GRIDSAMPLE_UNROLL
       for (int v = 0; v < kNumbersVectors; ++v) all_inside = all_inside && strip.taps[b].inside[v];
     }
@@ -292,13 +296,15 @@ class StripGradients {
     for (int b = 0; b < strip.blocks(); ++b) {
       for (int v = 0; v < kNumbersVectors; ++v) {
         const int i = b * kNumbers + v * kSampleLanes;
+        const auto image = load_vector<offset_t, kSampleLanes>(strip.taps[b].image[v]);
         for (int ky = 0; ky < 2; ++ky) {
           const OffsetLanes y = strip.taps[b].axis[1].first[v] + ky;
           for (int kx = 0; kx < 2; ++kx) {
             const OffsetLanes x = strip.taps[b].axis[0].first[v] + kx;
             const OffsetLanes outside = (x < 0) | (x >= places.size[0]) | (y < begin) | (y >= end);
             store_vector<offset_t, kSampleLanes>(
-                offset[ky][kx] + i, (x * places.stride[0] + y * places.stride[1]) | outside);
+                offset[ky][kx] + i,
+                (x * places.stride[0] + y * places.stride[1] + image) | outside);
           }
         }
       }

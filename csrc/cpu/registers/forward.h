@@ -9,14 +9,15 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// Calls function(batch, first, count) for runs of samples of one image each, which make up items
-/// [begin, end).
+/// Calls function(batch, first, count) for runs of samples of one image or group of images each,
+/// which make up items [begin, end).
 template <typename F>
 GRIDSAMPLE_INLINE void for_runs(const ForwardParams& params, int64_t begin, int64_t end,
                                 const F& function) {
-  const int64_t samples = params.geometry.samples;
+  const Geometry& geometry = params.geometry;
+  const int64_t samples = geometry.samples;
   const int64_t run = params.run_tiles * kTileSize;
-  const int64_t last = std::min(end * run, params.geometry.batch * samples);
+  const int64_t last = std::min(end * run, (geometry.batch - 1) * samples + geometry.last_samples);
   for (int64_t next = begin * run; next < last;) {
     const int64_t batch = next / samples;
     const int64_t first = next - batch * samples;
@@ -81,8 +82,9 @@ GRIDSAMPLE_NOINLINE void sample_at_edges(const LaneTaps<kMode>& taps, int v,
       out, out_stride);
 }
 
-/// Samples [first, first + run) of one image of the batch. Which samples are beside each other
-/// depends on the number of threads; the bits of a sample do not depend on those beside it.
+/// Samples [first, first + run) of one image of the batch, or of a group of images. Which samples
+/// are beside each other depends on the number of threads; the bits of a sample do not depend on
+/// those beside it.
 template <Mode kMode, Padding kPadding, int kWidth>
 GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage& places,
                                     const GridLanes& grid, bool side_by_side, int64_t batch,
@@ -130,11 +132,17 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
       Numbers coordinates[2];
       SampleLanes slope[2][kNumbersVectors];
       const int64_t count = std::min<int64_t>(run, kNumbers);
+      LaneTaps<kMode>& taps = both[next / kNumbers % 2];
       grid.load(batch, first + start_of(next), static_cast<int>(count), coordinates);
-      both[next / kNumbers % 2].template fill<kPadding>(coordinates, places, slope);
+      taps.template fill<kPadding>(coordinates, places, slope);
+      if (params.geometry.group_images > 1) [[unlikely]] {
+        taps.find_images(params.geometry, input, batch, first + start_of(next));
+      }
     }
     const int64_t now = next - kNumbers;
-    for (int v = 0; v < (now < 0 ? 0 : kNumbersVectors); ++v) {
+    if (now < 0) continue;
+    for (auto v = static_cast<int>((now - start_of(now)) / kSampleLanes); v < kNumbersVectors;
+         ++v) {
       const int64_t done = start_of(now) + v * kSampleLanes;
       const auto count = static_cast<int>(std::min<int64_t>(run - done, kSampleLanes));
       if (count <= 0) break;

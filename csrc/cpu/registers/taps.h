@@ -19,7 +19,7 @@ struct AxisLanes {
 
 /// The numbers of an axis in all lanes.
 GRIDSAMPLE_INLINE Axis<Numbers> lane_axis(const Axis<compute_t>& axis) {
-  return {axis.extent, axis.shift, axis.last, axis.end};
+  return {axis.extent, axis.scale, axis.low, axis.last, axis.end};
 }
 
 /// Whether coordinates are folded more than once.
@@ -28,7 +28,7 @@ GRIDSAMPLE_INLINE bool is_far(const Numbers& grid_value, const Axis<compute_t>& 
   constexpr compute_t kMargin = ModeTraits<kMode>::kMargin;
   const compute_t once = std::min(axis.extent * 2, kNearLimit<compute_t>) - kMargin;
   const Numbers x = finite(unnormalize(grid_value, lane_axis(axis)).value);
-  return any(magnitude(x - Numbers(fold(axis))) >= Numbers(once));
+  return any(magnitude(x - Numbers(axis.low)) >= Numbers(once));
 }
 
 /// For such coordinates.
@@ -98,6 +98,18 @@ struct LaneTaps {
   OffsetLanes valid[kNumbersVectors];
   // Of each vector, whether all taps of all samples are inside. Of one tap it does not matter.
   bool inside[kNumbersVectors];
+  // Where the image of each sample is. `offset` counts from the group's first image, too.
+  alignas(64) offset_t image[kNumbersVectors][kSampleLanes] = {};
+
+  /// After `fill`, for samples from `first` on of a group of images.
+  GRIDSAMPLE_NOINLINE void find_images(const Geometry& geometry, const View& view, int64_t batch,
+                                       int64_t first) {
+    std::memset(image, 0, sizeof(image));
+    add_image_offsets<kNumbers>(geometry, view, batch, first, image[0]);
+    for (int v = 0; v < kNumbersVectors; ++v) {
+      for (int l = 0; l < kSampleLanes; ++l) offset[v][l] += image[v][l];
+    }
+  }
 
   /// The pixels of vector v, 0 where the one tap is outside.
   GRIDSAMPLE_INLINE SampleLanes or_zero(int v, const SampleLanes& pixel) const {
@@ -107,10 +119,12 @@ struct LaneTaps {
   template <Padding kPadding>
   GRIDSAMPLE_INLINE void fill(const Numbers (&grid_values)[2], const LaneImage& image,
                               SampleLanes (&slope)[2][kNumbersVectors]) {
+    AxisLanes<kMode> along[2];
     GRIDSAMPLE_UNROLL
     for (int a = 0; a < 2; ++a) {
-      fill_lanes<kMode, kPadding>(grid_values[a], image.axis[a], axis[a], slope[a]);
+      fill_lanes<kMode, kPadding>(grid_values[a], image.axis[a], along[a], slope[a]);
     }
+    if constexpr (kTaps > 1) std::memcpy(axis, along, sizeof(axis));
     using Unsigned = Vector<std::make_unsigned_t<offset_t>, kSampleLanes>;
     GRIDSAMPLE_UNROLL
     for (int v = 0; v < kNumbersVectors; ++v) {
@@ -118,9 +132,9 @@ struct LaneTaps {
       OffsetLanes sum{};
       GRIDSAMPLE_UNROLL
       for (int a = 0; a < 2; ++a) {
-        outside |= (OffsetLanes)((Unsigned)axis[a].first[v] >=
+        outside |= (OffsetLanes)((Unsigned)along[a].first[v] >=
                                  static_cast<std::make_unsigned_t<offset_t>>(image.inside[a]));
-        sum += axis[a].first[v] * image.stride[a];
+        sum += along[a].first[v] * image.stride[a];
       }
       if constexpr (kTaps == 1) {
         valid[v] = ~outside;
@@ -161,7 +175,8 @@ struct EdgePlaces {
     for (int ky = 0; ky < kTaps; ++ky) {
       const OffsetLanes inside_y = is_inside(y + ky, image.size[1]);
       store_vector<offset_t, kSampleLanes>(
-          row[ky], clamped(y + ky, image.size[1] - 1) * image.stride[1] + place * image.stride[0]);
+          row[ky], clamped(y + ky, image.size[1] - 1) * image.stride[1] + place * image.stride[0] +
+                       load_vector<offset_t, kSampleLanes>(taps.image[v]));
       for (int kx = 0; kx < kTaps; ++kx) {
         valid[ky][kx] =
             __builtin_convertvector(inside_y & is_inside(x + kx, image.size[0]), MaskLanes);

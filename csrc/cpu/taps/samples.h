@@ -21,13 +21,16 @@ struct TileOffsets {
 /// Samples [first, first + count) of the output, row-major, in a view of them.
 GRIDSAMPLE_NOINLINE inline void locate_samples(const Geometry& geometry, const View& view,
                                                int64_t first, int count, TileOffsets& tile) {
-  const int64_t* size = geometry.output_size;
+  constexpr int kAxes = kMaxDims + 1;
+  int64_t size[kAxes] = {1, 1, 1, 1};
+  std::copy_n(geometry.output_size, geometry.dims, size);
+  size[geometry.dims] = geometry.group_images;
   tile.count = count;
   // Evenly spaced when stepping past the end of each axis is one step of the next.
   tile.step = size[0] > 1 ? view.stride[0] : 0;
   int64_t run = size[0];
   tile.even = true;
-  for (int axis = 1; axis < geometry.dims; ++axis) {
+  for (int axis = 1; axis <= geometry.dims; ++axis) {
     if (size[axis] == 1) continue;
     if (run == 1) tile.step = view.stride[axis];
     tile.even = tile.even && view.stride[axis] == run * tile.step;
@@ -37,17 +40,17 @@ GRIDSAMPLE_NOINLINE inline void locate_samples(const Geometry& geometry, const V
     tile.first = first * tile.step;
     return;
   }
-  int64_t position[kMaxDims];
+  int64_t position[kAxes];
   int64_t rest = first;
-  for (int axis = 0; axis < kMaxDims; ++axis) {
+  for (int axis = 0; axis < kAxes; ++axis) {
     position[axis] = rest % size[axis];
     rest /= size[axis];
   }
   for (int i = 0; i < count; ++i) {
     int64_t offset = 0;
-    for (int axis = 0; axis < kMaxDims; ++axis) offset += position[axis] * view.stride[axis];
+    for (int axis = 0; axis < kAxes; ++axis) offset += position[axis] * view.stride[axis];
     tile.offset[i] = offset;
-    for (int axis = 0; axis < kMaxDims; ++axis) {
+    for (int axis = 0; axis < kAxes; ++axis) {
       if (++position[axis] < size[axis]) break;
       position[axis] = 0;
     }
@@ -64,7 +67,7 @@ inline void locate_samples(const Geometry& geometry, const View& view, int64_t f
   for (int i = 0; i < count; ++i) {
     const auto ahead = static_cast<int64_t>(number[i]);
     int64_t offset = tile.first + ahead * tile.step;
-    if (!even) {
+    if (!even) {  // a sample of one image: such samples are not taken in groups
       int64_t rest = first + ahead;
       offset = 0;
       for (int axis = 0; axis < geometry.dims; ++axis) {
@@ -73,6 +76,27 @@ inline void locate_samples(const Geometry& geometry, const View& view, int64_t f
       }
     }
     tile.offset[i] = offset;
+  }
+}
+
+/// offset[i] += the offset of the image that sample first + i of a group is of, where it is not
+/// negative. The samples beyond the group's last are taken for more of the last image.
+template <int kSize>
+GRIDSAMPLE_NOINLINE void add_image_offsets(const Geometry& geometry, const View& image,
+                                           int64_t batch, int64_t first, offset_t* offset) {
+  // Of the quotient of so few samples so many bits are enough.
+  constexpr int kBits = 20;
+  static_assert(int64_t(2) * kTileSize * kTileSize < 1 << kBits);
+  const auto reciprocal =
+      static_cast<offset_t>((int64_t(1) << kBits) * geometry.group_images / geometry.samples + 1);
+  const auto last = static_cast<offset_t>(images_of(geometry, batch) - 1);
+  const auto stride = static_cast<offset_t>(image.stride[geometry.dims]);
+  const auto begin = static_cast<offset_t>(first);
+#pragma omp simd
+  for (int i = 0; i < kSize; ++i) {
+    const offset_t number = ((begin + i) * reciprocal) >> kBits;
+    const offset_t added = (number < last ? number : last) * stride;
+    offset[i] += offset[i] < 0 ? 0 : added;
   }
 }
 

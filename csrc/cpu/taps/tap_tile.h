@@ -114,14 +114,14 @@ template <Mode kMode, int kSize>
 GRIDSAMPLE_NOINLINE Distance distance_of(const compute_t* grid_values,
                                          const Axis<compute_t>& axis) {
   constexpr compute_t kMargin = ModeTraits<kMode>::kMargin;
-  const compute_t low = fold(axis);
   // Never so large that taking off the margin would round.
   const compute_t once = std::min(axis.extent * 2, kNearLimit<compute_t>) - kMargin;
   int beyond_once = 0;
   int far = 0;
 #pragma omp simd reduction(| : beyond_once, far)
   for (int i = 0; i < kSize; ++i) {
-    const compute_t distance = std::fabs(finite(unnormalize(grid_values[i], axis).value) - low);
+    const compute_t distance =
+        std::fabs(finite(unnormalize(grid_values[i], axis).value) - axis.low);
     beyond_once |= distance >= once;
     far |= distance + kMargin >= kNearLimit<compute_t>;
   }
@@ -250,7 +250,8 @@ void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geome
   }
 }
 
-/// Taps of samples [first, first + count) of one grid.
+/// Taps of samples [first, first + count) of one grid. Where they are of a group of images, the
+/// offset of each one's image counts as one on the outermost axis.
 template <typename Tile, typename DerivativesOrNone>
 void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geometry,
                const View& grid, int64_t batch, int64_t first, int count, const View& image) {
@@ -259,6 +260,10 @@ void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geome
   alignas(64) PerAxis<Tile::kSize> values;
   load_grid(geometry, grid, batch, first, count, values);
   fill_taps(tile, derivatives, geometry, values, count, image);
+  if (geometry.group_images == 1) return;
+  for (auto& offset : tile.axis[tile.dims - 1].offset) {
+    add_image_offsets<Tile::kSize>(geometry, image, batch, first, offset);
+  }
 }
 
 /// The offsets between which the taps of a tile lie on one axis.

@@ -69,13 +69,9 @@ struct ForwardParams {
 struct FewChannelsParams : ForwardParams<float> {
   uint32_t samples;  // of an image
   uint32_t width;    // samples that follow each other; such rows lie below each other in a tile
-  // A coordinate is (x + 1) * half_extent - half_shift: the bits of unnormalize, since halves are
-  // exact. From 0 on and below a limit all taps are inside and padding changes nothing; reflection
-  // neither, as the difference is exact from 0 on, and so is adding half_shift for the distance
-  // from the fold. The bits of floats from 0 on are in their order, and those of all others above
-  // them.
-  float half_extent[2];
-  float half_shift[2];
+  // At coordinates from 0 on and below a limit all taps are inside and padding changes nothing;
+  // reflection neither, as the distance from the fold is exact from 0 on, and so is adding the fold
+  // to it. The bits of floats from 0 on are in their order, and those of all others above them.
   uint32_t limit_bits[2];
 };
 

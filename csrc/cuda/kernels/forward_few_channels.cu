@@ -108,7 +108,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kChannels>)
     const float value[] = {point[i].x, point[i].y};
     GRIDSAMPLE_UNROLL_ALL
     for (int a = 0; a < 2; ++a) {
-      coordinate[i][a] = (value[a] + 1.f) * params.half_extent[a] - params.half_shift[a];
+      const Axis<float>& axis = params.sampling.axis[a];
+      coordinate[i][a] = (value[a] + 1.f) * axis.scale + axis.low;
       inside = inside && __float_as_uint(coordinate[i][a]) < params.limit_bits[a];
     }
   }
@@ -193,14 +194,12 @@ bool takes_few_channels(const ForwardParams<float>& params, const Geometry& geom
 
 void forward_few_channels(const ForwardParams<float>& forward, const Geometry& geometry,
                           const Queue& queue) {
-  FewChannelsParams params = {forward, 0, 0, {}, {}, {}};
+  FewChannelsParams params = {forward, 0, 0, {}};
   params.samples = static_cast<uint32_t>(geometry.samples);
   params.width = static_cast<uint32_t>(row_of_tiles(geometry));
   for (int a = 0; a < 2; ++a) {
-    const Axis<float>& axis = params.sampling.axis[a];
-    params.half_extent[a] = axis.extent / 2;
-    params.half_shift[a] = axis.shift / 2;
-    params.limit_bits[a] = std::bit_cast<uint32_t>(std::min(axis.last, kWholeLimit));
+    const float last = params.sampling.axis[a].last;
+    params.limit_bits[a] = std::bit_cast<uint32_t>(std::min(last, kWholeLimit));
   }
   Spread spread;
   spread.threads = dim3(kTile, kRows);
