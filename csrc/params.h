@@ -42,9 +42,9 @@ struct Geometry {
   int64_t output_size[kMaxDims] = {1, 1, 1};
   // Images of few samples may be taken together, in groups of so many: then `batch` counts groups,
   // `samples` those of a group, and images are one more axis of the samples, number `dims`. The
-  // last group may have fewer images, of last_samples in all.
+  // last group may have fewer images, and then so many samples less.
   int64_t group_images = 1;
-  int64_t last_samples = 0;
+  int64_t missing_samples = 0;
 };
 
 /// From the arguments of a call, which have been checked. input_size(d), grid_size(d): sizes of the
@@ -66,7 +66,6 @@ Geometry make_geometry(int dims, const InputSize& input_size, const GridSize& gr
     geometry.output_size[axis] = grid_size(dims - axis);
     geometry.samples *= geometry.output_size[axis];
   }
-  geometry.last_samples = geometry.samples;
   return geometry;
 }
 

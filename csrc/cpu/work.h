@@ -258,7 +258,7 @@ inline int64_t nearest_run(const Geometry& geometry) {
 }
 /// Samples of an image of the batch, or of a group of them.
 inline int64_t samples_of(const Geometry& geometry, int64_t batch) {
-  return batch + 1 < geometry.batch ? geometry.samples : geometry.last_samples;
+  return geometry.samples - (batch + 1 == geometry.batch ? geometry.missing_samples : 0);
 }
 /// Images of a group, or one.
 inline int64_t images_of(const Geometry& geometry, int64_t batch) {

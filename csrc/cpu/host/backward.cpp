@@ -29,7 +29,6 @@ bool is_scattered(const Geometry& geometry, const View& grid) {
       // The first samples of a tile are those of the last tile of an image that ends with them.
       const int64_t t = which % tiles;
       params.geometry.samples = std::min(geometry.samples, t * kTileSize + kRunSamples);
-      params.geometry.last_samples = params.geometry.samples;
       const int64_t item = which / tiles * (t + 1) + t;
       TapRange range;
       kernels_for(geometry).backward.slab_ranges(params, item, item + 1, &range);

@@ -35,7 +35,7 @@ inline Geometry group_images(const Geometry& geometry, int64_t images) {
   grouped.batch = ceil_div(geometry.batch, images);
   grouped.samples = geometry.samples * images;
   grouped.group_images = images;
-  grouped.last_samples = geometry.samples * (geometry.batch - (grouped.batch - 1) * images);
+  grouped.missing_samples = geometry.samples * (grouped.batch * images - geometry.batch);
   return grouped;
 }
 inline View group_images(const View& view, const Geometry& grouped) {

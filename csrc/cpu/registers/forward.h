@@ -17,7 +17,7 @@ GRIDSAMPLE_INLINE void for_runs(const ForwardParams& params, int64_t begin, int6
   const Geometry& geometry = params.geometry;
   const int64_t samples = geometry.samples;
   const int64_t run = params.run_tiles * kTileSize;
-  const int64_t last = std::min(end * run, (geometry.batch - 1) * samples + geometry.last_samples);
+  const int64_t last = std::min(end * run, geometry.batch * samples - geometry.missing_samples);
   for (int64_t next = begin * run; next < last;) {
     const int64_t batch = next / samples;
     const int64_t first = next - batch * samples;
