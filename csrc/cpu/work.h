@@ -256,12 +256,29 @@ inline int64_t strip_count(const Geometry& geometry) {
 inline int64_t nearest_run(const Geometry& geometry) {
   return geometry.channels < 8 ? 4 : kNearestRun;
 }
+/// `images` of the batch taken together, in all that follow each other.
+inline Geometry group_images(const Geometry& geometry, int64_t images) {
+  Geometry grouped = geometry;
+  grouped.batch = ceil_div(geometry.batch, images);
+  grouped.samples = geometry.samples * images;
+  grouped.group_images = images;
+  grouped.missing_samples = geometry.samples * (grouped.batch * images - geometry.batch);
+  return grouped;
+}
+inline View group_images(const View& view, const Geometry& grouped) {
+  View result = view;
+  result.stride[grouped.dims] = view.batch_stride;
+  result.batch_stride = view.batch_stride * grouped.group_images;
+  return result;
+}
+
 /// Samples of an image of the batch, or of a group of them.
 inline int64_t samples_of(const Geometry& geometry, int64_t batch) {
   return geometry.samples - (batch + 1 == geometry.batch ? geometry.missing_samples : 0);
 }
 /// Images of a group, or one.
 inline int64_t images_of(const Geometry& geometry, int64_t batch) {
+  if (geometry.group_images == 1) return 1;
   return samples_of(geometry, batch) * geometry.group_images / geometry.samples;
 }
 /// Samples of its tile that starts at `first`.

@@ -131,6 +131,29 @@ void check_kernels(const Geometry& geometry, const Tensors& given, const Results
     if (to_grid) compare(what, grad_grid.get(geometry), wanted.grad_grid);
     report.check("backward's guards", grad_input.guards_hold() && grad_grid.guards_hold());
   };
+  if (geometry.samples * geometry.batch <= kTileSize) {
+    // Two images are taken together, and then the third.
+    const Geometry grouped = group_images(geometry, 2);
+    const auto group = [&](const View& view) { return group_images(view, grouped); };
+    forward("forward, images together", [&](const View& output) {
+      run_forward(grouped, group(input.view), group(grid.view), group(output));
+    });
+    const auto grouped_views = [&](const BackwardViews& views) {
+      return BackwardViews{group(views.grad_output), group(views.input), group(views.grid),
+                           group(views.grad_input), group(views.grad_grid)};
+    };
+    backward("grad_input, images together", true, false, [&](const BackwardViews& views) {
+      run_grad_input(grouped, grouped_views(views), false);
+    });
+    if (smooth) {
+      backward("backward in slabs, images together", true, true, [&](const BackwardViews& views) {
+        run_backward_in_slabs(grouped, grouped_views(views));
+      });
+      backward("grad_grid, images together", false, true, [&](const BackwardViews& views) {
+        run_grad_grid<T>(grouped, grouped_views(views), false);
+      });
+    }
+  }
   if (has_rows(geometry, input.view)) {
     backward("backward", true, smooth,
              [&](const BackwardViews& views) { run_backward<T>(geometry, views, 0); });
@@ -276,7 +299,7 @@ void check_type(const char* type, Report& report) {
           geometry.padding = padding;
           geometry.align_corners = random() % 2 == 0;
           geometry.compute_in_double = sizeof(T) == 8;
-          geometry.batch = 2;
+          geometry.batch = 3;
           geometry.channels = channels;
           geometry.samples = 1;
           int64_t pixels = 1;

@@ -6,7 +6,6 @@
 #include "cpu/host/isa.h"
 #include "cpu/host/ops.h"
 #include "cpu/host/scratch.h"
-#include "cpu/plan/images.h"
 #include "cpu/threads/run_items.h"
 
 namespace gridsample_ext::cpu {

@@ -29,22 +29,6 @@ inline bool has_no_output(const Geometry& geometry) {
   return geometry.batch == 0 || geometry.channels == 0 || geometry.samples == 0;
 }
 
-/// `images` of the batch taken together, in all that follow each other.
-inline Geometry group_images(const Geometry& geometry, int64_t images) {
-  Geometry grouped = geometry;
-  grouped.batch = ceil_div(geometry.batch, images);
-  grouped.samples = geometry.samples * images;
-  grouped.group_images = images;
-  grouped.missing_samples = geometry.samples * (grouped.batch * images - geometry.batch);
-  return grouped;
-}
-inline View group_images(const View& view, const Geometry& grouped) {
-  View result = view;
-  result.stride[grouped.dims] = view.batch_stride;
-  result.batch_stride = view.batch_stride * grouped.group_images;
-  return result;
-}
-
 inline int64_t elements_of(const Geometry& geometry, const Image& image) {
   return image.batch * packed_elements(geometry, geometry.channels);
 }

@@ -120,6 +120,9 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
           out, out_stride);
   };
 
+  const bool is_far =
+      packed_elements(params.geometry, channels * int64_t(sizeof(compute_t))) > kNearBytes;
+
   // The taps of the next numbers are computed before the pixels of these are read: reads whose
   // addresses are known for long hold up nothing.
   LaneTaps<kMode> both[2];
@@ -137,6 +140,11 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
       taps.template fill<kPadding>(coordinates, places, slope);
       if (params.geometry.group_images > 1) [[unlikely]] {
         taps.find_images(params.geometry, input, batch, first + start_of(next));
+      }
+      if (is_far && are_scattered(taps, places)) [[unlikely]] {
+        for (int64_t c = 0; c < channels; c += kWidth) {
+          prefetch_scattered(taps, places, image + c * channel_stride);
+        }
       }
     }
     const int64_t now = next - kNumbers;

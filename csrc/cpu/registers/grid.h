@@ -22,7 +22,9 @@ class GridLanes {
       prefetch_next_tile(from, kNumbers, 2);
       take(from, axis);
     } else {
-      load_rest(batch, first, count, axis);
+      Numbers rest[2];  // which has an address, as registers have not
+      load_rest(batch, first, count, rest);
+      for (int a = 0; a < 2; ++a) axis[a] = rest[a];
     }
   }
 

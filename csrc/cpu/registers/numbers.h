@@ -69,14 +69,6 @@ GRIDSAMPLE_INLINE Numbers select(const Condition& condition, const Numbers& yes,
     return condition.vector[v] ? yes.vector[v] : no.vector[v];
   });
 }
-/// As clamp of math/, which compilers do not see to be two instructions.
-GRIDSAMPLE_INLINE Numbers clamp(const Numbers& value, const Numbers& low, const Numbers& high) {
-  return for_vectors<Numbers>([&](int v) GRIDSAMPLE_INLINE_LAMBDA {
-    const SampleLanes& x = value.vector[v];
-    const SampleLanes least = x > low.vector[v] ? x : low.vector[v];
-    return least < high.vector[v] ? least : high.vector[v];
-  });
-}
 GRIDSAMPLE_INLINE Numbers magnitude(const Numbers& x) {
   const auto sign = (MaskLanes)broadcast<compute_t, kSampleLanes>(compute_t(-0.0));
   return for_vectors<Numbers>([&](int v) GRIDSAMPLE_INLINE_LAMBDA {

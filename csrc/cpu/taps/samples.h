@@ -21,37 +21,40 @@ struct TileOffsets {
 /// Samples [first, first + count) of the output, row-major, in a view of them.
 GRIDSAMPLE_NOINLINE inline void locate_samples(const Geometry& geometry, const View& view,
                                                int64_t first, int count, TileOffsets& tile) {
-  constexpr int kAxes = kMaxDims + 1;
-  int64_t size[kAxes] = {1, 1, 1, 1};
-  std::copy_n(geometry.output_size, geometry.dims, size);
-  size[geometry.dims] = geometry.group_images;
+  const int64_t* size = geometry.output_size;
   tile.count = count;
   // Evenly spaced when stepping past the end of each axis is one step of the next.
   tile.step = size[0] > 1 ? view.stride[0] : 0;
   int64_t run = size[0];
   tile.even = true;
-  for (int axis = 1; axis <= geometry.dims; ++axis) {
-    if (size[axis] == 1) continue;
-    if (run == 1) tile.step = view.stride[axis];
-    tile.even = tile.even && view.stride[axis] == run * tile.step;
-    run *= size[axis];
-  }
+  const auto go_on = [&](int64_t length, int64_t stride) {
+    if (length == 1) return;
+    if (run == 1) tile.step = stride;
+    tile.even = tile.even && stride == run * tile.step;
+    run *= length;
+  };
+  for (int axis = 1; axis < geometry.dims; ++axis) go_on(size[axis], view.stride[axis]);
+  go_on(geometry.group_images, view.stride[geometry.dims]);
   if (tile.even) {
     tile.first = first * tile.step;
     return;
   }
+  constexpr int kAxes = kMaxDims + 1;
+  int64_t length[kAxes] = {1, 1, 1, 1};
+  std::copy_n(size, geometry.dims, length);
+  length[geometry.dims] = geometry.group_images;
   int64_t position[kAxes];
   int64_t rest = first;
   for (int axis = 0; axis < kAxes; ++axis) {
-    position[axis] = rest % size[axis];
-    rest /= size[axis];
+    position[axis] = rest % length[axis];
+    rest /= length[axis];
   }
   for (int i = 0; i < count; ++i) {
     int64_t offset = 0;
     for (int axis = 0; axis < kAxes; ++axis) offset += position[axis] * view.stride[axis];
     tile.offset[i] = offset;
     for (int axis = 0; axis < kAxes; ++axis) {
-      if (++position[axis] < size[axis]) break;
+      if (++position[axis] < length[axis]) break;
       position[axis] = 0;
     }
   }
