@@ -72,11 +72,19 @@
 #define GRIDSAMPLE_TO_MEMORY(array)
 #endif
 
-// A hint; an address past the end of an array does no harm.
+// A hint; an address past the end of an array does no harm. FAR: into the second-level cache. That
+// one may be all that a function does; GCC leaves out calls of such functions unless something in
+// them is volatile.
 #if defined(__GNUC__) || defined(__clang__)
 #define GRIDSAMPLE_PREFETCH(address) __builtin_prefetch(address)
+#define GRIDSAMPLE_PREFETCH_FAR(address) \
+  do {                                   \
+    __builtin_prefetch(address, 0, 2);   \
+    __asm__ volatile("");                \
+  } while (false)
 #define GRIDSAMPLE_PREFETCH_TO_WRITE(address) __builtin_prefetch(address, 1)
 #else
 #define GRIDSAMPLE_PREFETCH(address) ((void)0)
+#define GRIDSAMPLE_PREFETCH_FAR(address) ((void)0)
 #define GRIDSAMPLE_PREFETCH_TO_WRITE(address) ((void)0)
 #endif

@@ -70,11 +70,13 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
   TapDerivatives<Tile> derivatives;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
+  const ImagePrefetch prefetch(geometry, to_grid.input, sizeof(compute_t), kRows, Pass::kBackward);
   for_slab_tiles(to_input, begin, end, [&](const SlabTile& of, Zeros& zeros) {
     for (int64_t first = of.first; first < of.end; first += Tile::kSize) {
       const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, of.end - first));
       fill_taps(tile, derivatives, geometry, to_input.grid, of.batch, first, count,
                 to_input.grad_input);
+      if (of.owned) prefetch(of.batch, first, count, channels, tile.axis[1].offset[0], count);
       if (of.overlap.any) zero_ahead(to_input, of.batch, of.t, tile, zeros);
       if constexpr (kRows) {
         const BackwardParams& rows = params.rows;
@@ -118,6 +120,9 @@ template <Padding kPadding>
 void backward_strips(const BackwardSlabParams& params, int64_t begin, int64_t end) {
   const GradInputParams& to_input = params.grad_input;
   const StripGradients gradients(to_input, params.grad_grid);
+  const Geometry& geometry = to_input.geometry;
+  const ImagePrefetch prefetch(geometry, params.grad_grid.input, sizeof(compute_t), false,
+                               Pass::kBackward);
   // The taps of the next strip are computed first, as sample_run does.
   Strip strips[2];
   for_slab_tiles(to_input, begin, end, [&](const SlabTile& of, Zeros& zeros) {
@@ -127,8 +132,12 @@ void backward_strips(const BackwardSlabParams& params, int64_t begin, int64_t en
     for (int64_t next = of.first; next < of.end + kStripSize; next += kStripSize) {
       if (next < of.end) {
         const int64_t count = std::min<int64_t>(kStripSize, of.end - next);
-        gradients.plan<kPadding>(of.batch, next, static_cast<int>(count),
-                                 strips[next / kStripSize % 2]);
+        Strip& strip = strips[next / kStripSize % 2];
+        gradients.plan<kPadding>(of.batch, next, static_cast<int>(count), strip);
+        if (of.owned) {
+          prefetch(of.batch, next, strip.count, {0, geometry.channels}, strip.taps[0].offset[0],
+                   std::min(strip.count, kNumbers));
+        }
       }
       if (next == of.first) continue;
       Strip& strip = strips[(next / kStripSize - 1) % 2];

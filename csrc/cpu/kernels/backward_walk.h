@@ -80,11 +80,17 @@ void backward_block(const BackwardParams& params, const View& view, const comput
   } else {
     Tile tile(geometry.dims);
     std::conditional_t<kGrid, TapDerivatives<Tile>, const None> derivatives{};
+    const bool in_place = kGrid && params.packed_channels == 0;
+    const ImagePrefetch prefetch(geometry, params.input, sizeof(compute_t), true, Pass::kBackward);
     for (int64_t batch = batches.begin; batch < batches.end; ++batch) {
       for (int64_t t = 0; t < tile_count(geometry); ++t) {
         const int64_t first = t * kTileSize;
         fill_taps(tile, derivatives, geometry, params.grid, batch, first,
                   tile_samples(geometry, batch, first), view);
+        if (in_place) {
+          prefetch(batch, first, tile.count, {channel, channel + channels}, tile.axis[1].offset[0],
+                   tile.count);
+        }
         if constexpr (kInput) zeros->zero_to(tile, view);
         backward_tile<kInput, kGrid>(params, view, tile, derivatives, image, grad_image, channel,
                                      channels, batch, t);

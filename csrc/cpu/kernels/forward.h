@@ -77,6 +77,9 @@ void forward_nearest_rows(const ForwardParams& params, int64_t begin, int64_t en
   const int64_t block = ceil_div(geometry.channels, params.channel_blocks);
   RowFinder pixels(geometry, input, 0, {0, geometry.input_size[0]}, block, sizeof(storage_t),
                    Pass::kForward);
+  // Too little is done for a sample to ask for what the hardware asks for as well.
+  const ImagePrefetch prefetch(geometry, input, sizeof(storage_t), true, Pass::kForward,
+                               Along::kTiltedRows);
   TileOffsets located;
   int64_t planned = -1;
   for (int64_t item = begin; item < end; ++item) {
@@ -85,6 +88,8 @@ void forward_nearest_rows(const ForwardParams& params, int64_t begin, int64_t en
     const int64_t t = which % tiles;
     if (which != planned) {
       pixels.find(params.grid, batch, t);
+      prefetch(batch, t * kTileSize, pixels.count(), {0, geometry.channels}, pixels.offsets(),
+               pixels.count());
       locate_samples(geometry, output, t * kTileSize, pixels.count(), located);
       planned = which;
     }
@@ -130,6 +135,7 @@ void forward_nearest_planes(const ForwardParams& params, int64_t begin, int64_t 
   const int64_t tiles = tile_count(geometry);
   const int64_t runs = ceil_div(tiles, params.run_tiles);
   const PixelFinder finder(geometry, input, 0, {0, geometry.input_size[0]});
+  const ImagePrefetch prefetch(geometry, input, sizeof(storage_t), false, Pass::kForward);
   TileOffsets located;
   alignas(64) offset_t offset[kNearestRun * kTileSize];
   int64_t planned = -1;
@@ -153,6 +159,7 @@ void forward_nearest_planes(const ForwardParams& params, int64_t begin, int64_t 
     auto* out = static_cast<storage_t*>(output.data) + batch * output.batch_stride;
     const Range channels =
         block_range(geometry.channels, params.channel_blocks, item % params.channel_blocks);
+    prefetch(batch, first, count, channels, offset, count);
     locate_samples(geometry, output, first, std::min(count, kTileSize), located);
     if (located.even && located.step == 1) {
       for (int64_t c = channels.begin; c < channels.end; ++c) {
@@ -179,6 +186,8 @@ template <typename scalar, bool kRows, typename Tile>
 void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
+  const ImagePrefetch prefetch(geometry, params.input, sizeof(typename scalar::storage_t), kRows,
+                               Pass::kForward);
   Tile tile(geometry.dims);
   TileOffsets located;
   int64_t planned = -1;
@@ -196,6 +205,7 @@ void forward_items(const ForwardParams& params, int64_t begin, int64_t end) {
         locate_samples(geometry, params.output, first, count, located);
         planned = which;
       }
+      prefetch(batch, first, tile.count, channels, tile.axis[1].offset[0], tile.count);
       if constexpr (kRows) {
         forward_rows<scalar>(params, tile, located, batch, channels.begin, channels.end);
       } else {

@@ -176,6 +176,7 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
   TapDerivatives<Tile> derivatives;
   TileOffsets located;
   alignas(64) AxisSums<Tile> sums;
+  const ImagePrefetch prefetch(geometry, params.input, sizeof(compute_t), kRows, Pass::kBackward);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t which = item / params.chunk_groups;
     const int64_t chunk = item % params.chunk_groups;
@@ -185,6 +186,7 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
     for (int64_t first = tile_first; first < tile_end; first += Tile::kSize) {
       const auto count = static_cast<int>(std::min<int64_t>(Tile::kSize, tile_end - first));
       fill_taps(tile, derivatives, geometry, params.grid, grid_batch, first, count, params.input);
+      prefetch(grid_batch, first, count, {0, geometry.channels}, tile.axis[1].offset[0], count);
       const auto rows = tap_rows_unless<kRows>(tile, geometry, params.input);
       if (params.chunk_groups == 1) {
         sum_chunks(params, tile, derivatives, rows, grid_batch, first, sums);

@@ -52,6 +52,7 @@ class RowFinder {
     std::fill_n(offset_ + count_, kAhead, offset_t(kOutside));
   }
   GRIDSAMPLE_INLINE int count() const { return count_; }
+  GRIDSAMPLE_INLINE const offset_t* offsets() const { return offset_; }
   /// The greatest; negative if no sample has a pixel.
   offset_t farthest() const {
     offset_t most = kOutside;

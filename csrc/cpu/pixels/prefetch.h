@@ -76,4 +76,87 @@ class RowPrefetch {
   int lines_;
 };
 
+/// When ImagePrefetch asks: along tilted rows alone, or always.
+enum class Along { kTiltedRows, kAllRows };
+
+/// Asks for images ahead of their samples, as if these went from the first pixel to the last, which
+/// those of most grids do more or less. Of images that are read from further away than the
+/// second-level cache, and of short rows (whose length RowPrefetch leaves alone). It gains most
+/// where the samples' rows are tilted: along those of the image the hardware looks ahead.
+class ImagePrefetch {
+ public:
+  /// `image`, of elements of so many bytes, as rows of channels or as planes.
+  ImagePrefetch(const Geometry& geometry, const View& image, int64_t element, bool rows, Pass pass,
+                Along along)
+      : geometry_(geometry),
+        image_(image),
+        element_(element),
+        pixels_(packed_elements(geometry, 1)),
+        width_(rows ? geometry.channels : 1),
+        tilted_alone_(along == Along::kTiltedRows) {
+    constexpr int64_t kFarBytes = int64_t(1) << 21;
+    constexpr int64_t kMostAhead = int64_t(1) << 18;  // bytes
+    const int64_t pixel_bytes = geometry.channels * element;
+    int64_t stride = width_;
+    bool dense = true;
+    for (int a = 0; a < geometry.dims; ++a) {
+      dense = dense && image.stride[a] == stride;
+      stride *= geometry.input_size[a];
+    }
+    const bool far = geometry.batch * pixels_ * pixel_bytes > kFarBytes;
+    const bool many_samples = geometry.samples * 2 >= pixels_;
+    asks_ = dense && far && many_samples && geometry.group_images == 1 &&
+            (!rows || RowPrefetch::lines(geometry, pixel_bytes, pass) == 0);
+    ahead_ = std::min(pixels_ / 8, kMostAhead / pixel_bytes);
+  }
+  /// A single image is taken to be at hand.
+  ImagePrefetch(const Geometry& geometry, const View& image, int64_t element, bool rows, Pass pass)
+      : ImagePrefetch(geometry, image, element, rows, pass,
+                      geometry.batch == 1 ? Along::kTiltedRows : Along::kAllRows) {}
+
+  /// Called with samples [first, first + count) of an image of the batch; the first `known` of them
+  /// begin at these offsets, at least along y.
+  GRIDSAMPLE_INLINE void operator()(int64_t batch, int64_t first, int count, Range channels,
+                                    const offset_t* offset, int known) const {
+    if (!asks_ || (tilted_alone_ && !are_tilted(offset, known))) return;
+    ask(batch, first, count, channels);
+  }
+
+ private:
+  /// Whether so many samples cross some rows of pixels, and not more than themselves.
+  GRIDSAMPLE_INLINE bool are_tilted(const offset_t* offset, int count) const {
+    constexpr int64_t kLeast = 3;
+    const int last = std::min(count, kStripSize) - 1;
+    const int64_t across = std::abs(int64_t(offset[last]) - offset[0]);
+    return across >= kLeast * image_.stride[1] && across <= last * image_.stride[1];
+  }
+  GRIDSAMPLE_NOINLINE void ask(int64_t batch, int64_t first, int64_t count, Range channels) const {
+    int64_t begin = first * pixels_ / geometry_.samples + ahead_;
+    const int64_t end = (first + count) * pixels_ / geometry_.samples + ahead_;
+    const int64_t bytes = (end - begin) * width_ * element_;
+    if (begin >= pixels_) {  // in the next image
+      if (++batch == geometry_.batch) return;
+      begin -= pixels_;
+    }
+    const int64_t offset = batch * image_.batch_stride + begin * width_;
+    const int64_t streams = width_ > 1 ? 1 : channels.end - channels.begin;
+    for (int64_t c = 0; c < streams; ++c) {
+      const auto* from = static_cast<const char*>(image_.data) +
+                         (offset + (channels.begin + c) * image_.channel_stride) * element_;
+      for (int64_t i = 0; i < bytes; i += RowPrefetch::kLineBytes) {
+        GRIDSAMPLE_PREFETCH_FAR(from + i);
+      }
+    }
+  }
+
+  const Geometry& geometry_;
+  const View& image_;
+  int64_t element_;
+  int64_t pixels_;
+  int64_t width_;
+  int64_t ahead_;  // in pixels
+  bool tilted_alone_;
+  bool asks_;
+};
+
 GRIDSAMPLE_NAMESPACE_END

@@ -102,7 +102,8 @@ class BackwardPlanner {
       return;
     }
     const View& image = to_input_ ? to : image_.view;
-    plan_.group_images = images_of_group(geometry_, image, has_rows(geometry_, image));
+    const int64_t most_apart = copies_pixels(geometry_.mode) ? 96 : 256;
+    plan_.group_images = images_of_group(geometry_, image, has_rows(geometry_, image), most_apart);
     call_.geometry = group_images(geometry_, plan_.group_images);
     call_.input.batch = call_.grid_batch = geometry_.batch;
   }

@@ -60,14 +60,15 @@ inline int64_t useful_threads(const Geometry& geometry, int64_t most_threads) {
 }
 
 /// How many images of few samples make a group, whose samples fill a tile; 1 where they are enough
-/// already. `image`: what taps are offsets into. Where samples of several images do not lie side by
-/// side, as those of several planes do not, they are read and written one by one. Decided by the
-/// shapes alone.
-inline int64_t images_of_group(const Geometry& geometry, const View& image, bool rows) {
+/// already. `image`: what taps are offsets into. In planes the samples of several images do not lie
+/// side by side, and are read or written one by one: at most so many, over the channels of an
+/// image, are less work than an image by itself. Decided by the shapes alone.
+inline int64_t images_of_group(const Geometry& geometry, const View& image, bool rows,
+                               int64_t most_apart) {
   constexpr int64_t kLeastGroups = 16;  // to share among threads
-  constexpr int64_t kMostApart = 16;
   if (geometry.batch == 1) return 1;
-  if (!rows && geometry.channels > 1 && geometry.samples > kMostApart) return 1;
+  const bool apart = !rows && geometry.channels > 1 && geometry.samples > 1;
+  if (apart && geometry.channels * geometry.samples > most_apart) return 1;
   const int64_t most =
       useful_threads(geometry, 2) > 1 ? geometry.batch / kLeastGroups : geometry.batch;
   int64_t images = std::max<int64_t>(std::min(kTileSize / geometry.samples, most), 1);

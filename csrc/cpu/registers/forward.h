@@ -3,6 +3,7 @@
 // The forward pass of images of few channels: coordinates, taps and pixels of a vector of samples
 // in one go, in registers. A tile's taps in memory cost more than so few channels can share.
 
+#include "cpu/pixels/prefetch.h"
 #include "cpu/registers/grid.h"
 #include "cpu/registers/pixels.h"
 #include "cpu/registers/short_rows.h"
@@ -87,8 +88,8 @@ GRIDSAMPLE_NOINLINE void sample_at_edges(const LaneTaps<kMode>& taps, int v,
 /// those beside it.
 template <Mode kMode, Padding kPadding, int kWidth>
 GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage& places,
-                                    const GridLanes& grid, bool side_by_side, int64_t batch,
-                                    int64_t first, int64_t run) {
+                                    const GridLanes& grid, const ImagePrefetch& prefetch,
+                                    bool side_by_side, int64_t batch, int64_t first, int64_t run) {
   constexpr int kTaps = kTapsPerAxis<kMode>;
   const View& input = params.input;
   const View& output = params.output;
@@ -120,9 +121,6 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
           out, out_stride);
   };
 
-  const bool is_far =
-      packed_elements(params.geometry, channels * int64_t(sizeof(compute_t))) > kNearBytes;
-
   // The taps of the next numbers are computed before the pixels of these are read: reads whose
   // addresses are known for long hold up nothing.
   LaneTaps<kMode> both[2];
@@ -141,11 +139,8 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
       if (params.geometry.group_images > 1) [[unlikely]] {
         taps.find_images(params.geometry, input, batch, first + start_of(next));
       }
-      if (is_far && are_scattered(taps, places)) [[unlikely]] {
-        for (int64_t c = 0; c < channels; c += kWidth) {
-          prefetch_scattered(taps, places, image + c * channel_stride);
-        }
-      }
+      prefetch(batch, first + next, static_cast<int>(count), {0, channels}, taps.offset[0],
+               static_cast<int>(count));
     }
     const int64_t now = next - kNumbers;
     if (now < 0) continue;
@@ -177,11 +172,14 @@ template <Mode kMode, Padding kPadding, int kWidth>
 void sample_in_registers(const ForwardParams& params, int64_t begin, int64_t end) {
   const LaneImage places(params.geometry, params.input, kTapsPerAxis<kMode>, kWidth == 3);
   const GridLanes grid(params.geometry, params.grid);
+  const ImagePrefetch prefetch(params.geometry, params.input, sizeof(compute_t), kWidth > 1,
+                               Pass::kForward);
   TileOffsets located;
   locate_samples(params.geometry, params.output, 0, 1, located);
   const bool side_by_side = located.even && located.step == kWidth;
   for_runs(params, begin, end, [&](int64_t batch, int64_t first, int64_t run) {
-    sample_run<kMode, kPadding, kWidth>(params, places, grid, side_by_side, batch, first, run);
+    sample_run<kMode, kPadding, kWidth>(params, places, grid, prefetch, side_by_side, batch, first,
+                                        run);
   });
 }
 

@@ -3,7 +3,6 @@
 // The pixels of one vector of samples, lanes over samples.
 
 #include "cpu/pixels/planes.h"
-#include "cpu/pixels/prefetch.h"
 #include "cpu/registers/taps.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
@@ -31,33 +30,6 @@ GRIDSAMPLE_INLINE void load_lane_row(const T* image, const offset_t* offset,
   for (int c = 0; c < kWidth; ++c) {
     GRIDSAMPLE_UNROLL
     for (int k = 0; k < kTaps; ++k) pixel[c][k] = v[k * kWidth + c];
-  }
-}
-
-/// Whether neighbours are apart by many rows of pixels.
-template <Mode kMode>
-GRIDSAMPLE_INLINE bool are_scattered(const LaneTaps<kMode>& taps, const LaneImage& image) {
-  const offset_t many = 8 * image.stride[1];
-  int apart = 0;
-  GRIDSAMPLE_UNROLL
-  for (int v = 1; v < kNumbersVectors; ++v) {
-    const offset_t ahead = taps.offset[v][0] - taps.offset[v - 1][0];
-    apart += ahead > many || ahead < -many;
-  }
-  return apart > 1;
-}
-
-/// Asks for the pixels of scattered samples, which are not in the second-level cache.
-template <Mode kMode>
-GRIDSAMPLE_NOINLINE void prefetch_scattered(const LaneTaps<kMode>& taps, const LaneImage& image,
-                                            const compute_t* plane) {
-  for (const auto& offset : taps.offset) {
-    for (int l = 0; l < kSampleLanes; ++l) {
-      GRIDSAMPLE_UNROLL
-      for (int ky = 0; ky < kTapsPerAxis<kMode>; ++ky) {
-        GRIDSAMPLE_PREFETCH(plane + offset[l] + ky * image.stride[1]);
-      }
-    }
   }
 }
 
