@@ -19,7 +19,7 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// A tensor as a kernel sees it. For a grid the channel is the coordinate (x, y, z).
 /// A batch stride of 0 repeats a batch of one. Behind the strides of the axes is that of images in
-/// a group (Geometry::group_images).
+/// a group (Geometry::images_per_group).
 struct View {
   void* data = nullptr;
   DType dtype = DType::kFloat;
@@ -43,7 +43,7 @@ struct Geometry {
   // Images of few samples may be taken together, in groups of so many: then `batch` counts groups,
   // `samples` those of a group, and images are one more axis of the samples, number `dims`. The
   // last group may have fewer images, and then so many samples less.
-  int64_t group_images = 1;
+  int64_t images_per_group = 1;
   int64_t missing_samples = 0;
 };
 
@@ -81,8 +81,8 @@ inline bool same_spatial_strides(const View& a, const View& b, const Geometry& g
 /// steps past each end included, with room for a float that rounds up.
 inline bool has_32_bit_offsets(const Geometry& geometry, const View& image) {
   constexpr int64_t kLimit = (int64_t(1) << 31) - 256;
-  if (geometry.group_images > 1 && image.stride[geometry.dims] >= kLimit) return false;
-  int64_t reach = (geometry.group_images - 1) * image.stride[geometry.dims];
+  if (geometry.images_per_group > 1 && image.stride[geometry.dims] >= kLimit) return false;
+  int64_t reach = (geometry.images_per_group - 1) * image.stride[geometry.dims];
   for (int a = 0; a < geometry.dims; ++a) {
     if (geometry.input_size[a] >= kLimit || image.stride[a] >= kLimit) return false;
     // Clamped positions and those after them; past 2^24, up to 128 more are rounded on.

@@ -96,6 +96,10 @@ def test_images_are_taken_together():
     # Offsets of a group have 32 bits.
     far = torch.empty(64, 1, 1, device="meta").as_strided((64, 8, 4, 4), (1 << 29, 16, 4, 1))
     assert explain(far, grid.to("meta")).split["images in a group"] == 4
+    wide = torch.empty(1, device="meta").as_strided((256, 1, 1000, 100), (100000, 1, 2143196, 1))
+    few = torch.empty(256, 1, 1, 2, device="meta")
+    assert explain(wide, few).split["images in a group"] == 1
+    assert explain(wide, few, backward=True).split["images in a group"] == 1
     # A gradient that is added up over the images.
     shared = torch.rand(1, 1, 5, 2)
     assert explain(image, shared).split["images in a group"] == 51

@@ -19,6 +19,7 @@ SHAPES = [
     samples.Shape("blocks_of_channels", N=2, C=100, size=(5, 9, 11), out=(3, 17, 19)),
     samples.Shape("few_samples_many_channels", N=1, C=4099, size=(3, 5, 7), out=(1, 2, 5)),
     samples.Shape("many_samples_on_few_pixels", N=1, C=2, size=(1, 2, 3), out=(3, 96, 131)),
+    samples.Shape("images_of_few_samples", N=700, C=3, size=(3, 4, 5), out=(1, 2, 5)),
     samples.Shape("input_broadcast", C=5, size=(5, 17, 19), out=(3, 43, 29), N_input=1, N_grid=3),
     samples.Shape(
         "grid_broadcast_to_many", C=3, size=(2, 7, 9), out=(1, 9, 31), N_input=97, N_grid=1

@@ -261,14 +261,14 @@ inline Geometry group_images(const Geometry& geometry, int64_t images) {
   Geometry grouped = geometry;
   grouped.batch = ceil_div(geometry.batch, images);
   grouped.samples = geometry.samples * images;
-  grouped.group_images = images;
+  grouped.images_per_group = images;
   grouped.missing_samples = geometry.samples * (grouped.batch * images - geometry.batch);
   return grouped;
 }
 inline View group_images(const View& view, const Geometry& grouped) {
   View result = view;
   result.stride[grouped.dims] = view.batch_stride;
-  result.batch_stride = view.batch_stride * grouped.group_images;
+  result.batch_stride = view.batch_stride * grouped.images_per_group;
   return result;
 }
 
@@ -278,8 +278,8 @@ inline int64_t samples_of(const Geometry& geometry, int64_t batch) {
 }
 /// Images of a group, or one.
 inline int64_t images_of(const Geometry& geometry, int64_t batch) {
-  if (geometry.group_images == 1) return 1;
-  return samples_of(geometry, batch) * geometry.group_images / geometry.samples;
+  if (geometry.images_per_group == 1) return 1;
+  return samples_of(geometry, batch) * geometry.images_per_group / geometry.samples;
 }
 /// Samples of its tile that starts at `first`.
 inline int tile_samples(const Geometry& geometry, int64_t batch, int64_t first) {

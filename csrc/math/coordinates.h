@@ -28,8 +28,8 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 ///   otherwise        edges -0.5 .. S-0.5      -0.5   S        -0.5 and S-0.5
 ///
 /// so that in both cases coordinate = (x + 1) * extent / 2 + low, the lower fold is low and the
-/// distance between the folds is extent. Halving is exact, so it does not matter to the bits that
-/// PyTorch halves the sum.
+/// distance between the folds is extent. Halving is exact, so the bits are those of PyTorch, which
+/// halves the sum, as long as the sum does not overflow.
 template <typename T>
 struct Axis {
   T extent;

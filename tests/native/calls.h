@@ -202,8 +202,9 @@ inline GradInputParams grad_input_params(const Geometry& geometry, const Backwar
   params.input_batch = geometry.batch;
   params.channel_blocks = channel_blocks;
   params.slab_axis = geometry.dims - 1;
-  params.slabs =
-      geometry.group_images > 1 ? 1 : std::min<int64_t>(geometry.input_size[params.slab_axis], 3);
+  params.slabs = geometry.images_per_group > 1
+                     ? 1
+                     : std::min<int64_t>(geometry.input_size[params.slab_axis], 3);
   params.scattered = scattered;
   ranges.resize(static_cast<size_t>(geometry.batch * tile_count(geometry)));
   kernels_for(geometry).backward.slab_ranges(params, 0, static_cast<int64_t>(ranges.size()),

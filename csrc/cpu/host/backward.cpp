@@ -64,13 +64,13 @@ class Backward {
            const Tensor& grad_input, const Tensor& grad_grid)
       : plan_(plan),
         lent_(lent),
-        geometry_(group_images(call.geometry, plan.group_images)),
+        geometry_(group_images(call.geometry, plan.images_per_group)),
         kernels_(kernels_for(geometry_).backward),
         grad_output_(group_images(image_view(grad_output, geometry_), geometry_)),
         input_(group_images(image_view(input, geometry_), geometry_)),
         grid_(group_images(grid_view(grid, geometry_), geometry_)),
-        input_batch_(ceil_div(call.input.batch, plan.group_images)),
-        grid_batch_(ceil_div(call.grid_batch, plan.group_images)),
+        input_batch_(ceil_div(call.input.batch, plan.images_per_group)),
+        grid_batch_(ceil_div(call.grid_batch, plan.images_per_group)),
         scattered_(call.scattered) {
     if (grad_input.defined()) {
       grad_input_ = group_images(mutable_image_view(grad_input, geometry_), geometry_);

@@ -104,7 +104,7 @@ class Explainer {
     output.channel_stride = input_.channels_last ? 1 : geometry_.samples;
     const ForwardPlan plan = plan_forward({geometry_, input_, output}, most_, without_);
     add("output", name_of(plan.path), plan.reason, plan.threads, plan.items);
-    explanation_.split = {{"images in a group", plan.group_images},
+    explanation_.split = {{"images in a group", plan.images_per_group},
                           {"channel blocks", plan.channel_blocks},
                           {"tiles in a run", plan.run_tiles},
                           {"channels of a packed block", plan.packed_channels}};
@@ -130,7 +130,7 @@ class Explainer {
         plan.grad_input_items);
     add("grad_grid", name_of(plan.grad_grid), plan.grad_grid_reason, plan.threads,
         plan.grad_grid_items);
-    explanation_.split = {{"images in a group", plan.group_images},
+    explanation_.split = {{"images in a group", plan.images_per_group},
                           {"groups of channels", plan.groups},
                           {"channel blocks", plan.split.channel_blocks},
                           {"slabs", plan.split.slabs},

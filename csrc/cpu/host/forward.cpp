@@ -13,7 +13,7 @@ namespace {
 
 void sample(const ForwardPlan& plan, const Geometry& of_images, const View& input, const View& grid,
             const View& output, void* scratch) {
-  const Geometry geometry = group_images(of_images, plan.group_images);
+  const Geometry geometry = group_images(of_images, plan.images_per_group);
   const ForwardParams params{.geometry = geometry,
                              .input = group_images(input, geometry),
                              .grid = group_images(grid, geometry),

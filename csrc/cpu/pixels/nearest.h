@@ -68,7 +68,7 @@ class PixelFinder {
     alignas(64) PerAxis<kTileSize> values;
     load_grid(geometry_, grid, batch, first, tile_samples(geometry_, batch, first), values);
     const bool inside = find(values, offset) >= 0;
-    if (geometry_.group_images > 1) {
+    if (geometry_.images_per_group > 1) {
       add_image_offsets<kTileSize>(geometry_, image_, batch, first, offset);
     }
     return inside;

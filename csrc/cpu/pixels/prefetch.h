@@ -17,13 +17,15 @@ class RowPrefetch {
  public:
   static constexpr int64_t kLineBytes = 64;
 
+  static bool is_long(int64_t row, Pass pass) {
+    return row >= (pass == Pass::kForward ? kLineBytes : kLineBytes / 2);
+  }
   /// Lines to ask for of a row of so many bytes. Short ones are not worth it: below a line in the
   /// forward pass, below half a line in the backward pass, where sums in memory are waited for as
   /// well, unless samples are `scattered`.
   static int lines(const Geometry& geometry, int64_t row, Pass pass, bool scattered = false) {
-    const bool far = geometry.group_images * packed_elements(geometry, row) > kNearBytes;
-    const bool is_long = row >= (pass == Pass::kForward ? kLineBytes : kLineBytes / 2);
-    if (!far || !(is_long || scattered)) return 0;
+    const bool far = geometry.images_per_group * packed_elements(geometry, row) > kNearBytes;
+    if (!far || !(is_long(row, pass) || scattered)) return 0;
     return static_cast<int>(std::min<int64_t>(ceil_div(row, kLineBytes), kMostLines));
   }
 
@@ -81,8 +83,8 @@ enum class Along { kTiltedRows, kAllRows };
 
 /// Asks for images ahead of their samples, as if these went from the first pixel to the last, which
 /// those of most grids do more or less. Of images that are read from further away than the
-/// second-level cache, and of short rows (whose length RowPrefetch leaves alone). It gains most
-/// where the samples' rows are tilted: along those of the image the hardware looks ahead.
+/// second-level cache; of rows, the short ones, which RowPrefetch leaves alone. It gains most where
+/// the samples' rows are tilted: along those of the image the hardware looks ahead.
 class ImagePrefetch {
  public:
   /// `image`, of elements of so many bytes, as rows of channels or as planes.
@@ -103,16 +105,18 @@ class ImagePrefetch {
       dense = dense && image.stride[a] == stride;
       stride *= geometry.input_size[a];
     }
-    const bool far = geometry.batch * pixels_ * pixel_bytes > kFarBytes;
+    const int64_t images = image.batch_stride == 0 ? 1 : geometry.batch;
+    const bool far = images * pixels_ * pixel_bytes > kFarBytes;
     const bool many_samples = geometry.samples * 2 >= pixels_;
-    asks_ = dense && far && many_samples && geometry.group_images == 1 &&
-            (!rows || RowPrefetch::lines(geometry, pixel_bytes, pass) == 0);
+    asks_ = dense && far && many_samples && geometry.images_per_group == 1 &&
+            !(rows && RowPrefetch::is_long(pixel_bytes, pass));
     ahead_ = std::min(pixels_ / 8, kMostAhead / pixel_bytes);
   }
   /// A single image is taken to be at hand.
   ImagePrefetch(const Geometry& geometry, const View& image, int64_t element, bool rows, Pass pass)
       : ImagePrefetch(geometry, image, element, rows, pass,
-                      geometry.batch == 1 ? Along::kTiltedRows : Along::kAllRows) {}
+                      geometry.batch == 1 || image.batch_stride == 0 ? Along::kTiltedRows
+                                                                     : Along::kAllRows) {}
 
   /// Called with samples [first, first + count) of an image of the batch; the first `known` of them
   /// begin at these offsets, at least along y.

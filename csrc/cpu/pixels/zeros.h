@@ -66,11 +66,11 @@ class Zeros {
     position = std::min(position, end_);
     if (position <= next_) return;
     for (int64_t image = 0; image < images_; ++image) {
-      zero_until(image_ + image * image_stride_, position);
+      zero_in(image_ + image * image_stride_, position);
     }
     next_ = position;
   }
-  void zero_until(compute_t* image, int64_t position) const {
+  void zero_in(compute_t* image, int64_t position) const {
     const int64_t run = (position - next_) * inner_;
     for (int64_t o = 0; o < outer_; ++o) {
       const int64_t pixel = (o * size_ + next_) * inner_;

@@ -94,17 +94,20 @@ class BackwardPlanner {
   /// From here on the call is of groups of images.
   void take_images_together() {
     const View to = grad_input_view();
-    // One offset finds a pixel in both. A copy of an image that is repeated is repeated as well.
-    const bool is_like_image =
-        call_.input.view.batch_stride != 0 && image_.view.batch_stride == to.batch_stride;
-    if (grid_is_broadcast() || call_.input.batch != geometry_.batch ||
-        (to_input_ && !is_like_image)) {
+    // One offset has to find the image, or the copy of it that is read, and its gradient.
+    const bool differ = call_.input.view.batch_stride != to.batch_stride;
+    if (grid_is_broadcast() || call_.input.batch != geometry_.batch || (to_input_ && differ))
       return;
-    }
-    const View& image = to_input_ ? to : image_.view;
-    const int64_t most_apart = copies_pixels(geometry_.mode) ? 96 : 256;
-    plan_.group_images = images_of_group(geometry_, image, has_rows(geometry_, image), most_apart);
-    call_.geometry = group_images(geometry_, plan_.group_images);
+    const int64_t most_apart = copies_pixels(geometry_.mode) ? kMostApart : kMostGradientsApart;
+    int64_t images = geometry_.batch;
+    const auto limit = [&](const View& view) {
+      images =
+          std::min(images, images_of_group(geometry_, view, has_rows(geometry_, view), most_apart));
+    };
+    if (to_input_) limit(to);
+    if (to_grid_) limit(image_.view);
+    plan_.images_per_group = images;
+    call_.geometry = group_images(geometry_, plan_.images_per_group);
     call_.input.batch = call_.grid_batch = geometry_.batch;
   }
 

@@ -90,9 +90,8 @@ ForwardPlan plan_forward(const ForwardCall& call, int64_t most_threads, const Wi
       return plan;
     }
   }
-  constexpr int64_t kMostApart = 96;
-  plan.group_images = images_of_group(geometry, image.view, rows, kMostApart);
-  const Geometry grouped = group_images(geometry, plan.group_images);
+  plan.images_per_group = images_of_group(geometry, image.view, rows, kMostApart);
+  const Geometry grouped = group_images(geometry, plan.images_per_group);
   // Longer rows of nearest are copied.
   const bool copies_rows = nearest && rows && geometry.channels > 2;
   if (!copies_rows && fits_registers(geometry, image.view, rows)) {

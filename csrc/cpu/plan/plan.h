@@ -51,7 +51,7 @@ struct ForwardPlan {
   int64_t items = 0;
   bool widens = false;  // computed from and into float64 copies
   int64_t packed_channels = 0;
-  int64_t group_images = 1;  // taken together; what follows is of groups
+  int64_t images_per_group = 1;  // taken together; what follows is of groups
   int64_t run_tiles = 1;
   int64_t channel_blocks = 1;
   Memory memory;
@@ -85,9 +85,9 @@ struct BackwardPlan {
   int64_t threads = 1;
   int64_t grad_input_items = 0;
   int64_t grad_grid_items = 0;
-  bool copies_input = false;    // to the compute type
-  int64_t group_images = 1;     // taken together; what follows is of groups
-  int64_t packed_channels = 0;  // of a block, if blocks of this image are ever packed
+  bool copies_input = false;     // to the compute type
+  int64_t images_per_group = 1;  // taken together; what follows is of groups
+  int64_t packed_channels = 0;   // of a block, if blocks of this image are ever packed
   int64_t piece_channels = 0;
   int64_t groups = 1;  // of channels, in one walk
   int64_t group_channels = 0;

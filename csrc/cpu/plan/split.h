@@ -59,18 +59,26 @@ inline int64_t useful_threads(const Geometry& geometry, int64_t most_threads) {
   return std::clamp<int64_t>(work / kMinWorkPerThread, 1, most_threads);
 }
 
+/// With this many items the threads' shares differ by a quarter at most.
+inline int64_t enough_items(int64_t threads) { return threads * 4; }
+
+/// In planes of several channels the samples of different images do not lie side by side, and are
+/// read or written one by one. With more numbers than these for each image, an image by itself is
+/// quicker: to be sampled, or in the backward pass of nearest; and in that of other modes.
+constexpr int64_t kMostApart = 96;
+constexpr int64_t kMostGradientsApart = 256;
+
 /// How many images of few samples make a group, whose samples fill a tile; 1 where they are enough
-/// already. `image`: what taps are offsets into. In planes the samples of several images do not lie
-/// side by side, and are read or written one by one: at most so many, over the channels of an
-/// image, are less work than an image by itself. Decided by the shapes alone.
+/// already. `image`: what taps are offsets into. most_apart: see above. Decided by the shapes
+/// alone.
 inline int64_t images_of_group(const Geometry& geometry, const View& image, bool rows,
                                int64_t most_apart) {
-  constexpr int64_t kLeastGroups = 16;  // to share among threads
+  constexpr int64_t kMostThreads = 64;  // that groups are left for
   if (geometry.batch == 1) return 1;
   const bool apart = !rows && geometry.channels > 1 && geometry.samples > 1;
   if (apart && geometry.channels * geometry.samples > most_apart) return 1;
-  const int64_t most =
-      useful_threads(geometry, 2) > 1 ? geometry.batch / kLeastGroups : geometry.batch;
+  const int64_t threads = useful_threads(geometry, kMostThreads);
+  const int64_t most = threads > 1 ? geometry.batch / enough_items(threads) : geometry.batch;
   int64_t images = std::max<int64_t>(std::min(kTileSize / geometry.samples, most), 1);
   Geometry grouped = group_images(geometry, images);
   while (images > 1 && !has_32_bit_offsets(grouped, group_images(image, grouped))) {
@@ -89,9 +97,6 @@ inline bool fits_registers(const Geometry& geometry, const View& image, bool row
          geometry.input_size[0] >= taps && image.stride[0] == width &&
          image.stride[1] >= geometry.input_size[0] * width;
 }
-
-/// With this many items the threads' shares differ by a quarter at most.
-inline int64_t enough_items(int64_t threads) { return threads * 4; }
 
 /// Bytes of scratch that each thread may use beside the results.
 inline int64_t scratch_budget(int64_t input_bytes) {
@@ -193,7 +198,7 @@ inline GradInputSplit plan_slabs(const Geometry& geometry, int64_t input_batch,
                                  bool channels_innermost, int64_t threads, const Without& without,
                                  Memory& memory) {
   GradInputSplit split = split_grad_input(geometry, input_batch, channels_innermost, threads);
-  if (without.slab_ranges || geometry.group_images > 1) split.slabs = 1;
+  if (without.slab_ranges || geometry.images_per_group > 1) split.slabs = 1;
   if (split.slabs > 1) {
     memory.slab_ranges =
         geometry.batch * tile_count(geometry) * static_cast<int64_t>(sizeof(TapRange));

@@ -77,7 +77,7 @@ class StripGradients {
       Numbers coordinates[2];
       grid.load(batch, first + b * kNumbers, std::min(count - b * kNumbers, kNumbers), coordinates);
       strip.taps[b].template fill<kPadding>(coordinates, places, strip.slope[b]);
-      if (to_input_.geometry.group_images > 1) [[unlikely]] {
+      if (to_input_.geometry.images_per_group > 1) [[unlikely]] {
         strip.taps[b].find_images(to_input_.geometry, to_input_.grad_input, batch,
                                   first + b * kNumbers);
       }

@@ -136,7 +136,7 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
       LaneTaps<kMode>& taps = both[next / kNumbers % 2];
       grid.load(batch, first + start_of(next), static_cast<int>(count), coordinates);
       taps.template fill<kPadding>(coordinates, places, slope);
-      if (params.geometry.group_images > 1) [[unlikely]] {
+      if (params.geometry.images_per_group > 1) [[unlikely]] {
         taps.find_images(params.geometry, input, batch, first + start_of(next));
       }
       prefetch(batch, first + next, static_cast<int>(count), {0, channels}, taps.offset[0],

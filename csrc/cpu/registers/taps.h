@@ -101,7 +101,8 @@ struct LaneTaps {
   // Where the image of each sample is. `offset` counts from the group's first image, too.
   alignas(64) offset_t image[kNumbersVectors][kSampleLanes] = {};
 
-  /// After `fill`, for samples from `first` on of a group of images.
+  /// After `fill`, for samples from `first` on of a group of images. The lanes beyond those that
+  /// were loaded are of the images that follow, or of the last one.
   GRIDSAMPLE_NOINLINE void find_images(const Geometry& geometry, const View& view, int64_t batch,
                                        int64_t first) {
     std::memset(image, 0, sizeof(image));

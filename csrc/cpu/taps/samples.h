@@ -34,7 +34,7 @@ GRIDSAMPLE_NOINLINE inline void locate_samples(const Geometry& geometry, const V
     run *= length;
   };
   for (int axis = 1; axis < geometry.dims; ++axis) go_on(size[axis], view.stride[axis]);
-  go_on(geometry.group_images, view.stride[geometry.dims]);
+  go_on(geometry.images_per_group, view.stride[geometry.dims]);
   if (tile.even) {
     tile.first = first * tile.step;
     return;
@@ -42,7 +42,7 @@ GRIDSAMPLE_NOINLINE inline void locate_samples(const Geometry& geometry, const V
   constexpr int kAxes = kMaxDims + 1;
   int64_t length[kAxes] = {1, 1, 1, 1};
   std::copy_n(size, geometry.dims, length);
-  length[geometry.dims] = geometry.group_images;
+  length[geometry.dims] = geometry.images_per_group;
   int64_t position[kAxes];
   int64_t rest = first;
   for (int axis = 0; axis < kAxes; ++axis) {
@@ -90,8 +90,8 @@ GRIDSAMPLE_NOINLINE void add_image_offsets(const Geometry& geometry, const View&
   // Of the quotient of so few samples so many bits are enough.
   constexpr int kBits = 20;
   static_assert(int64_t(2) * kTileSize * kTileSize < 1 << kBits);
-  const auto reciprocal =
-      static_cast<offset_t>((int64_t(1) << kBits) * geometry.group_images / geometry.samples + 1);
+  const auto reciprocal = static_cast<offset_t>(
+      (int64_t(1) << kBits) * geometry.images_per_group / geometry.samples + 1);
   const auto last = static_cast<offset_t>(images_of(geometry, batch) - 1);
   const auto stride = static_cast<offset_t>(image.stride[geometry.dims]);
   const auto begin = static_cast<offset_t>(first);

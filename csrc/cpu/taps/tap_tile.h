@@ -260,7 +260,7 @@ void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geome
   alignas(64) PerAxis<Tile::kSize> values;
   load_grid(geometry, grid, batch, first, count, values);
   fill_taps(tile, derivatives, geometry, values, count, image);
-  if (geometry.group_images == 1) return;
+  if (geometry.images_per_group == 1) return;
   for (auto& offset : tile.axis[tile.dims - 1].offset) {
     add_image_offsets<Tile::kSize>(geometry, image, batch, first, offset);
   }
