@@ -207,12 +207,17 @@ inline void grad_input_nearest_planes(const GradInputParams& params, Range slab,
     }
     run.finish();
     if (run.count() == 0) continue;
+    const auto locate = [&](int64_t next) {
+      const int64_t first = next * kTileSize;
+      locate_samples(geometry, source, first, tile_samples(geometry, batch, first), located);
+    };
+    const bool one_tile = t + 1 == t_end;
+    if (one_tile) locate(t);
     const auto load_channel = [&](int64_t c,
                                   compute_t(&buffer)[kNearestRun][kTileSize]) -> const compute_t* {
       const int64_t base = batch * source.batch_stride + c * source.channel_stride;
       for (int64_t next = t; next < t_end; ++next) {
-        const int64_t first = next * kTileSize;
-        locate_samples(geometry, source, first, tile_samples(geometry, batch, first), located);
+        if (!one_tile) locate(next);
         if (source.dtype == kDTypeOf<compute_t> && located.even && located.step == 1) {
           return static_cast<const compute_t*>(source.data) + base + located.first;
         }
