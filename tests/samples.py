@@ -315,6 +315,18 @@ GRID_LAYOUTS = {
 }
 
 
+def exact_call(N, C, size, out, most=1.5):
+    """Numbers of which float32 rounds nothing, where pixels of an axis are a power of two.
+
+    The image has small whole numbers, the grid multiples of 1/64 up to `most`.
+    """
+    draw = torch.Generator().manual_seed(C)
+    image = torch.randint(-8, 9, (N, C, *size), generator=draw).float()
+    ends = int(64 * most)
+    shape = (N, *out, len(size))
+    return image, torch.randint(-ends, ends + 1, shape, generator=draw) / 64
+
+
 def assert_close(actual, expected, dtype=None, terms=1.0):
     """Compare a result in its own type with float64 values, by the table above.
 

@@ -7,23 +7,22 @@ import torch.nn.functional as F
 
 from gridsample_ext import explain, grid_sample
 
-# Grid values that are multiples of 1/64 and images of small whole numbers: float32 rounds nothing.
+# Of samples.exact_call.
 SIZES = [(4, 8), (1, 2), (4, 2, 8)]
 OUTPUTS = {2: [(1, 1), (1, 5), (7, 7)], 3: [(1, 1, 1), (1, 2, 5)]}
+MODES = {2: ("bilinear", "nearest", "bicubic"), 3: ("bilinear", "nearest")}
 NOTHING = {"rtol": 0, "atol": 0}
 IMAGES = 70  # of few samples in one group, or in some, of which the last has fewer
 
 
-def exact_call(channels, size, out, most=1.5):
-    draw = torch.Generator().manual_seed(channels)
-    image = torch.randint(-8, 9, (IMAGES, channels, *size), generator=draw).float()
-    ends = int(64 * most)
-    shape = (IMAGES, *out, len(size))
-    return image, torch.randint(-ends, ends + 1, shape, generator=draw) / 64
-
-
-def modes(size):
-    return ("bilinear", "nearest", "bicubic") if len(size) == 2 else ("bilinear", "nearest")
+def calls(channels, layout, device):
+    """Image, grid, mode and a name, of all sizes."""
+    for size in SIZES:
+        for out in OUTPUTS[len(size)]:
+            image, grid = samples.exact_call(IMAGES, channels, size, out)
+            image, grid = samples.INPUT_LAYOUTS[layout](image.to(device)), grid.to(device)
+            for mode in MODES[len(size)]:
+                yield image, grid, mode, f"{size} {out} {mode}"
 
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
@@ -31,20 +30,16 @@ def modes(size):
 @pytest.mark.parametrize("channels", [1, 2, 3, 5, 16])
 def test_exact(channels, layout, padding_mode, device):
     options = {"padding_mode": padding_mode, "align_corners": False}
-    for size in SIZES:
-        for out in OUTPUTS[len(size)]:
-            image, grid = exact_call(channels, size, out)
-            ours = samples.INPUT_LAYOUTS[layout](image.to(device))
-            image = ours.cpu().double()
-            for mode in modes(size):
-                for name, laid_out in samples.GRID_LAYOUTS.items():
-                    exact = F.grid_sample(image, laid_out(grid).double(), mode=mode, **options)
-                    output = grid_sample(ours, laid_out(grid.to(device)), mode=mode, **options)
-                    # The weights of bicubic are no small whole numbers.
-                    near = {"rtol": 0, "atol": 1e-4} if mode == "bicubic" else NOTHING
-                    torch.testing.assert_close(
-                        output.cpu().double(), exact, msg=f"{size} {out} {name}", **near
-                    )
+    for image, grid, mode, name in calls(channels, layout, device):
+        for of_grid, laid_out in samples.GRID_LAYOUTS.items():
+            exact = image.cpu().double(), laid_out(grid.cpu()).double()
+            expected = F.grid_sample(*exact, mode=mode, **options)
+            output = grid_sample(image, laid_out(grid), mode=mode, **options)
+            # The weights of bicubic are no small whole numbers.
+            near = {"rtol": 0, "atol": 1e-4} if mode == "bicubic" else NOTHING
+            torch.testing.assert_close(
+                output.cpu().double(), expected, msg=f"{name} {of_grid}", **near
+            )
 
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
@@ -52,23 +47,21 @@ def test_exact(channels, layout, padding_mode, device):
 @pytest.mark.parametrize("channels", [1, 2, 3, 5, 16])
 def test_exact_gradients(channels, layout, padding_mode, device):
     options = {"padding_mode": padding_mode, "align_corners": False}
-    for size in SIZES:
-        for out in OUTPUTS[len(size)]:
-            image, grid = exact_call(channels, size, out)
-            image, grid = samples.INPUT_LAYOUTS[layout](image.to(device)), grid.to(device)
-            grad = torch.randint(-8, 9, (IMAGES, channels, *out)).float()
-            for mode in modes(size):
-                exact = [tensor.cpu().double().requires_grad_() for tensor in (image, grid)]
-                output = F.grid_sample(*exact, mode=mode, **options)
-                expected = torch.autograd.grad(output, exact, grad.double())
-                for wanted in ([0, 1], [0], [1]):
-                    ours = [image.detach(), grid.detach()]
-                    leaves = [ours[n].requires_grad_() for n in wanted]
-                    output = grid_sample(*ours, mode=mode, **options)
-                    found = torch.autograd.grad(output, leaves, grad.to(device))
-                    near = {"rtol": 1e-5, "atol": 2e-3} if mode == "bicubic" else NOTHING
-                    for n, gradient in zip(wanted, found, strict=True):
-                        torch.testing.assert_close(gradient.cpu().double(), expected[n], **near)
+    for image, grid, mode, name in calls(channels, layout, device):
+        exact = [tensor.cpu().double().requires_grad_() for tensor in (image, grid)]
+        output = F.grid_sample(*exact, mode=mode, **options)
+        grad = torch.randint(-8, 9, output.shape).float()
+        expected = torch.autograd.grad(output, exact, grad.double())
+        for wanted in ([0, 1], [0], [1]):
+            ours = [image.detach(), grid.detach()]
+            leaves = [ours[n].requires_grad_() for n in wanted]
+            output = grid_sample(*ours, mode=mode, **options)
+            found = torch.autograd.grad(output, leaves, grad.to(device))
+            near = {"rtol": 1e-5, "atol": 2e-3} if mode == "bicubic" else NOTHING
+            for n, gradient in zip(wanted, found, strict=True):
+                torch.testing.assert_close(
+                    gradient.cpu().double(), expected[n], msg=f"{name} {wanted}", **near
+                )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -17,12 +17,13 @@ class RowPrefetch {
  public:
   static constexpr int64_t kLineBytes = 64;
 
+  /// Whether a row of so many bytes is worth asking for: from a line on in the forward pass, from
+  /// half a line on in the backward pass, where sums in memory are waited for as well.
   static bool is_long(int64_t row, Pass pass) {
     return row >= (pass == Pass::kForward ? kLineBytes : kLineBytes / 2);
   }
-  /// Lines to ask for of a row of so many bytes. Short ones are not worth it: below a line in the
-  /// forward pass, below half a line in the backward pass, where sums in memory are waited for as
-  /// well, unless samples are `scattered`.
+  /// Lines to ask for of a row of so many bytes. Short ones are not worth it, unless samples are
+  /// `scattered`.
   static int lines(const Geometry& geometry, int64_t row, Pass pass, bool scattered = false) {
     const bool far = geometry.images_per_group * packed_elements(geometry, row) > kNearBytes;
     if (!far || !(is_long(row, pass) || scattered)) return 0;
