@@ -58,19 +58,20 @@ gridsample_ext::cpu::TensorFacts tensor_facts(const Facts& facts) {
 void bind_plans(py::module_& m) {
   m.def(
       "explain",
-      [](const std::string& op, const Facts& input, const Facts& grid, int64_t mode,
-         int64_t padding, bool align_corners, const std::optional<Facts>& tangent_input,
-         bool moves_grid, std::pair<bool, bool> wanted, bool scattered, uint64_t grid_address,
-         int64_t threads, const std::vector<std::string>& without) {
+      [](const std::string& op, const Facts& input, const Facts& grid, int64_t interpolation_mode,
+         int64_t padding_mode, bool align_corners, bool pixel_coordinates, double fill_value,
+         std::optional<double> outside_value, double cubic_coefficient,
+         const std::optional<Facts>& tangent_input, bool moves_grid, std::pair<bool, bool> wanted,
+         bool scattered, uint64_t grid_address, int64_t threads,
+         const std::vector<std::string>& without) {
         gridsample_ext::cpu::CallFacts call;
         call.op = op;
         call.input = tensor_facts(input);
         call.grid = tensor_facts(grid);
         if (tangent_input) call.tangent_input = tensor_facts(*tangent_input);
         call.moves_grid = moves_grid;
-        call.mode = mode;
-        call.padding = padding;
-        call.align_corners = align_corners;
+        call.options = {interpolation_mode, padding_mode,  align_corners,    pixel_coordinates,
+                        fill_value,         outside_value, cubic_coefficient};
         std::tie(call.wants_input, call.wants_grid) = wanted;
         call.scattered = scattered;
         call.grid_address = grid_address;
@@ -86,10 +87,13 @@ void bind_plans(py::module_& m) {
         dict["split"] = to_dict(explanation.split);
         return dict;
       },
-      py::arg("op"), py::arg("input"), py::arg("grid"), py::arg("mode"), py::arg("padding"),
-      py::arg("align_corners"), py::kw_only(), py::arg("tangent_input") = py::none(),
-      py::arg("moves_grid") = false, py::arg("wanted") = std::pair(true, true),
-      py::arg("scattered") = false, py::arg("grid_address") = 0, py::arg("threads") = 0,
+      py::arg("op"), py::arg("input"), py::arg("grid"), py::arg("interpolation_mode"),
+      py::arg("padding_mode"), py::arg("align_corners"), py::arg("pixel_coordinates") = false,
+      py::arg("fill_value") = 0.0, py::arg("outside_value") = py::none(),
+      py::arg("cubic_coefficient") = gridsample_ext::kUsualCubic, py::kw_only(),
+      py::arg("tangent_input") = py::none(), py::arg("moves_grid") = false,
+      py::arg("wanted") = std::pair(true, true), py::arg("scattered") = false,
+      py::arg("grid_address") = 0, py::arg("threads") = 0,
       py::arg("without") = std::vector<std::string>(),
       "The plan of a CPU call of checked arguments, given as plain numbers.");
   m.def(
@@ -108,6 +112,9 @@ PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.attr("kernel_stack") = gridsample_ext::build_info().kernel_stack;  // for tests
   m.attr("MODES") = numbered(gridsample_ext::kModeNames);
   m.attr("PADDING_MODES") = numbered(gridsample_ext::kPaddingNames);
+  m.attr("PADDING_PER_AXIS") = gridsample_ext::kPaddingPerAxis;
+  m.attr("BITS_OF_PADDING") = gridsample_ext::kBitsOfPadding;
+  m.attr("USUAL_CUBIC") = gridsample_ext::kUsualCubic;
   m.def("build_info", &build_info,
         "How the kernels were compiled and which instruction set they use.");
   bind_plans(m);

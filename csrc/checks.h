@@ -7,6 +7,7 @@
 #include <torch/headeronly/core/Layout.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <iterator>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -97,24 +98,46 @@ inline void check_tensor(const char* name, const Tensor& tensor, const Tensor& i
         name, " with sizes ", sizes_of(tensor), " is too small");
 }
 
-/// Checks the number of a mode or a padding.
+/// "0 (bilinear), 1 (nearest) or 2 (bicubic)".
 template <size_t kCount>
-void check_number(const char* argument, int64_t number, const char* const (&names)[kCount]) {
-  if (number >= 0 && number < static_cast<int64_t>(kCount)) return;
+std::string numbered(const char* const (&names)[kCount]) {
   std::ostringstream known;
   for (size_t n = 0; n < kCount; ++n) {
     known << (n == 0 ? "" : n + 1 == kCount ? " or " : ", ") << n << " (" << names[n] << ")";
   }
-  check(false, "expected ", argument, " to be ", known.str(), ", but got ", number);
+  return known.str();
 }
 
-/// Checks input, grid and the enums, and says what the call is about.
-inline Geometry check_call(const Tensor& input, const Tensor& grid, int64_t mode, int64_t padding,
-                           bool align_corners) {
+inline void check_options(const Options& options, int dims) {
+  constexpr auto kModes = static_cast<int64_t>(std::size(kModeNames));
+  constexpr auto kPaddings = static_cast<int64_t>(std::size(kPaddingNames));
+  const int64_t mode = options.interpolation_mode;
+  const int64_t padding_mode = options.padding_mode;
+  if (mode < 0 || mode >= kModes) {
+    check(false, "expected interpolation_mode to be ", numbered(kModeNames), ", but got ", mode);
+  }
+  bool known = padding_mode < 2 * kPaddingPerAxis;
+  bool has_zeros = false;
+  for (int axis = 0; axis < kMaxDims; ++axis) {  // a padding for an axis that is not there is 0
+    const int64_t number = padding_number(padding_mode, axis);
+    known = known && number >= 0 && number < kPaddings;
+    has_zeros = has_zeros || (axis < dims && number == static_cast<int64_t>(Padding::kZeros));
+  }
+  if (!known) {
+    check(false, "expected padding_mode to be ", numbered(kPaddingNames), ", or ", kPaddingPerAxis,
+          " + x + 16 y + 256 z for those of the axes, but got ", padding_mode);
+  }
+  check(options.fill_value == 0 || has_zeros,
+        "expected fill_value to be 0 where no axis is padded with zeros, but got ",
+        options.fill_value, " and padding_mode ", padding_mode);
+  check(options.cubic_coefficient >= -1 && options.cubic_coefficient <= 0,
+        "expected cubic_coefficient to be in [-1, 0], but got ", options.cubic_coefficient);
+}
+
+/// Checks input, grid and options, and says what the call is about.
+inline Geometry check_call(const Tensor& input, const Tensor& grid, const Options& options) {
   check_tensor("input", input, input);
   check_tensor("grid", grid, input);
-  check_number("interpolation_mode", mode, kModeNames);
-  check_number("padding_mode", padding, kPaddingNames);
   check(input.dim() == 4 || input.dim() == 5,
         "expected input to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W), but got input with sizes ",
         sizes_of(input));
@@ -123,6 +146,7 @@ inline Geometry check_call(const Tensor& input, const Tensor& grid, int64_t mode
         sizes_of(input), " and grid with sizes ", sizes_of(grid));
 
   const int dims = static_cast<int>(input.dim()) - 2;
+  check_options(options, dims);
   check(grid.size(grid.dim() - 1) == dims, "expected grid to have size ", dims,
         " in its last dimension, but got grid with sizes ", sizes_of(grid),
         " for input with sizes ", sizes_of(input));
@@ -139,8 +163,7 @@ inline Geometry check_call(const Tensor& input, const Tensor& grid, int64_t mode
           sizes_of(input), ", dimension ", d, " being empty");
   }
   return make_geometry(
-      dims, [&](int d) { return input.size(d); }, [&](int d) { return grid.size(d); }, mode,
-      padding, align_corners,
+      dims, [&](int d) { return input.size(d); }, [&](int d) { return grid.size(d); }, options,
       dtype_of(input) == DType::kDouble || dtype_of(grid) == DType::kDouble);
 }
 

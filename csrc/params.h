@@ -5,7 +5,10 @@
 // Axes are counted in the order of the grid's last dimension: axis 0 is x (width), 1 is y (height),
 // 2 is z (depth, 5-D only). All strides are in elements and 64-bit.
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
+#include <optional>
 
 #include "math/lists.h"
 
@@ -28,12 +31,43 @@ struct View {
   int64_t stride[kMaxDims + 1] = {0, 0, 0, 0};
 };
 
+/// The arguments of an op behind its tensors, which schemas.h describes.
+struct Options {
+  int64_t interpolation_mode;
+  int64_t padding_mode;
+  bool align_corners;
+  bool pixel_coordinates;
+  double fill_value;
+  std::optional<double> outside_value;
+  double cubic_coefficient;
+};
+
+/// The coefficient of PyTorch's cubic kernel.
+constexpr double kUsualCubic = -0.75;
+
+/// padding_mode holds a padding for each axis: kPaddingPerAxis, and kBitsOfPadding of each, x in
+/// the lowest.
+constexpr int64_t kPaddingPerAxis = 1 << 16;
+constexpr int kBitsOfPadding = 4;
+
+/// Number of the padding of an axis.
+constexpr int64_t padding_number(int64_t padding_mode, int axis) {
+  if (padding_mode < kPaddingPerAxis) return padding_mode;
+  return padding_mode >> (axis * kBitsOfPadding) & ((1 << kBitsOfPadding) - 1);
+}
+
 /// The shape of one call and how coordinates are to be read.
 struct Geometry {
   int dims = 2;
   Mode mode = Mode::kBilinear;
-  Padding padding = Padding::kZeros;
+  Padding padding[kMaxDims] = {};
   bool align_corners = false;
+  bool pixel_coordinates = false;  // what the grid holds; else normalised ones
+  double cubic_coefficient = kUsualCubic;
+  // What taps outside the image read on axes padded with zeros.
+  double fill_value = 0;
+  // Samples that do not lie on a pixel have this value, and no gradients.
+  std::optional<double> outside_value;
   bool compute_in_double = false;
   int64_t batch = 0;
   int64_t channels = 0;
@@ -51,12 +85,18 @@ struct Geometry {
 /// tensors by dimension.
 template <typename InputSize, typename GridSize>
 Geometry make_geometry(int dims, const InputSize& input_size, const GridSize& grid_size,
-                       int64_t mode, int64_t padding, bool align_corners, bool compute_in_double) {
+                       const Options& options, bool compute_in_double) {
   Geometry geometry;
   geometry.dims = dims;
-  geometry.mode = static_cast<Mode>(mode);
-  geometry.padding = static_cast<Padding>(padding);
-  geometry.align_corners = align_corners;
+  geometry.mode = static_cast<Mode>(options.interpolation_mode);
+  for (int axis = 0; axis < dims; ++axis) {
+    geometry.padding[axis] = static_cast<Padding>(padding_number(options.padding_mode, axis));
+  }
+  geometry.align_corners = options.align_corners;
+  geometry.pixel_coordinates = options.pixel_coordinates;
+  geometry.cubic_coefficient = options.cubic_coefficient;
+  geometry.fill_value = options.fill_value;
+  geometry.outside_value = options.outside_value;
   geometry.compute_in_double = compute_in_double;
   geometry.batch = input_size(0) == 1 ? grid_size(0) : input_size(0);
   geometry.channels = input_size(1);
@@ -66,6 +106,29 @@ Geometry make_geometry(int dims, const InputSize& input_size, const GridSize& gr
     geometry.output_size[axis] = grid_size(dims - axis);
     geometry.samples *= geometry.output_size[axis];
   }
+  return geometry;
+}
+
+inline bool pads_all_axes_with(const Geometry& geometry, Padding padding) {
+  return std::all_of(geometry.padding, geometry.padding + geometry.dims,
+                     [&](Padding of_axis) { return of_axis == padding; });
+}
+
+/// Whether taps outside the image are all there is beside those inside it.
+inline bool only_pads_with_zeros(const Geometry& geometry) {
+  return pads_all_axes_with(geometry, Padding::kZeros) && !geometry.outside_value.has_value();
+}
+
+/// Whether samples off the image, or with taps outside it, have values other than 0, which kernels
+/// leave to a second pass.
+inline bool has_values_outside(const Geometry& geometry) {
+  return geometry.fill_value != 0 || geometry.outside_value.value_or(0) != 0;
+}
+
+/// For what is linear in an image, a tangent of input: values that do not change add nothing.
+inline Geometry of_directions(Geometry geometry) {
+  geometry.fill_value = 0;
+  if (geometry.outside_value.has_value()) geometry.outside_value = 0;
   return geometry;
 }
 

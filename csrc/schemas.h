@@ -1,8 +1,13 @@
 #pragma once
 
-// The ops' schemas. interpolation_mode: 0 bilinear, 1 nearest, 2 bicubic; padding_mode: 0 zeros,
-// 1 border, 2 reflection. What output_mask does not ask for comes back undefined (None in Python).
-// deterministic: grad_input bitwise repeatable, which on the CPU it always is.
+// The ops' schemas. docs/semantics.md says what their arguments mean.
+//
+// interpolation_mode: 0 bilinear, 1 nearest, 2 bicubic. padding_mode: 0 zeros, 1 border,
+// 2 reflection, 3 circular, for all axes; or a padding for each, 65536 + x + 16 y + 256 z.
+// What output_mask does not ask for comes back undefined (None in Python). deterministic:
+// grad_input bitwise repeatable, which on the CPU it always is.
+//
+// Arguments with defaults come last, so that programs exported before there were any still run.
 //
 // grid_sample_jvp: the directional derivative of the output along (tangent_input, tangent_grid);
 // one that is None is zero, and one has to be given.
@@ -17,19 +22,27 @@
 // symmetric, it is also the directional derivative of (grad_input, grad_grid) along (U, V), with
 // grad_output held fixed.
 
+#define GRIDSAMPLE_LATER_OPTIONS                                                    \
+  "bool pixel_coordinates=False, float fill_value=0.0, float? outside_value=None, " \
+  "float cubic_coefficient=-0.75"
+
 namespace gridsample_ext {
 
 inline constexpr const char* kSchemas[] = {
     "grid_sample(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, "
-    "bool align_corners) -> Tensor",
+    "bool align_corners, " GRIDSAMPLE_LATER_OPTIONS ") -> Tensor",
     "grid_sample_backward(Tensor grad_output, Tensor input, Tensor grid, "
     "int interpolation_mode, int padding_mode, bool align_corners, bool[2] output_mask, "
-    "bool deterministic=False) -> (Tensor, Tensor)",
+    "bool deterministic=False, " GRIDSAMPLE_LATER_OPTIONS ") -> (Tensor, Tensor)",
     "grid_sample_jvp(Tensor input, Tensor grid, Tensor? tangent_input, Tensor? tangent_grid, "
-    "int interpolation_mode, int padding_mode, bool align_corners) -> Tensor",
+    "int interpolation_mode, int padding_mode, bool align_corners, " GRIDSAMPLE_LATER_OPTIONS
+    ") -> Tensor",
     "grid_sample_double_backward(Tensor? grad_grad_input, Tensor? grad_grad_grid, "
     "Tensor grad_output, Tensor input, Tensor grid, int interpolation_mode, int padding_mode, "
-    "bool align_corners, bool[2] output_mask, bool deterministic=False) -> (Tensor, Tensor)",
+    "bool align_corners, bool[2] output_mask, bool deterministic=False, " GRIDSAMPLE_LATER_OPTIONS
+    ") -> (Tensor, Tensor)",
 };
+
+#undef GRIDSAMPLE_LATER_OPTIONS
 
 }  // namespace gridsample_ext

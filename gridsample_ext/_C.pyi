@@ -12,6 +12,9 @@ class BuildInfo(TypedDict):
 
 MODES: dict[str, int]
 PADDING_MODES: dict[str, int]
+PADDING_PER_AXIS: int
+BITS_OF_PADDING: int
+USUAL_CUBIC: float
 kernel_stack: int
 
 def build_info() -> BuildInfo: ...
@@ -31,9 +34,13 @@ def explain(
     op: str,
     input: _Facts,
     grid: _Facts,
-    mode: int,
-    padding: int,
+    interpolation_mode: int,
+    padding_mode: int,
     align_corners: bool,
+    pixel_coordinates: bool = False,
+    fill_value: float = 0.0,
+    outside_value: float | None = None,
+    cubic_coefficient: float = ...,
     *,
     tangent_input: _Facts | None = None,
     moves_grid: bool = False,

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gridsample_ext._ops import Options, put_together, take_apart
+
 _Dim = int | None
 _Op = Callable[..., Any]
 _Result = tuple[Any, Any]
@@ -201,16 +203,14 @@ def _batched_grad_grid(
 
 def backward(backward_op: _Op, info: Any, in_dims: Any, *arguments: Any) -> _Result:
     """The rule of grid_sample_backward."""
-    *tensors, mode, padding_mode, align_corners, output_mask = arguments[:7]
-    deterministic = arguments[7] if len(arguments) > 7 else False
-    options = mode, padding_mode, align_corners
-    grad_output, input, grid = zip(tensors, in_dims[:3], strict=True)
+    options, output_mask, deterministic = take_apart(arguments[3:])
+    grad_output, input, grid = zip(arguments[:3], in_dims[:3], strict=True)
 
     def call(index: int) -> Callable[[Tensor, Tensor, list[Tensor]], Tensor]:
-        mask = [index == 0, index == 1]
-        return lambda grad_output, input, grids: backward_op(
-            grad_output, input, *grids, *options, mask, deterministic
-        )[index]
+        ends = put_together(options, [index == 0, index == 1], deterministic)
+        return lambda grad_output, input, grids: backward_op(grad_output, input, *grids, *ends)[
+            index
+        ]
 
     B = info.batch_size
     grad_input = grad_grid = None
@@ -238,11 +238,12 @@ def jvp(sample_op: _Op, jvp_op: _Op, info: Any, in_dims: Any, *arguments: Any) -
     if tangent_input is not None:
         # The output is linear in input.
         dims = tangent_input_dim, grid_dim
+        of_tangent = Options(*options).of_directions
         if dims == (None, None):
-            output = sample_op(tangent_input, grid, *options)
+            output = sample_op(tangent_input, grid, *of_tangent)
             result = output.expand(B, *output.shape).clone()  # may be written to
         else:
-            result, _ = sample(sample_op, info, dims, tangent_input, grid, *options)
+            result, _ = sample(sample_op, info, dims, tangent_input, grid, *of_tangent)
         result = result.to(input.dtype)
     if tangent_grid is not None:
         grids = [(grid, grid_dim), (tangent_grid, tangent_grid_dim)]
@@ -262,24 +263,24 @@ def double_backward(
     backward_op: _Op, double_backward_op: _Op, info: Any, in_dims: Any, *arguments: Any
 ) -> _Result:
     """The rule of grid_sample_double_backward, whose parts are linear in the tangents."""
-    *tensors, mode, padding_mode, align_corners, output_mask = arguments[:9]
-    deterministic = arguments[9] if len(arguments) > 9 else False
-    options = mode, padding_mode, align_corners
-    tangent_input, tangent_grid, grad_output, input, grid = zip(tensors, in_dims[:5], strict=True)
+    options, output_mask, deterministic = take_apart(arguments[5:])
+    tangent_input, tangent_grid, grad_output, input, grid = zip(
+        arguments[:5], in_dims[:5], strict=True
+    )
     B = info.batch_size
     _check_companions(
         grad_grad_input=(*tangent_input, *input), grad_grad_grid=(*tangent_grid, *grid)
     )
 
     def along_grid(index: int) -> Callable[[Tensor, Tensor, list[Tensor]], Tensor]:
-        mask = [index == 0, index == 1]
+        ends = put_together(options, [index == 0, index == 1], deterministic)
         return lambda grad_output, input, grids: double_backward_op(
-            None, grids[1], grad_output, input, grids[0], *options, mask, deterministic
+            None, grids[1], grad_output, input, grids[0], *ends
         )[index]
 
     def by_grid(grad_output: Tensor, image: Tensor, grids: list[Tensor]) -> Tensor:
-        gradients = backward_op(grad_output, image, *grids, *options, [False, True], deterministic)
-        grad_grid: Tensor = gradients[1]
+        ends = put_together(options.of_directions, [False, True], deterministic)
+        grad_grid: Tensor = backward_op(grad_output, image, *grids, *ends)[1]
         return grad_grid
 
     grad_input = grad_grid = None

@@ -12,9 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gridsample_ext._ops import BICUBIC, BILINEAR, NEAREST, REFLECTION, ZEROS
-
-_CUBIC_A = -0.75  # Keys 1981
+from gridsample_ext._ops import BICUBIC, BILINEAR, CIRCULAR, NEAREST, REFLECTION, ZEROS, Options
 
 _Pair = tuple[Tensor | None, Tensor | None]
 
@@ -34,6 +32,8 @@ class _Tap(NamedTuple):
 class _Axis(NamedTuple):
     taps: list[_Tap]
     slope: Tensor  # of the coordinate by the grid value
+    on_image: Tensor  # whether the coordinate lies on a pixel
+    is_filled: bool  # taps outside read the fill value
 
 
 def _reflect(u: Tensor, slope: Tensor, size: int, align_corners: bool) -> tuple[Tensor, Tensor]:
@@ -47,19 +47,28 @@ def _reflect(u: Tensor, slope: Tensor, size: int, align_corners: bool) -> tuple[
     return low + torch.where(turned, extent - rest, rest), slope
 
 
+def _wrap(u: Tensor, slope: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    if size == 1:
+        return torch.zeros_like(u), torch.zeros_like(slope)
+    rest = u.remainder(size)
+    return torch.where(rest < size, rest, 0), slope
+
+
 def _pad(
-    u: Tensor, slope: Tensor, size: int, padding_mode: int, align_corners: bool
+    u: Tensor, slope: Tensor, size: int, padding: int, align_corners: bool
 ) -> tuple[Tensor, Tensor]:
-    if padding_mode == REFLECTION:
+    if padding == CIRCULAR:
+        return _wrap(u, slope, size)
+    if padding == REFLECTION:
         u, slope = _reflect(u, slope, size, align_corners)
-    if padding_mode != ZEROS:
+    if padding != ZEROS:
         slope = torch.where((u > 0) & (u < size - 1), slope, 0)
         u = u.clamp(0, size - 1)
     return u, slope
 
 
-def _cubic_weights(t: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    A, s = _CUBIC_A, 1 - t
+def _cubic_weights(t: Tensor, A: float) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    s = 1 - t
     one = torch.ones_like(t)
 
     def far(t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -80,33 +89,57 @@ def _cubic_weights(t: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
     return [far(t, s), near(t), mirrored(near(s)), mirrored(far(s, t))]
 
 
-def _axis(
-    values: Tensor, size: int, interpolation_mode: int, padding_mode: int, align_corners: bool
-) -> _Axis:
-    extent = size - 1 if align_corners else size
+def coordinates(values: Tensor, size: int, options: Options) -> tuple[Tensor, Tensor]:
+    """Pixel coordinates along an axis of ``size`` pixels, and their slopes, without derivatives."""
     limits = torch.finfo(values.dtype)
     x = values.detach()
-    finite = x.nan_to_num(-1.0, limits.max, limits.min)
-    u = ((finite + 1) * extent - (0 if align_corners else 1)) / 2
-    u = u.clamp(limits.min, limits.max)
-    slope = torch.where(x.isfinite(), extent / 2, 0).to(x.dtype)
-    if interpolation_mode != BICUBIC:
-        u, slope = _pad(u, slope, size, padding_mode, align_corners)
-    if interpolation_mode == NEAREST:
+    if options.pixel_coordinates:
+        scale = 1.0
+        u = x.nan_to_num(0.0 if options.align_corners else -0.5, limits.max, limits.min)
+    else:
+        # The kernels' order of operations, for their bits.
+        scale = (size - 1 if options.align_corners else size) / 2
+        finite = x.nan_to_num(-1.0, limits.max, limits.min)
+        u = (finite + 1) * scale - (0.0 if options.align_corners else 0.5)
+        u = u.clamp(limits.min, limits.max)
+    return u, torch.where(x.isfinite(), scale, 0.0).to(x.dtype)
+
+
+def is_on_image(u: Tensor, size: int) -> Tensor:
+    """Whether pixel coordinates lie on a pixel of an axis."""
+    return (u >= -0.5) & (u <= size - 0.5)
+
+
+def _axis(values: Tensor, size: int, padding: int, options: Options) -> _Axis:
+    mode, align_corners = options.interpolation_mode, options.align_corners
+    x = values.detach()
+    u, slope = coordinates(values, size, options)
+    on_image = is_on_image(u, size)
+    is_filled = padding == ZEROS
+    if mode == NEAREST:
+        if padding == CIRCULAR:
+            u = u.round()
+        u, _ = _pad(u, slope, size, padding, align_corners)
         one, zero = torch.ones_like(u), torch.zeros_like(u)
-        return _Axis([_Tap(u.round(), (one, zero, zero, zero))], zero)
+        return _Axis([_Tap(u.round(), (one, zero, zero, zero))], zero, on_image, is_filled)
+    if mode != BICUBIC or padding == CIRCULAR:
+        u, slope = _pad(u, slope, size, padding, align_corners)
     floor = u.floor()
     # The derivative of the coordinate is the slope, and exactly 0 where that is.
     t = torch.where(slope != 0, u - floor + slope * (values - x), u - floor)
-    if interpolation_mode == BILINEAR:
+    if mode == BILINEAR:
         one, zero = torch.ones_like(t), torch.zeros_like(t)
-        return _Axis(
-            [_Tap(floor, (1 - t, -one, zero, zero)), _Tap(floor + 1, (t, one, zero, zero))], slope
-        )
+        next_one = floor + 1
+        if padding == CIRCULAR:
+            next_one = torch.where(next_one < size, next_one, 0)
+        taps = [_Tap(floor, (1 - t, -one, zero, zero)), _Tap(next_one, (t, one, zero, zero))]
+        return _Axis(taps, slope, on_image, is_filled)
     positions = [
-        _pad(floor + k, slope, size, padding_mode, align_corners)[0].round() for k in (-1, 0, 1, 2)
+        _pad(floor + k, slope, size, padding, align_corners)[0].round() for k in (-1, 0, 1, 2)
     ]
-    return _Axis([_Tap(*each) for each in zip(positions, _cubic_weights(t), strict=True)], slope)
+    weights = _cubic_weights(t, options.cubic_coefficient)
+    taps = [_Tap(*each) for each in zip(positions, weights, strict=True)]
+    return _Axis(taps, slope, on_image, is_filled)
 
 
 class _Jet(NamedTuple):
@@ -137,58 +170,78 @@ def _product(jets: list[_Jet]) -> _Jet:
 class _Samples:
     """What is composed for every sample: its taps, and how their pixels are found."""
 
-    def __init__(
-        self,
-        input: Tensor,
-        grid: Tensor,
-        interpolation_mode: int,
-        padding_mode: int,
-        align_corners: bool,
-    ) -> None:
+    def __init__(self, input: Tensor, grid: Tensor, options: Options) -> None:
         self.dtype = compute_type(input.dtype, grid.dtype)
         self.sizes = input.shape[:1:-1]  # x, y(, z)
+        self.options = options
         positions = grid.to(self.dtype)
         self.like = positions[..., 0]
+        paddings = options.paddings(len(self.sizes))
         self.axes = [
-            _axis(positions[..., a], size, interpolation_mode, padding_mode, align_corners)
-            for a, size in enumerate(self.sizes)
+            _axis(positions[..., a], size, padding, options)
+            for a, (size, padding) in enumerate(zip(self.sizes, paddings, strict=True))
         ]
         self.N = grid.shape[0] if input.shape[0] == 1 else input.shape[0]
         # Broadcast against (N, [D_out,] H_out, W_out).
         images = torch.arange(input.shape[0], device=grid.device)
         self.batch = images.reshape(-1, *[1] * len(self.sizes))
+        # Samples without a tap inside have one value, and no derivatives.
+        self.alive = torch.ones_like(self.like, dtype=torch.bool)
+        self.on_image = self.alive
+        for axis, size in zip(self.axes, self.sizes, strict=True):
+            inside = [_is_inside(tap, size) for tap in axis.taps]
+            self.alive = self.alive & torch.stack(inside).any(0)
+            if options.outside_value is not None:
+                self.on_image = self.on_image & axis.on_image
+        self.alive = self.alive & self.on_image
 
     def pixels_last(self, image: Tensor) -> Tensor:
         """(N, [D,] H, W, C), in the compute type."""
         return image.to(self.dtype).movedim(1, -1)
 
-    def taps(self) -> Iterator[tuple[tuple[_Tap, ...], Tensor, tuple[Tensor, ...]]]:
-        """Each combination of taps, (x, y(, z)): where it is inside, and the index of its pixel."""
+    def taps(self) -> Iterator[tuple[tuple[_Tap, ...], Tensor, Tensor, tuple[Tensor, ...]]]:
+        """Each combination of taps, (x, y(, z)).
+
+        With it come where it is inside, where it reads the fill value, and the index of its pixel.
+        """
         # In the order of the kernels: x within y within z.
         for reversed_taps in itertools.product(*(axis.taps for axis in reversed(self.axes))):
             taps = reversed_taps[::-1]
-            inside = torch.ones_like(self.like, dtype=torch.bool)
+            inside = self.alive
+            filled = self.alive if self.options.fill_value != 0 else torch.zeros_like(self.alive)
             where: list[Tensor] = []
-            for tap, size in zip(taps, self.sizes, strict=True):
-                inside = inside & (tap.position >= 0) & (tap.position <= size - 1)
+            for tap, axis, size in zip(taps, self.axes, self.sizes, strict=True):
+                inside_axis = _is_inside(tap, size)
+                inside = inside & inside_axis
+                if not axis.is_filled:
+                    filled = filled & inside_axis
                 where.insert(0, tap.position.clamp(0, size - 1).long())
-            yield taps, inside[..., None], (self.batch, *where)
+            filled = filled & ~inside
+            yield taps, inside[..., None], filled[..., None], (self.batch, *where)
 
 
-def grid_sample(
-    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
-) -> Tensor:
+def _is_inside(tap: _Tap, size: int) -> Tensor:
+    return (tap.position >= 0) & (tap.position <= size - 1)
+
+
+def grid_sample(input: Tensor, grid: Tensor, options: Options) -> Tensor:
     """Sample as the op does, batches of 1 included."""
-    samples = _Samples(input, grid, interpolation_mode, padding_mode, align_corners)
+    samples = _Samples(input, grid, options)
     image = samples.pixels_last(input)
     output = image.new_zeros((samples.N, *grid.shape[1:-1], input.shape[1]))
-    for taps, inside, index in samples.taps():
+    for taps, inside, filled, index in samples.taps():
         weight = taps[0].weights[0]
         for tap in taps[1:]:
             weight = weight * tap.weights[0]
         # Selected before and after: an infinite pixel outside reaches neither result nor gradient.
         pixel = torch.where(inside, image[index], 0)
         output = output + torch.where(inside, pixel * weight[..., None], 0)
+        if options.fill_value != 0:
+            output = output + torch.where(filled, options.fill_value * weight[..., None], 0)
+    if options.fill_value != 0:
+        output = torch.where(samples.alive[..., None], output, options.fill_value)
+    if options.outside_value is not None:
+        output = torch.where(samples.on_image[..., None], output, options.outside_value)
     return output.movedim(-1, 1).to(input.dtype).clone(memory_format=torch.contiguous_format)
 
 
@@ -209,9 +262,7 @@ def triple_backward(
     grad_output: Tensor,
     input: Tensor,
     grid: Tensor,
-    interpolation_mode: int,
-    padding_mode: int,
-    align_corners: bool,
+    options: Options,
     *,
     output_mask: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -228,7 +279,7 @@ def triple_backward(
     directions, and the others are the derivative of ``double_backward(along, ...)`` along
     ``and_along``.
     """
-    samples = _Samples(input, grid, interpolation_mode, padding_mode, align_corners)
+    samples = _Samples(input, grid, options)
     axes = samples.axes
     images = [
         None if image is None else samples.pixels_last(image)
@@ -240,6 +291,7 @@ def triple_backward(
     moving = torch.zeros_like(samples.like, dtype=torch.bool)
     for axis in axes:
         moving = moving | (axis.slope != 0)
+    fills = options.fill_value != 0
 
     def jet(a: int, tap: _Tap, order: int) -> _Jet:
         """Of the weight or, of order 1, of its derivative."""
@@ -258,20 +310,25 @@ def triple_backward(
     by_output = torch.zeros_like(g)
     by_image = torch.zeros_like(samples.pixels_last(input))
     by_axis = [torch.zeros_like(g[..., 0]) for _ in axes]
-    for taps, seen, index in samples.taps():
+    for taps, seen, filled, index in samples.taps():
         inside = seen & moving[..., None]
         # Selected before and after the product: an infinite pixel outside reaches no derivative.
         pixels = [None if of is None else torch.where(inside, of[index], 0) for of in images]
+        read = inside
+        if fills and pixels[0] is not None:
+            filled = filled & moving[..., None]
+            pixels[0] = torch.where(filled, options.fill_value, pixels[0])
+            read = inside | filled
         jets = [jet(a, tap, 0) for a, tap in enumerate(taps)]
         whole = _product(jets)
         if output_mask[0]:
-            by_output = by_output + weighted(whole, pixels, inside)
+            by_output = by_output + weighted(whole, pixels, read)
         if output_mask[1]:
             added = torch.where(inside, g * whole.both[..., None], 0)
             by_image = by_image.index_put(index, added, accumulate=True)
         for d, tap in enumerate(taps if output_mask[2] else ()):
             derived = _product([*jets[:d], jet(d, tap, 1), *jets[d + 1 :]])
-            by_axis[d] = by_axis[d] + (g * weighted(derived, pixels, inside)).sum(-1)
+            by_axis[d] = by_axis[d] + (g * weighted(derived, pixels, read)).sum(-1)
     by_grid = torch.stack(
         [
             torch.where(axis.slope != 0, axis.slope * gradient, 0)

@@ -4,9 +4,9 @@ import ctypes
 import functools
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,8 +51,79 @@ _C = _load_cpu_library()
 # The names of modes and paddings, and the numbers that the ops take for them: csrc/math/lists.h.
 MODES: dict[str, int] = _C.MODES
 PADDING_MODES: dict[str, int] = _C.PADDING_MODES
+USUAL_CUBIC: float = _C.USUAL_CUBIC  # PyTorch's coefficient of the cubic kernel
 BILINEAR, NEAREST, BICUBIC = (MODES[name] for name in ("bilinear", "nearest", "bicubic"))
-ZEROS, BORDER, REFLECTION = (PADDING_MODES[name] for name in ("zeros", "border", "reflection"))
+ZEROS, BORDER, REFLECTION, CIRCULAR = (
+    PADDING_MODES[name] for name in ("zeros", "border", "reflection", "circular")
+)
+#: The numbers that PyTorch's ops take, too.
+TORCH_PADDING_MODES = ZEROS, BORDER, REFLECTION
+
+
+def padding_number(paddings: tuple[int, ...]) -> int:
+    """The ``padding_mode`` of the ops for a padding of each axis, x, y(, z)."""
+    if len(set(paddings)) == 1:
+        return paddings[0]
+    shifted = (padding << (axis * _C.BITS_OF_PADDING) for axis, padding in enumerate(paddings))
+    return _C.PADDING_PER_AXIS + sum(shifted)
+
+
+class Options(NamedTuple):
+    """The arguments of the ops behind their tensors: csrc/schemas.h."""
+
+    interpolation_mode: int
+    padding_mode: int
+    align_corners: bool
+    pixel_coordinates: bool = False
+    fill_value: float = 0.0
+    outside_value: float | None = None
+    cubic_coefficient: float = USUAL_CUBIC
+
+    def paddings(self, dims: int) -> tuple[int, ...]:
+        """The padding of each axis, x, y(, z)."""
+        mode = self.padding_mode
+        if mode < _C.PADDING_PER_AXIS:
+            return (mode,) * dims
+        mask = (1 << _C.BITS_OF_PADDING) - 1
+        return tuple(mode >> (axis * _C.BITS_OF_PADDING) & mask for axis in range(dims))
+
+    @property
+    def first(self) -> tuple[int, int, bool]:
+        """Those without defaults, which PyTorch has, too."""
+        return self[:3]
+
+    @property
+    def later(self) -> tuple[Any, ...]:
+        """Those with defaults; none if all have them."""
+        return () if self[3:] == USUAL_LATER else self[3:]
+
+    @property
+    def are_known_to_pytorch(self) -> bool:
+        """Whether ``torch.grid_sampler`` takes them."""
+        return self.padding_mode in TORCH_PADDING_MODES and self[3:] == USUAL_LATER
+
+    @property
+    def of_directions(self) -> "Options":
+        """For a tangent of input, to which values that do not change add nothing."""
+        outside = None if self.outside_value is None else 0.0
+        return self._replace(fill_value=0.0, outside_value=outside)
+
+
+USUAL_LATER = Options(0, 0, False)[3:]
+
+
+def take_apart(rest: Sequence[Any]) -> tuple[Options, Sequence[bool], bool]:
+    """The options, ``output_mask`` and ``deterministic`` of a backward op's last arguments."""
+    *first, output_mask, deterministic = (*rest, False)[:5]
+    return Options(*first, *rest[5:]), output_mask, deterministic
+
+
+def put_together(
+    options: Options, output_mask: Sequence[bool], deterministic: bool = False
+) -> tuple[Any, ...]:
+    """The last arguments of a backward op."""
+    return *options.first, output_mask, deterministic, *options.later
+
 
 grid_sample = torch.ops.gridsample_ext.grid_sample.default
 grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward.default
@@ -153,9 +224,7 @@ def memory_format(input: Tensor) -> torch.memory_format:
     return torch.channels_last if input.dim() == 4 else torch.channels_last_3d
 
 
-def output_shape(
-    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int
-) -> tuple[int, ...]:
+def output_shape(input: Tensor, grid: Tensor, options: Options) -> tuple[int, ...]:
     """The shape of the output, or the error that csrc/checks.h has for real tensors.
 
     Said again here because symbolic shapes never reach C++.
@@ -174,12 +243,7 @@ def output_shape(
         f"input ({input.dtype}) and grid ({grid.dtype}) to have dtype float16, bfloat16, float32 "
         "or float64",
     )
-    for name, names, number in (
-        ("interpolation_mode", MODES, interpolation_mode),
-        ("padding_mode", PADDING_MODES, padding_mode),
-    ):
-        known = one_of(f"{number} ({name})" for name, number in names.items())
-        check(number in names.values(), f"{name} to be {known}, not {number}")
+    _check_options(options, input.dim() - 2)
     check(input.dim() in (4, 5), "input to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W)")
     check(grid.dim() == input.dim(), "grid to have as many dimensions as input")
     check(
@@ -197,6 +261,38 @@ def output_shape(
             "input and grid to have the same batch size, or one of them a batch of 1",
         )
     return (batch, input.size(1), *grid.shape[1:-1])
+
+
+def _check_options(options: Options, dims: int) -> None:
+    """``check_options`` in csrc/checks.h."""
+
+    def check(condition: bool, expected: str) -> None:
+        torch._check(condition, lambda: f"gridsample_ext: expected {expected}")
+
+    def numbered(names: dict[str, int]) -> str:
+        return one_of(f"{number} ({name})" for name, number in names.items())
+
+    mode, padding_mode = options.interpolation_mode, options.padding_mode
+    check(
+        mode in MODES.values(),
+        f"interpolation_mode to be {numbered(MODES)}, but got {mode}",
+    )
+    paddings = options.paddings(3)
+    known = all(padding in PADDING_MODES.values() for padding in paddings)
+    check(
+        known and padding_mode < 2 * _C.PADDING_PER_AXIS,
+        f"padding_mode to be {numbered(PADDING_MODES)}, or {_C.PADDING_PER_AXIS} + x + 16 y + "
+        f"256 z for those of the axes, but got {padding_mode}",
+    )
+    check(
+        options.fill_value == 0 or ZEROS in paddings[:dims],
+        "fill_value to be 0 where no axis is padded with zeros, but got "
+        f"{options.fill_value} and padding_mode {padding_mode}",
+    )
+    check(
+        -1 <= options.cubic_coefficient <= 0,
+        f"cubic_coefficient to be in [-1, 0], but got {options.cubic_coefficient}",
+    )
 
 
 def with_one_batch_size(input: Tensor, grid: Tensor, batch: int) -> tuple[Tensor, Tensor]:
@@ -258,7 +354,7 @@ def _check_companions(companions: dict[str, tuple[Tensor | None, str, Tensor]]) 
 
 
 def _empty_gradients(
-    input: Tensor, grid: Tensor, output_mask: list[bool]
+    input: Tensor, grid: Tensor, output_mask: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     torch._check(
         len(output_mask) == 2,
@@ -277,11 +373,9 @@ def _empty_gradients(
 
 
 @torch.library.register_fake("gridsample_ext::grid_sample")
-def _grid_sample_fake(
-    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
-) -> Tensor:
+def _grid_sample_fake(input: Tensor, grid: Tensor, *options: Any) -> Tensor:
     return torch.empty(
-        output_shape(input, grid, interpolation_mode, padding_mode),
+        output_shape(input, grid, Options(*options)),
         dtype=input.dtype,
         device=input.device,
         memory_format=memory_format(input),
@@ -293,14 +387,10 @@ def _grid_sample_backward_fake(
     grad_output: Tensor,
     input: Tensor,
     grid: Tensor,
-    interpolation_mode: int,
-    padding_mode: int,
-    align_corners: bool,
-    output_mask: list[bool],
-    deterministic: bool = False,
+    *rest: Any,
 ) -> tuple[Tensor | None, Tensor | None]:
-    shape = output_shape(input, grid, interpolation_mode, padding_mode)
-    _check_grad_output(grad_output, input, shape)
+    options, output_mask, _ = take_apart(rest)
+    _check_grad_output(grad_output, input, output_shape(input, grid, options))
     return _empty_gradients(input, grid, output_mask)
 
 
@@ -310,11 +400,9 @@ def _grid_sample_jvp_fake(
     grid: Tensor,
     tangent_input: Tensor | None,
     tangent_grid: Tensor | None,
-    interpolation_mode: int,
-    padding_mode: int,
-    align_corners: bool,
+    *options: Any,
 ) -> Tensor:
-    output: Tensor = _grid_sample_fake(input, grid, interpolation_mode, padding_mode, align_corners)
+    output: Tensor = _grid_sample_fake(input, grid, *options)
     _check_companions(
         {
             "tangent_input": (tangent_input, "input", input),
@@ -331,14 +419,10 @@ def _grid_sample_double_backward_fake(
     grad_output: Tensor,
     input: Tensor,
     grid: Tensor,
-    interpolation_mode: int,
-    padding_mode: int,
-    align_corners: bool,
-    output_mask: list[bool],
-    deterministic: bool = False,
+    *rest: Any,
 ) -> tuple[Tensor | None, Tensor | None]:
-    shape = output_shape(input, grid, interpolation_mode, padding_mode)
-    _check_grad_output(grad_output, input, shape)
+    options, output_mask, _ = take_apart(rest)
+    _check_grad_output(grad_output, input, output_shape(input, grid, options))
     _check_companions(
         {
             "grad_grad_input": (grad_grad_input, "input", input),

@@ -37,9 +37,11 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from gridsample_ext import _batching, _compat, _composed, _ops
+from gridsample_ext._ops import Options, put_together, take_apart
 from gridsample_ext.saving import without_data
 
 _Gradients = tuple[Tensor | None, ...]
+_NO_GRADIENTS: _Gradients = (None,) * len(Options._fields)  # by the options
 _Result = TypeVar("_Result")
 
 
@@ -72,6 +74,7 @@ class GridSample(torch.autograd.Function):
         interpolation_mode: int,
         padding_mode: int,
         align_corners: bool,
+        *later: Any,
     ) -> Tensor:
         """Sample ``input`` at ``grid``; see :func:`gridsample_ext.grid_sample`."""
         needs = ctx.needs_input_grad[:2]
@@ -81,20 +84,21 @@ class GridSample(torch.autograd.Function):
         # place of it, if gridsample_ext.patch() has begun or ended meanwhile.
         ctx.save_for_backward(grid, values)
         ctx.options = interpolation_mode, padding_mode, align_corners, needs
+        ctx.later = later
         return below_autograd(
-            bare_grid_sample, input, grid, interpolation_mode, padding_mode, align_corners
+            bare_grid_sample, input, grid, interpolation_mode, padding_mode, align_corners, *later
         )
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> _Gradients:
         """Gradients of input and grid: those that are needed, and no others."""
         grid, input = ctx.saved_tensors
-        arguments = grad_output, input, grid, *ctx.options, _deterministic()
+        arguments = grad_output, input, grid, *ctx.options, _deterministic(), *ctx.later
         if torch.is_grad_enabled() or _compat.in_dual_level() or _compat.in_func_transform():
             grad_input, grad_grid = _ops.grid_sample_backward(*arguments)
         else:
             grad_input, grad_grid = below_autograd(_bare_backward, *arguments)
-        return grad_input, grad_grid, None, None, None
+        return grad_input, grad_grid, None, None, None, *[None] * len(ctx.later)
 
 
 #: GridSample.apply, where no transform of torch.func is at work.
@@ -145,7 +149,7 @@ class _Sample(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         input, grid, *options = inputs
-        ctx.options = options
+        ctx.options = Options(*options)
         ctx.save_for_backward(grid, input)  # as GridSample does
         ctx.save_for_forward(grid, input)
         ctx.set_materialize_grads(False)
@@ -153,12 +157,11 @@ class _Sample(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None) -> _Gradients:
         if grad_output is None:
-            return None, None, None, None, None
+            return None, None, *_NO_GRADIENTS
         grid, input = ctx.saved_tensors
-        grad_input, grad_grid = _ops.grid_sample_backward(
-            grad_output, input, grid, *ctx.options, ctx.needs_input_grad[:2], _deterministic()
-        )
-        return grad_input, grad_grid, None, None, None
+        ends = put_together(ctx.options, ctx.needs_input_grad[:2], _deterministic())
+        grad_input, grad_grid = _ops.grid_sample_backward(grad_output, input, grid, *ends)
+        return grad_input, grad_grid, *_NO_GRADIENTS
 
     @staticmethod
     @_tangent_rule
@@ -177,8 +180,8 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        grad_output, input, grid, *options, output_mask, deterministic = inputs
-        ctx.options, ctx.output_mask, ctx.deterministic = options, output_mask, deterministic
+        grad_output, input, grid, *rest = inputs
+        ctx.options, ctx.output_mask, ctx.deterministic = take_apart(rest)
         ctx.save_for_backward(grad_output, input, grid)
         ctx.save_for_forward(grad_output, input, grid)
         ctx.set_materialize_grads(False)
@@ -193,13 +196,15 @@ class _Backward(torch.autograd.Function):
                 grad_grad_output = _ops.grid_sample_jvp(input, grid, *gradients, *ctx.options)
                 grad_grad_output = grad_grad_output.to(grad_output.dtype)
             # Only grad_grid depends on input's values, and in nearest mode that does not either.
-            depends = gradients[1] is not None and ctx.options[0] != _ops.NEAREST
+            mode = ctx.options.interpolation_mode
+            depends = gradients[1] is not None and mode != _ops.NEAREST
             needs = ctx.needs_input_grad[1] and depends, ctx.needs_input_grad[2]
             if any(needs):
+                ends = put_together(ctx.options, needs, ctx.deterministic)
                 grad_input, grad_grid = _ops.grid_sample_double_backward(
-                    *gradients, grad_output, input, grid, *ctx.options, needs, ctx.deterministic
+                    *gradients, grad_output, input, grid, *ends
                 )
-        return grad_grad_output, grad_input, grad_grid, None, None, None, None, None
+        return grad_grad_output, grad_input, grad_grid, None, None, *_NO_GRADIENTS
 
     @staticmethod
     @_tangent_rule
@@ -207,7 +212,7 @@ class _Backward(torch.autograd.Function):
         ctx: Any, grad_t: Tensor | None, input_t: Tensor | None, grid_t: Tensor | None, *_: None
     ) -> _Gradients:
         grad_output, input, grid = ctx.saved_tensors
-        ends = *ctx.options, ctx.output_mask, ctx.deterministic
+        ends = put_together(ctx.options, ctx.output_mask, ctx.deterministic)
         tangents: _Gradients = None, None
         if grad_t is not None:
             tangents = _ops.grid_sample_backward(grad_t, input, grid, *ends)
@@ -226,8 +231,7 @@ class _Jvp(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        *tensors, mode, padding_mode, align_corners = inputs
-        ctx.options = mode, padding_mode, align_corners
+        tensors, ctx.options = inputs[:4], Options(*inputs[4:])
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)
@@ -238,16 +242,15 @@ class _Jvp(torch.autograd.Function):
         gradients: list[Tensor | None] = [None] * 4
         if grad_output is not None:
             needs = ctx.needs_input_grad
-            ends = *ctx.options, needs[:2], _deterministic()
             if any(needs[:2]):
+                ends = put_together(ctx.options, needs[:2], _deterministic())
                 gradients[:2] = _ops.grid_sample_double_backward(
                     tangent_input, tangent_grid, grad_output, input, grid, *ends
                 )
             if any(needs[2:4]):
-                gradients[2:] = _ops.grid_sample_backward(
-                    grad_output, input, grid, *ctx.options, needs[2:4], _deterministic()
-                )
-        return *gradients, None, None, None
+                ends = put_together(ctx.options, needs[2:4], _deterministic())
+                gradients[2:] = _ops.grid_sample_backward(grad_output, input, grid, *ends)
+        return *gradients, *_NO_GRADIENTS
 
     @staticmethod
     @_tangent_rule
@@ -265,14 +268,14 @@ class _Jvp(torch.autograd.Function):
             moved = _ops.grid_sample_jvp(input, grid, tangent_input_t, tangent_grid_t, *ctx.options)
         if _any(input_t, grid_t):
             # Linear in grad_output, whose value therefore does not matter.
-            anything = input.new_zeros(_ops.output_shape(input, grid, *ctx.options[:2]))
+            anything = input.new_zeros(_ops.output_shape(input, grid, ctx.options))
             curved = _composed.triple_backward(
                 (tangent_input, tangent_grid),
                 (input_t, grid_t),
                 anything,
                 input,
                 grid,
-                *ctx.options,
+                ctx.options,
                 output_mask=(True, False, False),
             )[0]
         return _sum(moved, curved)
@@ -285,9 +288,8 @@ class _DoubleBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        *tensors, mode, padding_mode, align_corners, output_mask, deterministic = inputs
-        ctx.options = mode, padding_mode, align_corners
-        ctx.output_mask, ctx.deterministic = output_mask, deterministic
+        tensors, rest = inputs[:5], inputs[5:]
+        ctx.options, ctx.output_mask, ctx.deterministic = take_apart(rest)
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)
@@ -299,14 +301,9 @@ class _DoubleBackward(torch.autograd.Function):
         if _any(*gradients):
             needs = ctx.needs_input_grad
             if any(needs[:2]):
+                ends = put_together(ctx.options, needs[:2], ctx.deterministic)
                 results[:2] = _ops.grid_sample_double_backward(
-                    *gradients,
-                    grad_output,
-                    input,
-                    grid,
-                    *ctx.options,
-                    needs[:2],
-                    ctx.deterministic,
+                    *gradients, grad_output, input, grid, *ends
                 )
             if any(needs[2:5]):
                 results[2:] = _composed.triple_backward(
@@ -315,10 +312,10 @@ class _DoubleBackward(torch.autograd.Function):
                     grad_output,
                     input,
                     grid,
-                    *ctx.options,
+                    ctx.options,
                     output_mask=needs[2:5],
                 )
-        return *results, None, None, None, None, None
+        return *results, None, None, *_NO_GRADIENTS
 
     @staticmethod
     @_tangent_rule
@@ -332,7 +329,7 @@ class _DoubleBackward(torch.autograd.Function):
         *_: None,
     ) -> _Gradients:
         U, V, grad_output, input, grid = ctx.saved_tensors
-        ends = *ctx.options, ctx.output_mask, ctx.deterministic
+        ends = put_together(ctx.options, ctx.output_mask, ctx.deterministic)
         terms: list[_Gradients] = []
         if _any(grad_grad_input_t, grad_grad_grid_t):
             terms.append(
@@ -349,7 +346,7 @@ class _DoubleBackward(torch.autograd.Function):
                 grad_output,
                 input,
                 grid,
-                *ctx.options,
+                ctx.options,
                 output_mask=(False, *ctx.output_mask),
             )
             terms.append(curved[1:])
@@ -362,12 +359,12 @@ def _autograd_kernel(
     op: OpOverload[..., Any], function: type[torch.autograd.Function]
 ) -> Callable[..., Any]:
     """What the op does at the dispatcher's autograd key."""
-    parameters = len(op._schema.arguments)
-    defaults = {"deterministic": False}
+    parameters = op._schema.arguments
 
     def kernel(*arguments: Any, **named: Any) -> Any:
-        if len(arguments) < parameters:  # the dispatcher leaves out what has its default
-            arguments = (*arguments, *(defaults | named).values())
+        # The dispatcher leaves out what has its default, and names what follows.
+        for parameter in parameters[len(arguments) :]:
+            arguments = (*arguments, named.get(parameter.name, parameter.default_value))
         if _compat.in_func_transform():
             return _compat.apply_at_this_level(function, *arguments)
         needs_grad = torch.is_grad_enabled() and _requires_grad(arguments)

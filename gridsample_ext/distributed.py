@@ -152,7 +152,13 @@ def _acceptable(
             [Partial() if result == Replicate() else result for result in results],
             {name: split[role] for name, role in roles.items()},
         )
+    # Values that samples have without regard to input would be added up with the parts of it.
+    adds_values = values_by_name.get("fill_value", 0.0) != 0 or (
+        values_by_name.get("outside_value") is not None
+    )
     for linear in sharding.linear_in:
+        if adds_values and "input" in linear:
+            continue
         if all(name in roles for name in linear):
             accept(
                 [Partial() for _ in sharding.results],

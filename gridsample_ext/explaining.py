@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,20 +51,28 @@ def explain(
     input: Tensor,
     grid: Tensor,
     mode: str = "bilinear",
-    padding_mode: str = "zeros",
+    padding_mode: str | Sequence[str] = "zeros",
     align_corners: bool = False,
     *,
+    coordinates: str = "normalized",
+    fill_value: float | None = None,
+    outside_value: float | None = None,
+    cubic_coefficient: float | None = None,
     backward: bool = False,
 ) -> Explanation:
     """Say what :func:`grid_sample` of these arguments does on the CPU, without sampling.
 
     Args:
-        input: as :func:`grid_sample` takes it; so are the next four.
+        input: as :func:`grid_sample` takes it; so are all but the last.
         grid: its values are looked at only for ``backward``, and only in calls of 16,384 samples
             or more: whether samples that follow each other lie far apart decides about the path.
-        mode: ``"bilinear"``, ``"nearest"`` or ``"bicubic"``.
-        padding_mode: ``"zeros"``, ``"border"`` or ``"reflection"``.
+        mode: see :func:`grid_sample`.
+        padding_mode: see :func:`grid_sample`.
         align_corners: see :func:`grid_sample`.
+        coordinates: see :func:`grid_sample`.
+        fill_value: see :func:`grid_sample`.
+        outside_value: see :func:`grid_sample`.
+        cubic_coefficient: see :func:`grid_sample`.
         backward: explain the backward pass in place of the forward pass: of those of ``input`` and
             ``grid`` that require a gradient, or of both if neither does.
 
@@ -85,7 +94,13 @@ def explain(
         {'grad_input': 'joint slabs in planes', 'grad_grid': 'joint slabs in planes'}
 
     """
-    _validate(input, grid, mode, padding_mode, align_corners)
+    later = {
+        "coordinates": coordinates,
+        "fill_value": fill_value,
+        "outside_value": outside_value,
+        "cubic_coefficient": cubic_coefficient,
+    }
+    _validate(input, grid, mode, padding_mode, align_corners, **later)
     if input.device.type not in ("cpu", "meta"):
         raise NotImplementedError(
             "explain(): expected tensors on the CPU or the meta device, whose plans can be asked "
@@ -99,7 +114,7 @@ def explain(
         "backward" if backward else "forward",
         input,
         grid,
-        (_ops.MODES[mode], _ops.PADDING_MODES[padding_mode], align_corners),
+        functional.options_of(input, mode, padding_mode, align_corners, **later),
         wanted=wanted,
     )
     return Explanation(**plan)
@@ -109,7 +124,7 @@ def plan_of(
     op: str,
     input: Tensor,
     grid: Tensor,
-    options: tuple[int, int, bool],
+    options: Sequence[Any],
     *,
     tangents: tuple[Tensor | None, Tensor | None] = (None, None),
     wanted: tuple[bool, bool] = (True, True),
@@ -149,9 +164,7 @@ def _facts(tensor: Tensor) -> tuple[Sequence[int], Sequence[int], str, bool]:
     return tuple(tensor.shape), tensor.stride(), dtype, channels_last
 
 
-def _validate(
-    input: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool
-) -> None:
+def _validate(input: Tensor, grid: Tensor, *options: Any, **later: Any) -> None:
     """Raise what ``grid_sample`` raises: it is called on tensors without data.
 
     Where they cannot be made, it is called on the arguments themselves, which it refuses.
@@ -164,4 +177,4 @@ def _validate(
             torch.empty_strided(each.shape, each.stride(), dtype=each.dtype, device="meta")
             for each in tensors
         )
-    functional.grid_sample(input, grid, mode, padding_mode, align_corners)
+    functional.grid_sample(input, grid, *options, **later)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from gridsample_ext import _compat, _composed, _ops
+from gridsample_ext._ops import Options, take_apart
 
 
 def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
@@ -20,8 +21,10 @@ def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
     ``grid_sample`` and ``grid_sample_backward`` become ``aten.grid_sampler_2d`` or ``_3d`` and the
     backward ops of these. What makes them mean the same (docs/semantics.md) stands around them:
     casts to the compute type and back, -1 in place of NaN coordinates, and a batch of one expanded.
-    Tricubic sampling becomes elementary tensor operations where PyTorch has no kernel of its own.
     Infinite coordinates, and others that overflow in the compute type, are treated as PyTorch does.
+
+    Tricubic sampling where PyTorch has no kernel of its own, and options that PyTorch does not
+    know, become elementary tensor operations; their ``grid_sample_backward`` stays as it is.
 
     Returns:
         A decomposition table, a new dictionary that may be added to others.
@@ -45,57 +48,41 @@ def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
     }
 
 
-def _fitted(
-    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int
-) -> tuple[Tensor, Tensor]:
+def _fitted(input: Tensor, grid: Tensor, options: Options) -> tuple[Tensor, Tensor]:
     """Of one type and batch size, and finite, as PyTorch's ops have to have them."""
-    batch = _ops.output_shape(input, grid, interpolation_mode, padding_mode)[0]
+    batch = _ops.output_shape(input, grid, options)[0]
     dtype = _composed.compute_type(input.dtype, grid.dtype)
     input, grid = _ops.with_one_batch_size(input, grid, batch)
     limits = torch.finfo(dtype)
     return input.to(dtype), grid.to(dtype).nan_to_num(-1.0, limits.max, limits.min)
 
 
-def _decomposed_grid_sample(
-    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
-) -> Tensor:
+def _is_for_pytorch(input: Tensor, options: Options) -> bool:
+    is_tricubic = input.dim() == 5 and options.interpolation_mode == _ops.BICUBIC
+    return options.are_known_to_pytorch and not (is_tricubic and not _compat.torch_has_tricubic())
+
+
+def _decomposed_grid_sample(input: Tensor, grid: Tensor, *rest: Any) -> Tensor:
+    options = Options(*rest)
     dtype, layout = input.dtype, _ops.memory_format(input)
-    options = interpolation_mode, padding_mode, align_corners
-    if input.dim() == 5 and interpolation_mode == _ops.BICUBIC and not _compat.torch_has_tricubic():
-        output = _composed.grid_sample(input, grid, *options)
-    else:
+    if _is_for_pytorch(input, options):
         aten = torch.ops.aten
         sampler = aten.grid_sampler_2d if input.dim() == 4 else aten.grid_sampler_3d
-        output = sampler.default(
-            *_fitted(input, grid, interpolation_mode, padding_mode), *options
-        ).to(dtype)
+        output = sampler.default(*_fitted(input, grid, options), *options.first).to(dtype)
+    else:
+        _ops.output_shape(input, grid, options)  # which checks
+        output = _composed.grid_sample(input, grid, options)
     return output.contiguous(memory_format=layout)
 
 
-def _decomposed_backward(
-    grad_output: Tensor,
-    input: Tensor,
-    grid: Tensor,
-    interpolation_mode: int,
-    padding_mode: int,
-    align_corners: bool,
-    output_mask: list[bool],
-    deterministic: bool = False,
-) -> Any:
-    tricubic = input.dim() == 5 and interpolation_mode == _ops.BICUBIC
-    if tricubic and not _compat.torch_has_tricubic():
+def _decomposed_backward(grad_output: Tensor, input: Tensor, grid: Tensor, *rest: Any) -> Any:
+    options, output_mask, _ = take_apart(rest)
+    if not _is_for_pytorch(input, options):
         return NotImplemented  # the op stays in the program
-    fitted = _fitted(input, grid, interpolation_mode, padding_mode)
+    fitted = _fitted(input, grid, options)
     aten = torch.ops.aten
     op = aten.grid_sampler_2d_backward if input.dim() == 4 else aten.grid_sampler_3d_backward
-    gradients = op.default(
-        grad_output.to(fitted[0].dtype),
-        *fitted,
-        interpolation_mode,
-        padding_mode,
-        align_corners,
-        output_mask,
-    )
+    gradients = op.default(grad_output.to(fitted[0].dtype), *fitted, *options.first, output_mask)
     results: list[Tensor | None] = []
     for gradient, of, layout, wanted in zip(
         gradients,

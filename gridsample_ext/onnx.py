@@ -13,6 +13,7 @@ NaN coordinates, which are read as -1 here, have no defined result in ONNX.
 """
 
 import inspect
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor
 from gridsample_ext import _ops
 from gridsample_ext._compat import constant_under_compile, default_onnx_opset, look_up
 from gridsample_ext._composed import compute_type
+from gridsample_ext._ops import Options
 
 _PADDING_MODES = tuple(_ops.PADDING_MODES)
 _MODES_FROM_16 = tuple(_ops.MODES)
@@ -102,33 +104,72 @@ def _check_opset(opset: int, rank: int | None) -> None:
         )
 
 
-def grid_sample_for_export(
-    input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
-) -> Tensor:
+def _check_options(options: Options) -> None:
+    """Refuse what ``GridSample`` and a few operators around it cannot say."""
+    usual = Options(*options.first)
+    for keyword, is_good in (
+        ("padding_mode", options.padding_mode in _ops.TORCH_PADDING_MODES),
+        ("fill_value", math.isfinite(options.fill_value)),
+        ("outside_value", options.outside_value is None),
+        ("cubic_coefficient", options.cubic_coefficient == usual.cubic_coefficient),
+    ):
+        if not is_good:
+            raise torch.onnx.OnnxExporterError(
+                "grid_sample(): ONNX's GridSample has one padding for all axes ('zeros', 'border' "
+                "or 'reflection'), a finite fill value and the cubic coefficient -0.75, but got "
+                f"{keyword}={getattr(options, keyword)!r}"
+            )
+
+
+def _normalizing_corners(options: Options) -> bool:
+    """``align_corners`` for ``GridSample``, of a grid that is made of pixel coordinates.
+
+    It matters only to reflection; elsewhere False is as good, and right for a single pixel, too.
+    """
+    if not options.pixel_coordinates:
+        return options.align_corners
+    return options.align_corners and options.padding_mode == _ops.REFLECTION
+
+
+def grid_sample_for_export(input: Tensor, grid: Tensor, options: Options) -> Tensor:
     """The op in terms that the exporter of ``dynamo=True`` knows, while it traces a model."""
     _check_opset(_requested_opset(), input.dim())
+    _check_options(options)
     dtype = input.dtype
-    shape = _ops.output_shape(input, grid, interpolation_mode, padding_mode)
+    shape = _ops.output_shape(input, grid, options)
     input, grid = _ops.with_one_batch_size(input, grid, shape[0])
     common_type = compute_type(dtype, grid.dtype)
     input, grid = input.to(common_type), grid.to(common_type)
-    if input.dim() == 4:
-        # The exporter's own translation, whatever opset it targets.
-        output = torch.grid_sampler(input, grid, interpolation_mode, padding_mode, align_corners)
-    else:
+    align_corners = _normalizing_corners(options)
+    if options.pixel_coordinates:
+        sizes = list(input.shape[:1:-1])
+        if align_corners:
+            grid = 2 * grid / torch.tensor([max(size - 1, 1) for size in sizes], dtype=grid.dtype)
+        else:
+            grid = (2 * grid + 1) / torch.tensor(sizes, dtype=grid.dtype)
+        grid = grid - 1
+
+    def sample(image: Tensor) -> Tensor:
+        if input.dim() == 4:
+            # The exporter's own translation, whatever opset it targets.
+            return torch.grid_sampler(image, grid, *options.first[:2], align_corners)
         # torch.grid_sampler has no 5-D bicubic before 2.15.
-        output = torch.onnx.ops.symbolic(
+        return torch.onnx.ops.symbolic(
             "GridSample",
-            (input, grid),
+            (image, grid),
             {
-                "mode": _MODES_FROM_20[interpolation_mode],
-                "padding_mode": _PADDING_MODES[padding_mode],
+                "mode": _MODES_FROM_20[options.interpolation_mode],
+                "padding_mode": _PADDING_MODES[options.padding_mode],
                 "align_corners": int(align_corners),
             },
             dtype=common_type,
-            shape=shape,
+            shape=(shape[0], image.shape[1], *shape[2:]),
             version=20,
         )
+
+    output = sample(input)
+    if options.fill_value != 0:
+        output = output + options.fill_value * (1 - sample(torch.ones_like(input[:, :1])))
     return output.to(dtype)
 
 
@@ -137,7 +178,7 @@ def _nodes(
     sides: list[Any],
     dtypes: list[torch.dtype],
     batches: list[Any],
-    options: tuple[Any, ...],
+    options: Options,
     opset: int,
     rank: int | None,
 ) -> Any:
@@ -154,8 +195,9 @@ def _nodes(
 
     """
     _check_opset(opset, rank)
-    interpolation_mode, padding_mode, align_corners = options
+    _check_options(options)
     common_type = compute_type(*dtypes)
+    to_common = {"to": _ONNX_TYPES[common_type]}
     sides = list(sides)
     for side, other in ((0, 1), (1, 0)):
         if batches[side] == 1 and batches[other] != 1 and rank is not None:
@@ -165,20 +207,53 @@ def _nodes(
             break
     for side, dtype in enumerate(dtypes):
         if dtype != common_type:
-            sides[side] = call("Cast", sides[side], to=_ONNX_TYPES[common_type])
-    output = call(
-        "GridSample",
-        *sides,
-        mode=(_MODES_FROM_16 if opset < 20 else _MODES_FROM_20)[interpolation_mode],
-        padding_mode=_PADDING_MODES[padding_mode],
-        align_corners=int(align_corners),
-    )
+            sides[side] = call("Cast", sides[side], **to_common)
+
+    def number(value: float) -> Any:
+        # Constants of an exporter are float32, which holds what is not given by the user.
+        return call("Cast", call("Constant", value_floats=[value]), **to_common)
+
+    align_corners = _normalizing_corners(options)
+    image, grid = sides
+    if options.pixel_coordinates:
+        if rank is None:
+            raise torch.onnx.OnnxExporterError(
+                "grid_sample(): to export coordinates='pixel', the number of input's dimensions "
+                "has to be known"
+            )
+        backwards = call("Constant", value_ints=list(range(rank - 1, 1, -1)))
+        sizes = call("Gather", call("Shape", image), backwards, axis=0)
+        if align_corners:
+            one = call("Constant", value_ints=[1])
+            sizes = call("Max", call("Sub", sizes, one), one)
+        grid = call("Mul", grid, number(2.0))
+        if not align_corners:
+            grid = call("Add", grid, number(1.0))
+        grid = call("Sub", call("Div", grid, call("Cast", sizes, **to_common)), number(1.0))
+
+    def sample(image: Any) -> Any:
+        return call(
+            "GridSample",
+            image,
+            grid,
+            mode=(_MODES_FROM_16 if opset < 20 else _MODES_FROM_20)[options.interpolation_mode],
+            padding_mode=_PADDING_MODES[options.padding_mode],
+            align_corners=int(align_corners),
+        )
+
+    output = sample(image)
+    if options.fill_value != 0:
+        # One channel of ones: what they are short of 1 is the weight of taps outside.
+        channel = call("Gather", call("Shape", image), call("Constant", value_ints=[0]), axis=0)
+        one = call("Constant", value_ints=[1])
+        spatial = call("Shape", image, start=2)
+        ones = call("Expand", number(1.0), call("Concat", channel, one, spatial, axis=0))
+        missing = call("Sub", number(1.0), sample(ones))
+        output = call("Add", output, call("Mul", missing, number(options.fill_value)))
     return output if dtypes[0] == common_type else call("Cast", output, to=_ONNX_TYPES[dtypes[0]])
 
 
-def _translate(
-    input: Any, grid: Any, interpolation_mode: int, padding_mode: int, align_corners: bool
-) -> Any:
+def _translate(input: Any, grid: Any, *options: Any) -> Any:
     """For the exporter of ``dynamo=True``; values are onnxscript's."""
     from onnxscript import opset18, opset20
 
@@ -195,7 +270,7 @@ def _translate(
         [input, grid],
         [torch_types[int(side.dtype)] for side in (input, grid)],
         [side.shape[0] for side in (input, grid)],
-        (interpolation_mode, padding_mode, align_corners),
+        Options(*options),
         opset,
         len(input.shape),
     )
@@ -212,7 +287,8 @@ def _torchscript_symbolic(g: Any, input: Any, grid: Any, *options: Any) -> Any:
 
     def call(name: str, *inputs: Any, **attributes: Any) -> Any:
         if name == "Constant":  # only tensors there
-            return g.op(name, value_t=torch.tensor(attributes["value_ints"]))
+            (values,) = attributes.values()
+            return g.op(name, value_t=torch.tensor(values))
         # The name of an attribute ends in its kind: _s for strings, _i for integers.
         return g.op(
             name,
@@ -223,19 +299,25 @@ def _torchscript_symbolic(g: Any, input: Any, grid: Any, *options: Any) -> Any:
             },
         )
 
-    names = ("interpolation_mode", "padding_mode", "align_corners")
+    kinds = "iibbfff"
+    values = (
+        None if _is_none(option) else get_const(option, kind, name)
+        for option, kind, name in zip(options, kinds, Options._fields, strict=False)
+    )
     return _nodes(
         call,
         [input, grid],
         [JitScalarType.from_value(side).dtype() for side in (input, grid)],
         [get_size(side, 0) for side in (input, grid)],
-        tuple(
-            get_const(option, kind, name)
-            for option, kind, name in zip(options, "iib", names, strict=True)
-        ),
+        Options(*values),
         g.opset,
         get_rank(input),
     )
+
+
+def _is_none(value: Any) -> bool:
+    """Whether a value of TorchScript's is the constant None."""
+    return bool(value.node().mustBeNone())
 
 
 def _register_torchscript_symbolic() -> None:

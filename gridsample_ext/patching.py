@@ -32,7 +32,11 @@ from torch.overrides import has_torch_function_variadic
 from gridsample_ext import _compat, _ops, distributed, functional
 
 _MODES = {number: name for name, number in _ops.MODES.items()}
-_PADDING_MODES = {number: name for name, number in _ops.PADDING_MODES.items()}
+_PADDING_MODES = {
+    number: name
+    for name, number in _ops.PADDING_MODES.items()
+    if number in _ops.TORCH_PADDING_MODES
+}
 _CACHE_KEY_TAG = "gridsample_ext.patch"
 
 # Re-entrant, because an object's finalizer may undo a patch while this thread holds it.

@@ -26,7 +26,9 @@ def test_signature():
             (p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()
         ]
 
-    assert parameters(grid_sample) == parameters(F.grid_sample)
+    ours, pytorchs = parameters(grid_sample), parameters(F.grid_sample)
+    assert ours[: len(pytorchs)] == pytorchs
+    assert {kind for _, kind, _ in ours[len(pytorchs) :]} == {inspect.Parameter.KEYWORD_ONLY}
 
 
 def test_defaults(device):

@@ -104,7 +104,7 @@ def test_dtype_of_grad_output(dtype, on_meta, device):
 
 
 @pytest.mark.parametrize("on_meta", [False, True])
-@pytest.mark.parametrize("value", [-1, 3, 2**31, -(2**63), 2**63 - 1])
+@pytest.mark.parametrize("value", [-1, 4, 2**16 + 4, 2**17, 2**31, -(2**63), 2**63 - 1])
 @pytest.mark.parametrize("name", ["interpolation_mode", "padding_mode"])
 @pytest.mark.parametrize("call", [forward_op, backward_op])
 def test_unknown_enums(call, name, value, on_meta, device):

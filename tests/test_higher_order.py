@@ -26,7 +26,7 @@ from torch.func import (
 )
 from torch.utils._pytree import tree_leaves
 
-from gridsample_ext import _composed, grid_sample
+from gridsample_ext import _composed, _ops, grid_sample
 
 LEAST = samples.Shape("least", N=1, C=1, size=(2, 2, 2), out=(1, 1, 1))
 BROADCAST = samples.Shape("broadcast", C=2, size=(2, 3, 4), out=(2, 1, 2), N_input=2, N_grid=1)
@@ -234,7 +234,7 @@ def test_composed_sampling_sees_no_pixel_outside_the_footprint():
     grid = torch.tensor([[[[-2.0, -2.0], [0.1, 0.2]]]], dtype=torch.float64)
     input[..., 0, 0] = float("inf")  # the pixel that the first sample's taps are clamped to
     leaves = input.requires_grad_(), grid.requires_grad_()
-    output = _composed.grid_sample(*leaves, *case.op_options)
+    output = _composed.grid_sample(*leaves, _ops.Options(*case.op_options))
     gradients = torch.autograd.grad(output.sum(), leaves)
     expected = torch.autograd.grad(grid_sample(*leaves, *case.options).sum(), leaves)
     for ours, theirs in zip(gradients, expected, strict=True):

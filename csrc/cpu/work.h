@@ -205,8 +205,13 @@ struct PlainTap {
 /// (grid batch, sample); of add_taps = a tap. Those of a pixel follow each other then, in the order
 /// of their numbers, and the item of the first adds them all. Of scatter (input batch, slab), a
 /// range of positions on the outermost axis: the item adds what falls into it, from all samples.
+///
+/// finishes: output and grad_grid are for the samples alone that read values of their own
+/// (is_finished), for which other kernels have read 0. Work item then = (batch or grid batch,
+/// tile).
 struct PlainParams {
   Geometry geometry;
+  bool finishes = false;
   View grid;
   View tangent_grid;   // no data: a first-order op
   View input;          // of list_taps, add_taps and scatter: grad_input, zeroed

@@ -29,28 +29,38 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 ///
 /// so that in both cases coordinate = (x + 1) * extent / 2 + low, the lower fold is low and the
 /// distance between the folds is extent. Halving is exact, so the bits are those of PyTorch, which
-/// halves the sum, as long as the sum does not overflow.
+/// halves the sum, as long as the sum does not overflow. Where the grid holds pixel coordinates,
+/// coordinate = x, of the same formula: (x + 0) * 1 + 0.
 template <typename T>
 struct Axis {
   T extent;
-  T scale;  // half the extent, in pixels by grid value
   T low;
   T last;  // S - 1, or the largest T below it
   T end;   // S, or the least T above it
+  // coordinate = (x + unit) * scale + origin
+  T unit;
+  T scale;  // in pixels by grid value
+  T origin;
+  T cubic;  // the coefficient of the cubic convolution kernel
 };
 
 // Variables, because nvcc calls no function of numeric_limits in device code.
 template <typename T>
 constexpr T kLargest = std::numeric_limits<T>::max();
 
+/// Axis a of the image of a call.
 template <typename T>
-GRIDSAMPLE_INLINE Axis<T> make_axis(int64_t size, bool align_corners) {
+GRIDSAMPLE_INLINE Axis<T> make_axis(const Geometry& geometry, int a) {
+  const int64_t size = geometry.input_size[a];
   T last = static_cast<T>(size - 1);
   if (static_cast<int64_t>(last) > size - 1) last = std::nextafter(last, T(0));
   T end = static_cast<T>(size);
   if (static_cast<int64_t>(end) < size) end = std::nextafter(end, kLargest<T>);
-  const T extent = static_cast<T>(align_corners ? size - 1 : size);
-  return {extent, extent * T(0.5), align_corners ? T(0) : T(-0.5), last, end};
+  const T extent = static_cast<T>(geometry.align_corners ? size - 1 : size);
+  const T low = geometry.align_corners ? T(0) : T(-0.5);
+  const auto cubic = static_cast<T>(geometry.cubic_coefficient);
+  if (geometry.pixel_coordinates) return {extent, low, last, end, T(0), T(1), T(0), cubic};
+  return {extent, low, last, end, T(1), extent * T(0.5), low, cubic};
 }
 
 template <typename T>
@@ -116,13 +126,13 @@ GRIDSAMPLE_INLINE T clamp(T value, T low, T high) {
   return select(value < high, value, high);
 }
 
-/// NaN is read as -1, with slope 0; infinity has slope 0 as well. The result may be infinite, also
-/// because (x + 1) * scale may overflow, but not NaN: infinity * 0, where there is one pixel, gives
-/// that pixel, like -1.
+/// NaN is read as what gives `low`, with slope 0; infinity has slope 0 as well. The result may be
+/// infinite, also because (x + 1) * scale may overflow, but not NaN: infinity * 0, where there is
+/// one pixel, gives that pixel, like -1.
 template <typename T>
 GRIDSAMPLE_INLINE Coordinate<T> unnormalize(T x, const Axis<T>& axis) {
   const auto finite = x - x == T(0);
-  const T value = (x + T(1)) * axis.scale + axis.low;
+  const T value = (x + axis.unit) * axis.scale + axis.origin;
   return {select(value == value, value, axis.low), select(finite, axis.scale, T(0))};
 }
 
@@ -130,6 +140,18 @@ GRIDSAMPLE_INLINE Coordinate<T> unnormalize(T x, const Axis<T>& axis) {
 template <typename T>
 GRIDSAMPLE_INLINE T finite(T value) {
   return clamp(value, -kLargest<T>, kLargest<T>);
+}
+
+/// The grid value that NaN is read as.
+template <typename T>
+GRIDSAMPLE_INLINE T value_of_nan(const Axis<T>& axis) {
+  return axis.unit == T(0) ? axis.low : T(-1);
+}
+
+/// Whether a coordinate lies on a pixel: within half a pixel of some pixel's centre.
+template <typename T>
+GRIDSAMPLE_INLINE bool is_on_image(T coordinate, const Axis<T>& axis) {
+  return (coordinate >= T(-0.5)) & (coordinate <= axis.end - T(0.5));
 }
 
 GRIDSAMPLE_NAMESPACE_END

@@ -1,8 +1,8 @@
 #pragma once
 
-// The modes of interpolation and the paddings, each stated once: X(enumerator, PyTorch's name), in
-// the order of the numbers that the ops take, which are PyTorch's. What each one does stands in
-// modes.h and paddings.h.
+// The modes of interpolation and the paddings, each stated once: X(enumerator, name), in the order
+// of the numbers that the ops take. Names and numbers are PyTorch's as far as PyTorch has them.
+// What each one does stands in modes.h and paddings.h.
 
 #include <cstdint>
 
@@ -14,7 +14,8 @@
 #define GRIDSAMPLE_PADDINGS(X) \
   X(kZeros, "zeros")           \
   X(kBorder, "border")         \
-  X(kReflection, "reflection")
+  X(kReflection, "reflection") \
+  X(kCircular, "circular")
 
 namespace gridsample_ext {
 

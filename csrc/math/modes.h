@@ -8,12 +8,13 @@
 //   kPadsTaps     padding moves each tap; else it moves the coordinate, and the taps follow it
 //   kSmooth       has derivatives by the coordinate; else they are 0
 //   kCurved       has second derivatives other than 0
-//   kMargin        how far from the coordinate, in pixels, a tap may be, when the coordinate and
-//   the
+//   kMargin       how far from the coordinate, in pixels, a tap may be, when the coordinate and the
 //                 tap's position are rounded
 //   base(x)       the whole pixel that taps are counted from
 //   weights       of the taps, with their derivatives by t = x - base(x)
 //   second        derivatives of the weights by t
+//
+// The second argument of weights and second is the coefficient of the cubic kernel.
 
 #include "math/coordinates.h"
 
@@ -37,12 +38,12 @@ struct ModeTraits<Mode::kNearest> {
     return round_half_even(x);
   }
   template <typename T>
-  static GRIDSAMPLE_INLINE void weights(T, T (&weight)[1], T (&derivative)[1]) {
+  static GRIDSAMPLE_INLINE void weights(T, T, T (&weight)[1], T (&derivative)[1]) {
     weight[0] = T(1);
     derivative[0] = T(0);
   }
   template <typename T>
-  static GRIDSAMPLE_INLINE void second(T, T (&second)[1]) {
+  static GRIDSAMPLE_INLINE void second(T, T, T (&second)[1]) {
     second[0] = T(0);
   }
 };
@@ -62,20 +63,20 @@ struct ModeTraits<Mode::kBilinear> {
     return round_down(x);
   }
   template <typename T>
-  static GRIDSAMPLE_INLINE void weights(T t, T (&weight)[2], T (&derivative)[2]) {
+  static GRIDSAMPLE_INLINE void weights(T t, T, T (&weight)[2], T (&derivative)[2]) {
     weight[0] = T(1) - t;
     weight[1] = t;
     derivative[0] = T(-1);
     derivative[1] = T(1);
   }
   template <typename T>
-  static GRIDSAMPLE_INLINE void second(T, T (&second)[2]) {
+  static GRIDSAMPLE_INLINE void second(T, T, T (&second)[2]) {
     second[0] = second[1] = T(0);
   }
 };
 
-/// The cubic convolution kernel with A = -0.75 (Keys 1981, "Cubic Convolution Interpolation for
-/// Digital Image Processing"; PyTorch's A). With d the distance to the tap,
+/// The cubic convolution kernel with the coefficient A (Keys 1981, "Cubic Convolution Interpolation
+/// for Digital Image Processing"; PyTorch's A is -0.75). With d the distance to the tap,
 ///
 ///   d <= 1      (A + 2) d^3 - (A + 3) d^2 + 1
 ///   1 < d < 2   A (d^3 - 5 d^2 + 8 d - 4) = A (d - 1) (d - 2)^2
@@ -95,8 +96,7 @@ struct ModeTraits<Mode::kBicubic> {
     return round_down(x);
   }
   template <typename T>
-  static GRIDSAMPLE_INLINE void weights(T t, T (&weight)[4], T (&derivative)[4]) {
-    constexpr T A = T(-0.75);
+  static GRIDSAMPLE_INLINE void weights(T t, T A, T (&weight)[4], T (&derivative)[4]) {
     const T u = T(1) - t;
     weight[0] = A * t * u * u;
     weight[1] = ((A + T(2)) * t - (A + T(3))) * t * t + T(1);
@@ -108,8 +108,7 @@ struct ModeTraits<Mode::kBicubic> {
     derivative[3] = A * t * (T(2) - T(3) * t);
   }
   template <typename T>
-  static GRIDSAMPLE_INLINE void second(T t, T (&second)[4]) {
-    constexpr T A = T(-0.75);
+  static GRIDSAMPLE_INLINE void second(T t, T A, T (&second)[4]) {
     const T u = T(1) - t;
     second[0] = A * (T(6) * t - T(4));
     second[1] = T(6) * (A + T(2)) * t - T(2) * (A + T(3));

@@ -4,9 +4,15 @@
 //
 //   kMonotone  leaves coordinates in their order; else it folds them, and how far away they may be
 //              decides how that is computed (Distance)
+//   kWraps     a tap beyond one end of the image is at the other end
 //   pad        the coordinate that is sampled instead, and its slope. It is in [-2, axis.end], so
 //              that it can be turned into an integer, and where it was clamped, it and the next
 //              pixel are outside.
+//
+// Of those that are not monotone,
+//
+//   center     coordinates are folded once at most within
+//   reach      this distance from there
 
 #include "math/coordinates.h"
 
@@ -16,8 +22,8 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 template <typename T>
 constexpr T kNearLimit = T(int64_t(1) << (std::numeric_limits<T>::digits - 2));
 
-/// How far a coordinate that is reflected may be from the fold at `low`: kOnce: less than twice the
-/// extent, so that it is folded once at most; kNear: kNearLimit and a few pixels; kFar: any
+/// How far a coordinate that is folded may be from the padding's center: kOnce: less than its
+/// reach, so that it is folded once at most; kNear: kNearLimit and a few pixels; kFar: any
 /// distance.
 enum class Distance { kOnce, kNear, kFar };
 
@@ -62,6 +68,25 @@ GRIDSAMPLE_INLINE Coordinate<T> reflect(T x, const Axis<T>& axis) {
   return {select(has_extent, folded, T(0)), select(has_extent, slope, T(0))};
 }
 
+/// The remainder of x by the period, in [0, period): the exact one, rounded once. (A little below 0
+/// it may be rounded to the period, which stands for 0.) As in reflect, products of whole numbers
+/// are exact, a quotient may be rounded to the next whole number, and undoing that is exact. kOnce:
+/// x is in [-period, 2 * period].
+template <Distance kDistance, typename T>
+GRIDSAMPLE_INLINE T wrap(T x, T period) {
+  T remainder;
+  if constexpr (kDistance == Distance::kOnce) {
+    remainder = select(x >= period, x - period, x);
+  } else {
+    if constexpr (kDistance == Distance::kFar) {
+      if (magnitude(x) >= kNearLimit<T>) x = far_remainder(x, period);
+    }
+    remainder = x - round_down(x / period) * period;
+  }
+  remainder = select(remainder < T(0), remainder + period, remainder);
+  return select(remainder < period, remainder, T(0));
+}
+
 /// Clamp to the image; the slope ends where the clamp takes hold, borders included.
 template <typename T>
 GRIDSAMPLE_INLINE Coordinate<T> clamp_to_image(Coordinate<T> x, const Axis<T>& axis) {
@@ -75,6 +100,7 @@ struct PaddingTraits;
 template <>
 struct PaddingTraits<Padding::kZeros> {
   static constexpr bool kMonotone = true;
+  static constexpr bool kWraps = false;
   template <Distance, typename T>
   static GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
     return {clamp(x.value, T(-2), axis.end), x.slope};
@@ -84,6 +110,7 @@ struct PaddingTraits<Padding::kZeros> {
 template <>
 struct PaddingTraits<Padding::kBorder> {
   static constexpr bool kMonotone = true;
+  static constexpr bool kWraps = false;
   template <Distance, typename T>
   static GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
     return clamp_to_image(x, axis);
@@ -93,10 +120,40 @@ struct PaddingTraits<Padding::kBorder> {
 template <>
 struct PaddingTraits<Padding::kReflection> {
   static constexpr bool kMonotone = false;
+  static constexpr bool kWraps = false;
+  template <typename T>
+  static GRIDSAMPLE_INLINE T center(const Axis<T>& axis) {
+    return axis.low;
+  }
+  template <typename T>
+  static GRIDSAMPLE_INLINE T reach(const Axis<T>& axis) {
+    return axis.extent * T(2);
+  }
   template <Distance kDistance, typename T>
   static GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
     const Coordinate<T> folded = reflect<kDistance>(finite(x.value), axis);
     return clamp_to_image(Coordinate<T>{folded.value, folded.slope * x.slope}, axis);
+  }
+};
+
+/// One pixel: every coordinate is 0.
+template <>
+struct PaddingTraits<Padding::kCircular> {
+  static constexpr bool kMonotone = false;
+  static constexpr bool kWraps = true;
+  template <typename T>
+  static GRIDSAMPLE_INLINE T center(const Axis<T>& axis) {
+    return axis.end * T(0.5);
+  }
+  template <typename T>
+  static GRIDSAMPLE_INLINE T reach(const Axis<T>& axis) {
+    return axis.end * T(1.5);
+  }
+  template <Distance kDistance, typename T>
+  static GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
+    const auto has_several = axis.last > T(0);
+    const T value = wrap<kDistance>(finite(x.value), axis.end);
+    return {select(has_several, value, T(0)), select(has_several, x.slope, T(0))};
   }
 };
 

@@ -32,28 +32,50 @@ struct AxisTaps {
   T slope;
 };
 
-/// pad(coordinate) is the padding's rule.
-template <Mode kMode, typename T, typename Pad>
+/// Whether a padding leaves the coordinate as it is and moves each tap: as the mode says, but a
+/// padding that wraps moves the coordinate, of nearest after it has been rounded.
+template <Mode kMode, Padding kPadding>
+constexpr bool kMovesTaps =
+    PaddingTraits<kPadding>::kWraps ? ModeTraits<kMode>::kCopies : ModeTraits<kMode>::kPadsTaps;
+
+/// The coordinate that a mode's taps are taken from. Where each tap is moved, its slope is the
+/// scale alone.
+template <Mode kMode, Padding kPadding, Distance kDistance, typename T>
+GRIDSAMPLE_INLINE Coordinate<T> padded_coordinate(Coordinate<T> raw, const Axis<T>& axis) {
+  if constexpr (kMovesTaps<kMode, kPadding>) {
+    return {finite(raw.value), raw.slope};
+  } else {
+    return PaddingTraits<kPadding>::template pad<kDistance>(raw, axis);
+  }
+}
+
+/// Where a tap goes. Those of modes that do not pad taps follow the first of them: tap_offsets.
+template <Mode kMode, Padding kPadding, Distance kDistance, typename T>
+GRIDSAMPLE_INLINE T padded_tap(T position, const Axis<T>& axis) {
+  constexpr bool kMoves = kMovesTaps<kMode, kPadding>;
+  if constexpr (kMoves || ModeTraits<kMode>::kPadsTaps) {
+    // The taps of a coordinate on the image are at most two steps beyond it.
+    constexpr Distance kFar = kMoves ? kDistance : Distance::kOnce;
+    return PaddingTraits<kPadding>::template pad<kFar>(Coordinate<T>{position, T(0)}, axis).value;
+  } else {
+    return position;
+  }
+}
+
+/// pad_coordinate and pad_tap are the two above, for some padding.
+template <Mode kMode, typename T, typename PadCoordinate, typename PadTap>
 GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis,
-                                                             const Pad& pad) {
+                                                             const PadCoordinate& pad_coordinate,
+                                                             const PadTap& pad_tap) {
   using Interpolation = ModeTraits<kMode>;
   AxisTaps<T, Interpolation::kTaps> taps;
-  const Coordinate<T> raw = unnormalize(grid_value, axis);
-  // Where each tap is moved, the coordinate is not, and its slope is the scale alone.
-  const Coordinate<T> x =
-      Interpolation::kPadsTaps ? Coordinate<T>{finite(raw.value), raw.slope} : pad(raw);
+  const Coordinate<T> x = pad_coordinate(unnormalize(grid_value, axis));
   const T base = Interpolation::base(x.value);
-  Interpolation::weights(x.value - base, taps.weight, taps.derivative);
-  if constexpr (Interpolation::kPadsTaps) {
-    GRIDSAMPLE_UNROLL
-    for (int k = 0; k < Interpolation::kTaps; ++k) {
-      taps.position[k] = pad(Coordinate<T>{base + T(Interpolation::kFirst + k), T(0)}).value;
-    }
-  } else {
-    static_assert(Interpolation::kFirst == 0);
-    taps.position[0] = base;
-    GRIDSAMPLE_UNROLL
-    for (int k = 1; k < Interpolation::kTaps; ++k) taps.position[k] = base + T(k);
+  Interpolation::weights(x.value - base, axis.cubic, taps.weight, taps.derivative);
+  GRIDSAMPLE_UNROLL
+  for (int k = 0; k < Interpolation::kTaps; ++k) {
+    const int step = Interpolation::kFirst + k;
+    taps.position[k] = pad_tap(step == 0 ? base : base + T(step));
   }
   taps.slope = Interpolation::kSmooth ? x.slope : T(0);
   return taps;
@@ -61,21 +83,25 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
 
 template <Mode kMode, Padding kPadding, Distance kDistance, typename T>
 GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis) {
-  return axis_taps<kMode>(grid_value, axis, [&](const Coordinate<T>& x) {
-    return PaddingTraits<kPadding>::template pad<kDistance>(x, axis);
-  });
+  return axis_taps<kMode>(
+      grid_value, axis,
+      [&](const Coordinate<T>& raw) {
+        return padded_coordinate<kMode, kPadding, kDistance>(raw, axis);
+      },
+      [&](const T& position) { return padded_tap<kMode, kPadding, kDistance>(position, axis); });
 }
 
-/// w'' of the taps of axis_taps.
+/// w'' of the taps of axis_taps; wraps: of the padding.
 template <Mode kMode, typename T>
-GRIDSAMPLE_INLINE void second_derivatives(T grid_value, const Axis<T>& axis,
+GRIDSAMPLE_INLINE void second_derivatives(T grid_value, const Axis<T>& axis, bool wraps,
                                           T (&second)[kTapsPerAxis<kMode>]) {
   T t = T(0);
   if constexpr (ModeTraits<kMode>::kCurved) {
-    const T value = finite(unnormalize(grid_value, axis).value);
+    T value = finite(unnormalize(grid_value, axis).value);
+    if (wraps) value = wrap<Distance::kFar>(value, axis.end);
     t = value - ModeTraits<kMode>::base(value);
   }
-  ModeTraits<kMode>::second(t, second);
+  ModeTraits<kMode>::second(t, axis.cubic, second);
 }
 
 /// slope * value, and exactly 0 where the slope is 0.
@@ -96,10 +122,16 @@ GRIDSAMPLE_INLINE offset_t offset_inside(offset_t offset, offset_t index, offset
   return offset | (offset_t(0) - static_cast<offset_t>(outside));
 }
 
-/// The offsets of an axis' taps; size + 1 must fit offset_t.
+/// Whether a padding, named at run time, wraps.
+constexpr bool wraps(Padding padding) {
+  return dispatch_padding(padding,
+                          [&]<Padding kPadding>() { return PaddingTraits<kPadding>::kWraps; });
+}
+
+/// The offsets of an axis' taps; size + 1 must fit offset_t. wraps: of the padding.
 template <Mode kMode, typename offset_t, typename T, int kTaps>
 GRIDSAMPLE_INLINE void tap_offsets(const AxisTaps<T, kTaps>& taps, offset_t size, offset_t stride,
-                                   offset_t (&offset)[kTaps]) {
+                                   bool wraps, offset_t (&offset)[kTaps]) {
   if constexpr (ModeTraits<kMode>::kPadsTaps) {
     GRIDSAMPLE_UNROLL
     for (int k = 0; k < kTaps; ++k) {
@@ -114,6 +146,9 @@ GRIDSAMPLE_INLINE void tap_offsets(const AxisTaps<T, kTaps>& taps, offset_t size
     GRIDSAMPLE_UNROLL
     for (int k = 0; k < kTaps; ++k) {
       offset[k] = offset_inside(offset_t(first + k * stride), offset_t(index + k), size);
+      static_assert(kTaps <= 2);
+      // The pixel behind the last is the first, whose offset is 0. By bits, like offset_inside.
+      if (wraps && k > 0) offset[k] &= ~(offset[k] >> (8 * sizeof(offset_t) - 1));
     }
   }
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cuda/host/grid_sample.h"
+#include "register.h"
 #include "schemas.h"
 
 namespace gridsample_emulation {
@@ -41,9 +42,5 @@ STABLE_TORCH_LIBRARY(gridsample_ext_emulated, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(gridsample_ext_emulated, CPU, m) {
-  m.impl("grid_sample", TORCH_BOX(&gridsample_ext::cuda::grid_sample));
-  m.impl("grid_sample_backward", TORCH_BOX(&gridsample_ext::cuda::grid_sample_backward));
-  m.impl("grid_sample_jvp", TORCH_BOX(&gridsample_ext::cuda::grid_sample_jvp));
-  m.impl("grid_sample_double_backward",
-         TORCH_BOX(&gridsample_ext::cuda::grid_sample_double_backward));
+  gridsample_ext::register_ops<gridsample_ext::cuda::Ops>(m);
 }

@@ -292,11 +292,15 @@ void check_type(const char* type, Report& report) {
   for (const Shape& shape : kShapes) {
     for (const int64_t channels : kChannels) {
       for (const Mode mode : {Mode::kBilinear, Mode::kNearest, Mode::kBicubic}) {
-        for (const Padding padding : {Padding::kZeros, Padding::kBorder, Padding::kReflection}) {
+        for (const Padding padding :
+             {Padding::kZeros, Padding::kBorder, Padding::kReflection, Padding::kCircular}) {
           Geometry geometry;
           geometry.dims = shape.dims;
           geometry.mode = mode;
-          geometry.padding = padding;
+          std::fill_n(geometry.padding, kMaxDims, padding);
+          geometry.padding[random() % 2] = static_cast<Padding>(random() % 4);
+          geometry.pixel_coordinates = random() % 2 == 0;
+          if (random() % 2 == 0) geometry.cubic_coefficient = -0.5;
           geometry.align_corners = random() % 2 == 0;
           geometry.compute_in_double = sizeof(T) == 8;
           geometry.batch = 3;

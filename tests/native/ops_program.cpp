@@ -22,6 +22,7 @@
 #include <array>
 #include <exception>
 #include <iostream>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -30,6 +31,7 @@ namespace {
 
 constexpr int64_t kBilinear = 0, kZeros = 0;
 constexpr bool kAlignCorners = true;
+constexpr double kCubic = -0.75;
 
 template <typename Signature>
 auto find_op(const char* name) {
@@ -37,19 +39,21 @@ auto find_op(const char* name) {
 }
 
 at::Tensor grid_sample(const at::Tensor& input, const at::Tensor& grid) {
-  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, int64_t, int64_t, bool);
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, int64_t, int64_t, bool, bool,
+                               double, std::optional<double>, double);
   static const auto op = find_op<Signature>("gridsample_ext::grid_sample");
-  return op.call(input, grid, kBilinear, kZeros, kAlignCorners);
+  return op.call(input, grid, kBilinear, kZeros, kAlignCorners, false, 0.0, std::nullopt, kCubic);
 }
 
 std::tuple<at::Tensor, at::Tensor> grid_sample_backward(const at::Tensor& grad_output,
                                                         const at::Tensor& input,
                                                         const at::Tensor& grid) {
-  using Signature =
-      std::tuple<at::Tensor, at::Tensor>(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                         int64_t, int64_t, bool, std::array<bool, 2>, bool);
+  using Signature = std::tuple<at::Tensor, at::Tensor>(
+      const at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t, int64_t, bool,
+      std::array<bool, 2>, bool, bool, double, std::optional<double>, double);
   static const auto op = find_op<Signature>("gridsample_ext::grid_sample_backward");
-  return op.call(grad_output, input, grid, kBilinear, kZeros, kAlignCorners, {true, true}, false);
+  return op.call(grad_output, input, grid, kBilinear, kZeros, kAlignCorners, {true, true}, false,
+                 false, 0.0, std::nullopt, kCubic);
 }
 
 void expect_close(const char* name, const at::Tensor& actual, const at::Tensor& expected) {

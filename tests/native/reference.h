@@ -34,6 +34,14 @@ struct Coordinate {
 template <typename T>
 Coordinate<T> padded(Coordinate<T> u, Padding padding, T low, T extent, T last) {
   if (padding == Padding::kZeros) return u;
+  if (padding == Padding::kCircular) {
+    const T size = last + T(1);
+    if (size == T(1)) return {T(0), 0.0};
+    u.value = std::fmod(u.value, size);
+    if (u.value < T(0)) u.value += size;
+    if (u.value >= size) u.value = T(0);
+    return u;
+  }
   if (padding == Padding::kReflection) {
     if (extent == T(0)) return {T(0), 0.0};
     const bool below = u.value < low;
@@ -49,30 +57,40 @@ Coordinate<T> padded(Coordinate<T> u, Padding padding, T low, T extent, T last) 
 }
 
 template <typename T>
-Taps taps_of(T x, int64_t size, const Geometry& geometry) {
+Taps taps_of(T x, int a, const Geometry& geometry) {
   constexpr T kMost = std::numeric_limits<T>::max();
+  const int64_t size = geometry.input_size[a];
+  const Padding padding = geometry.padding[a];
+  const bool circular = padding == Padding::kCircular;
   const T extent = T(geometry.align_corners ? size - 1 : size);
   const T shift = T(geometry.align_corners ? 0 : 1);
   const T low = -shift / T(2);
   const T last = T(size - 1);
   Coordinate<T> u;
-  u.slope = std::isfinite(x) ? double(extent) / 2 : 0;
-  if (std::isnan(x)) x = T(-1);
-  const T scaled = std::isinf(x) && extent == T(0) ? T(0) : (x + T(1)) * extent;
-  u.value = std::fmin(std::fmax((scaled - shift) / T(2), -kMost), kMost);
+  if (geometry.pixel_coordinates) {
+    u.slope = std::isfinite(x) ? 1 : 0;
+    u.value = std::isnan(x) ? low : x;
+  } else {
+    u.slope = std::isfinite(x) ? double(extent) / 2 : 0;
+    if (std::isnan(x)) x = T(-1);
+    const T scaled = std::isinf(x) && extent == T(0) ? T(0) : (x + T(1)) * extent;
+    u.value = (scaled - shift) / T(2);
+  }
+  u.value = std::fmin(std::fmax(u.value, -kMost), kMost);
   const auto index_of = [&](T position) {
     return position >= T(0) && position <= last ? static_cast<int64_t>(position) : int64_t(-1);
   };
 
   Taps taps;
   if (geometry.mode == Mode::kBicubic) {
+    if (circular) u = padded(u, padding, low, extent, last);
     const T floor = std::floor(u.value);
     const double t = u.value - floor;
-    const double A = -0.75;
+    const double A = geometry.cubic_coefficient;
     taps.count = 4;
     for (int k = 0; k < 4; ++k) {
       const Coordinate<T> position{floor + T(k - 1), 0.0};
-      taps.index[k] = index_of(padded(position, geometry.padding, low, extent, last).value);
+      taps.index[k] = index_of(padded(position, padding, low, extent, last).value);
       const double d = std::fabs(t + 1 - k);  // the distance to the tap
       const double side = k < 2 ? 1 : -1;     // its derivative by t
       if (k == 1 || k == 2) {
@@ -88,7 +106,8 @@ Taps taps_of(T x, int64_t size, const Geometry& geometry) {
     taps.slope = u.slope;
     return taps;
   }
-  u = padded(u, geometry.padding, low, extent, last);
+  if (geometry.mode == Mode::kNearest && circular) u.value = std::nearbyint(u.value);
+  u = padded(u, padding, low, extent, last);
   taps.slope = u.slope;
   if (geometry.mode == Mode::kNearest) {
     taps.count = 1;
@@ -101,7 +120,8 @@ Taps taps_of(T x, int64_t size, const Geometry& geometry) {
   const double t = u.value - floor;
   taps.count = 2;
   for (int k = 0; k < 2; ++k) {
-    taps.index[k] = index_of(floor + T(k));
+    const bool goes_on = circular && floor + T(k) > last;
+    taps.index[k] = goes_on ? 0 : index_of(floor + T(k));
     taps.weight[k] = k == 0 ? 1 - t : t;
     taps.first[k] = k == 0 ? -1 : 1;
     taps.second[k] = 0;
@@ -140,8 +160,7 @@ Results expected(const Geometry& geometry, const Tensors& given) {
     Taps axis[3];
     double along_axis[3] = {0, 0, 0};  // c_a
     for (int a = 0; a < dims; ++a) {
-      axis[a] =
-          taps_of(static_cast<T>(given.grid[point * dims + a]), geometry.input_size[a], geometry);
+      axis[a] = taps_of(static_cast<T>(given.grid[point * dims + a]), a, geometry);
       along_axis[a] = axis[a].slope * given.tangent_grid[point * dims + a];
     }
     for (int a = dims; a < 3; ++a) {

@@ -312,16 +312,25 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& inp
       kernels.grad_grid();
   }
   lent.reset();
-  return {rounded(grad_input, input, copy), rounded(grad_grid, grid, copy)};
+  const Tensor by_grid = rounded(grad_grid, grid, copy);
+  switch (plan.grad_grid) {
+    case GradGridPath::kNotWanted:
+    case GradGridPath::kEmpty:
+    case GradGridPath::kZero:
+    case GradGridPath::kPlain:
+      break;
+    default:
+      finish_grad_grid(geometry, grad_output, input, grid, std::nullopt, std::nullopt, by_grid,
+                       plan.threads);
+  }
+  return {rounded(grad_input, input, copy), by_grid};
 }
 
-std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const Tensor& input,
-                                                const Tensor& grid, int64_t interpolation_mode,
-                                                int64_t padding_mode, bool align_corners,
-                                                const std::vector<bool>& output_mask,
-                                                bool /*deterministic: always*/) {
-  const Geometry geometry =
-      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+std::tuple<Tensor, Tensor> Ops::grid_sample_backward(const Tensor& grad_output, const Tensor& input,
+                                                     const Tensor& grid, const Options& options,
+                                                     const std::vector<bool>& output_mask,
+                                                     bool /*deterministic: always*/) {
+  const Geometry geometry = check_call(input, grid, options);
   check_grad_output(grad_output, input, grid, geometry);
   check_output_mask(output_mask);
   return backward(grad_output, input, grid, geometry, output_mask[0], output_mask[1]);

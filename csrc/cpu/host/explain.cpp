@@ -58,7 +58,7 @@ Geometry geometry_of(const CallFacts& facts) {
     return [&tensor](int d) { return tensor.sizes[static_cast<size_t>(d)]; };
   };
   return make_geometry(static_cast<int>(facts.input.sizes.size()) - 2, sizes_of(facts.input),
-                       sizes_of(facts.grid), facts.mode, facts.padding, facts.align_corners,
+                       sizes_of(facts.grid), facts.options,
                        facts.input.dtype == "float64" || facts.grid.dtype == "float64");
 }
 

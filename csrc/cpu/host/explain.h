@@ -46,9 +46,7 @@ struct CallFacts {
   TensorFacts grid;
   TensorFacts tangent_input;  // of second order; no sizes: none
   bool moves_grid = false;    // of second order
-  int64_t mode = 0;
-  int64_t padding = 0;
-  bool align_corners = false;
+  Options options{};
   bool wants_input = true;
   bool wants_grid = true;
   // Whether samples are scattered is seen from the grid's data if there is an address.

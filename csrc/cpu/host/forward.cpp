@@ -65,14 +65,13 @@ Tensor forward(const Tensor& input, const Tensor& grid, const Geometry& geometry
            plan.widens ? mutable_image_view(result, geometry) : call.output,
            lent->packed_blocks.data());
     if (plan.widens) copy(output, result);
+    finish_output(geometry, input, grid, std::nullopt, std::nullopt, output, plan.threads);
   }
   return output;
 }
 
-Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
-                   int64_t padding_mode, bool align_corners) {
-  return forward(input, grid,
-                 check_call(input, grid, interpolation_mode, padding_mode, align_corners));
+Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& options) {
+  return forward(input, grid, check_call(input, grid, options));
 }
 
 }  // namespace gridsample_ext::cpu

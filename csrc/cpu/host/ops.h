@@ -16,25 +16,25 @@ namespace gridsample_ext::cpu {
 
 using torch::stable::Tensor;
 
-Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
-                   int64_t padding_mode, bool align_corners);
+/// As registered in register.cpp: see csrc/register.h.
+struct Ops {
+  static Tensor grid_sample(const Tensor& input, const Tensor& grid, const Options& options);
 
-std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const Tensor& input,
-                                                const Tensor& grid, int64_t interpolation_mode,
-                                                int64_t padding_mode, bool align_corners,
-                                                const std::vector<bool>& output_mask,
-                                                bool deterministic);
+  static std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output,
+                                                         const Tensor& input, const Tensor& grid,
+                                                         const Options& options,
+                                                         const std::vector<bool>& output_mask,
+                                                         bool deterministic);
 
-Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
-                       const std::optional<Tensor>& tangent_input,
-                       const std::optional<Tensor>& tangent_grid, int64_t interpolation_mode,
-                       int64_t padding_mode, bool align_corners);
+  static Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
+                                const std::optional<Tensor>& tangent_input,
+                                const std::optional<Tensor>& tangent_grid, const Options& options);
 
-std::tuple<Tensor, Tensor> grid_sample_double_backward(
-    const std::optional<Tensor>& grad_grad_input, const std::optional<Tensor>& grad_grad_grid,
-    const Tensor& grad_output, const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
-    int64_t padding_mode, bool align_corners, const std::vector<bool>& output_mask,
-    bool deterministic);
+  static std::tuple<Tensor, Tensor> grid_sample_double_backward(
+      const std::optional<Tensor>& grad_grad_input, const std::optional<Tensor>& grad_grad_grid,
+      const Tensor& grad_output, const Tensor& input, const Tensor& grid, const Options& options,
+      const std::vector<bool>& output_mask, bool deterministic);
+};
 
 /// The first two of checked arguments. `geometry` says what to compute in.
 Tensor forward(const Tensor& input, const Tensor& grid, const Geometry& geometry);
@@ -79,6 +79,16 @@ void plain_output(PlainParams params, const Tensor& input,
 void plain_grad_grid(PlainParams params, const Tensor& grad_output, const Tensor& input,
                      const std::optional<Tensor>& tangent_input, const Tensor& grad_grid,
                      int64_t threads);
+/// Computes the samples again that read values outside the image other than 0, if the call has such
+/// values. The kernels before have read 0 there.
+void finish_output(const Geometry& geometry, const Tensor& input, const Tensor& grid,
+                   const std::optional<Tensor>& tangent_input,
+                   const std::optional<Tensor>& tangent_grid, const Tensor& output,
+                   int64_t threads);
+void finish_grad_grid(const Geometry& geometry, const Tensor& grad_output, const Tensor& input,
+                      const Tensor& grid, const std::optional<Tensor>& tangent_input,
+                      const std::optional<Tensor>& tangent_grid, const Tensor& grad_grid,
+                      int64_t threads);
 /// By a list of the taps of all samples, for which `taps` has room.
 void plain_grad_input(PlainParams params, const Tensor& grad_output, const Tensor& grad_input,
                       void* taps, int64_t threads);

@@ -12,7 +12,8 @@ namespace {
 
 void run_samples(const PlainParams& params, int64_t batch, int64_t threads,
                  void (*kernel)(const PlainParams&, int64_t, int64_t)) {
-  run_items(batch * params.geometry.samples, threads,
+  const Geometry& geometry = params.geometry;
+  run_items(batch * (params.finishes ? tile_count(geometry) : geometry.samples), threads,
             [&](int64_t, int64_t begin, int64_t end) { kernel(params, begin, end); });
 }
 
@@ -24,7 +25,35 @@ void set_images(PlainParams& params, const Tensor& input,
   }
 }
 
+/// Whether positions on all axes fit the vectors that look for samples to be finished; else all
+/// samples are.
+bool has_32_bit_positions(const Geometry& geometry) {
+  View positions;
+  std::fill_n(positions.stride, kMaxDims, int64_t(1));
+  return has_32_bit_offsets(geometry, positions);
+}
+
 }  // namespace
+
+void finish_output(const Geometry& geometry, const Tensor& input, const Tensor& grid,
+                   const std::optional<Tensor>& tangent_input,
+                   const std::optional<Tensor>& tangent_grid, const Tensor& output,
+                   int64_t threads) {
+  if (!has_values_outside(geometry)) return;
+  PlainParams params = plain_params(geometry, grid, tangent_grid);
+  params.finishes = has_32_bit_positions(geometry);
+  plain_output(params, input, tangent_input, output, threads);
+}
+
+void finish_grad_grid(const Geometry& geometry, const Tensor& grad_output, const Tensor& input,
+                      const Tensor& grid, const std::optional<Tensor>& tangent_input,
+                      const std::optional<Tensor>& tangent_grid, const Tensor& grad_grid,
+                      int64_t threads) {
+  if (geometry.fill_value == 0) return;
+  PlainParams params = plain_params(geometry, grid, tangent_grid);
+  params.finishes = has_32_bit_positions(geometry);
+  plain_grad_grid(params, grad_output, input, tangent_input, grad_grid, threads);
+}
 
 PlainParams plain_params(const Geometry& geometry, const Tensor& grid,
                          const std::optional<Tensor>& tangent_grid) {

@@ -3,11 +3,8 @@
 #include <torch/csrc/stable/library.h>
 
 #include "cpu/host/ops.h"
+#include "register.h"
 
 STABLE_TORCH_LIBRARY_IMPL(gridsample_ext, CPU, m) {
-  m.impl("grid_sample", TORCH_BOX(&gridsample_ext::cpu::grid_sample));
-  m.impl("grid_sample_backward", TORCH_BOX(&gridsample_ext::cpu::grid_sample_backward));
-  m.impl("grid_sample_jvp", TORCH_BOX(&gridsample_ext::cpu::grid_sample_jvp));
-  m.impl("grid_sample_double_backward",
-         TORCH_BOX(&gridsample_ext::cpu::grid_sample_double_backward));
+  gridsample_ext::register_ops<gridsample_ext::cpu::Ops>(m);
 }

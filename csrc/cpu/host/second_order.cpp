@@ -137,15 +137,15 @@ Tensor double_backward_grid(const DoubleBackwardPlan& plan, const Geometry& geom
                             const std::optional<Tensor>& tangent_grid) {
   if (plan.grad_grid == SecondGradGridPath::kLinear) {
     return std::get<1>(backward(grad_output, of_type(*tangent_input, input, geometry), grid,
-                                geometry, false, true));
+                                of_directions(geometry), false, true));
   }
   const Tensor grad_grid = empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid);
   if (plan.grad_grid == SecondGradGridPath::kZero) return zeros(grad_grid);
   if (plan.grad_grid == SecondGradGridPath::kPlain) {
     const bool moves = tangent_grid.has_value();
-    plain_grad_grid(plain_params(geometry, grid, tangent_grid), grad_output,
-                    moves ? input : *tangent_input, moves ? tangent_input : std::nullopt, grad_grid,
-                    plan.threads);
+    plain_grad_grid(plain_params(moves ? geometry : of_directions(geometry), grid, tangent_grid),
+                    grad_output, moves ? input : *tangent_input,
+                    moves ? tangent_input : std::nullopt, grad_grid, plan.threads);
     return grad_grid;
   }
   SecondOrderParams params = second_order_params(geometry, grid, *tangent_grid);
@@ -153,18 +153,21 @@ Tensor double_backward_grid(const DoubleBackwardPlan& plan, const Geometry& geom
   params.grad_grid = mutable_grid_view(grad_grid, geometry);
   run_on_rows(kernels_for(geometry).second_order.double_backward_grid, params, input, tangent_input,
               plan.grad_grid_items, plan.threads);
+  finish_grad_grid(geometry, grad_output, input, grid, tangent_input, tangent_grid, grad_grid,
+                   plan.threads);
   return grad_grid;
 }
 
 }  // namespace
 
-Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
-                       const std::optional<Tensor>& tangent_input,
-                       const std::optional<Tensor>& tangent_grid, int64_t interpolation_mode,
-                       int64_t padding_mode, bool align_corners) {
-  const Geometry geometry =
-      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+Tensor Ops::grid_sample_jvp(const Tensor& input, const Tensor& grid,
+                            const std::optional<Tensor>& tangent_input,
+                            const std::optional<Tensor>& tangent_grid, const Options& options) {
+  const Geometry checked = check_call(input, grid, options);
   check_companions("tangent_input", tangent_input, "tangent_grid", tangent_grid, input, grid);
+  const bool moves_grid = tangent_grid.has_value() && is_smooth(checked.mode);
+  Geometry geometry = of_directions(checked);
+  if (moves_grid) geometry.fill_value = checked.fill_value;
   const JvpPlan plan =
       plan_jvp(describe(geometry, input, tangent_input, tangent_grid, grid), most_threads());
   executed.tangent = plan.path;
@@ -184,10 +187,9 @@ Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
       break;
     }
     case JvpPath::kPlain: {
-      const bool moves = tangent_grid.has_value() && is_smooth(geometry.mode);
-      plain_output(plain_params(geometry, grid, moves ? tangent_grid : std::nullopt),
-                   moves ? input : *tangent_input, moves ? tangent_input : std::nullopt, output,
-                   plan.threads);
+      plain_output(plain_params(geometry, grid, moves_grid ? tangent_grid : std::nullopt),
+                   moves_grid ? input : *tangent_input, moves_grid ? tangent_input : std::nullopt,
+                   output, plan.threads);
       break;
     }
     case JvpPath::kLanesOverSamples:
@@ -196,18 +198,17 @@ Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
       params.output = mutable_image_view(output, geometry);
       run_on_rows(kernels_for(geometry).second_order.jvp, params, input, tangent_input, plan.items,
                   plan.threads);
+      finish_output(geometry, input, grid, tangent_input, tangent_grid, output, plan.threads);
     }
   }
   return output;
 }
 
-std::tuple<Tensor, Tensor> grid_sample_double_backward(
+std::tuple<Tensor, Tensor> Ops::grid_sample_double_backward(
     const std::optional<Tensor>& grad_grad_input, const std::optional<Tensor>& grad_grad_grid,
-    const Tensor& grad_output, const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
-    int64_t padding_mode, bool align_corners, const std::vector<bool>& output_mask,
-    bool /*deterministic: always*/) {
-  const Geometry geometry =
-      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+    const Tensor& grad_output, const Tensor& input, const Tensor& grid, const Options& options,
+    const std::vector<bool>& output_mask, bool /*deterministic: always*/) {
+  const Geometry geometry = check_call(input, grid, options);
   check_grad_output(grad_output, input, grid, geometry);
   check_companions("grad_grad_input", grad_grad_input, "grad_grad_grid", grad_grad_grid, input,
                    grid);

@@ -116,7 +116,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
 }
 
 /// Items of images of few channels in planes, bilinear: the taps of a strip stay in registers.
-template <Padding kPadding>
+template <typename T>  // only what is called is compiled
 void backward_strips(const BackwardSlabParams& params, int64_t begin, int64_t end) {
   const GradInputParams& to_input = params.grad_input;
   const StripGradients gradients(to_input, params.grad_grid);
@@ -133,7 +133,7 @@ void backward_strips(const BackwardSlabParams& params, int64_t begin, int64_t en
       if (next < of.end) {
         const int64_t count = std::min<int64_t>(kStripSize, of.end - next);
         Strip& strip = strips[next / kStripSize % 2];
-        gradients.plan<kPadding>(of.batch, next, static_cast<int>(count), strip);
+        gradients.plan(of.batch, next, static_cast<int>(count), strip);
         if (of.owned) {
           prefetch(of.batch, next, strip.count, {0, geometry.channels}, strip.taps[0].offset[0],
                    std::min(strip.count, kNumbers));
@@ -150,9 +150,10 @@ void backward_strips(const BackwardSlabParams& params, int64_t begin, int64_t en
 }
 
 void backward_slabs_in_registers(const BackwardSlabParams& params, int64_t begin, int64_t end) {
-  dispatch_padding(params.grad_input.geometry.padding, [&]<Padding kPadding>() {
-    if constexpr (kIsFloat) backward_strips<kPadding>(params, begin, end);
-  });
+  const auto run = [&]<typename T>() {
+    if constexpr (std::is_same_v<T, float>) backward_strips<T>(params, begin, end);
+  };
+  run.template operator()<compute_t>();
 }
 
 void backward_slabs(const BackwardSlabParams& params, int64_t begin, int64_t end) {

@@ -3,14 +3,47 @@
 // Plain loops over images of any type, strides and size: one sample after the other, the pixels
 // under its taps converted as they are read. For calls of few samples on a large image that the
 // other kernels could not read as it is, since this work does not grow with the image, and for
-// images whose planes are too large for the other kernels' offsets. Modes are template parameters
-// for their numbers of taps. An image is a volume of one plane, whose tap has the weight 1 and no
-// derivative.
+// images whose planes are too large for the other kernels' offsets. And for samples that read
+// values of their own outside the image. Modes are template parameters for their numbers of taps.
+// An image is a volume of one plane, whose tap has the weight 1 and no derivative.
 
 #include "cpu/kernels/table.h"
 #include "cpu/taps/plain_taps.h"
+#include "cpu/taps/tap_tile.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
+
+/// Calls visit(batch, sample) for those of items [begin, end); where the kernel finishes what
+/// others have begun, for those with a tap outside the image.
+template <Mode kMode, typename F>
+void for_samples(const PlainParams& params, int64_t begin, int64_t end, const F& visit) {
+  const Geometry& geometry = params.geometry;
+  if (!params.finishes) {
+    for (int64_t item = begin; item < end; ++item) {
+      visit(item / geometry.samples, item % geometry.samples);
+    }
+    return;
+  }
+  using Tile = TapTile<kMode, kAnyDims>;
+  Tile tile(geometry.dims);
+  const int64_t tiles = tile_count(geometry);
+  View positions;
+  std::fill_n(positions.stride, kMaxDims, int64_t(1));
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t batch = item / tiles;
+    const int64_t first = item % tiles * kTileSize;
+    fill_taps(tile, kNone, geometry, params.grid, batch, first,
+              tile_samples(geometry, batch, first), positions);
+    for (int i = 0; i < tile.count; ++i) {
+      if (tile.outside[i] < 0) visit(batch, first + i);
+    }
+  }
+}
+
+/// One pixel as it is.
+inline void copy_value(const View& from, int64_t from_offset, const View& to, int64_t to_offset) {
+  store_value(to, to_offset, load_value(from, from_offset));
+}
 
 /// The output, or with tangent_grid its derivative along both directions.
 template <Mode kMode>
@@ -18,42 +51,46 @@ void plain_output_items(const PlainParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const View& input = params.input;
   const View& tangent = params.tangent_input;
+  const bool moves = params.tangent_grid.data != nullptr;
   const PlainAxes axes(geometry);
   PlainTaps<kMode> taps;
   [[maybe_unused]] MovedTaps<PlainTaps<kMode>::kTaps> moved;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t batch = item / geometry.samples;
-    const int64_t sample = item % geometry.samples;
+  for_samples<kMode>(params, begin, end, [&](int64_t batch, int64_t sample) {
     find_taps(geometry, axes, params.grid, batch, sample, taps);
-    const bool moves = params.tangent_grid.data != nullptr;
+    if (params.finishes && !(taps.filled || taps.excluded)) return;
     if constexpr (ModeTraits<kMode>::kSmooth) {
       if (moves) move_taps(params, taps, batch, sample, moved);
     }
     const int64_t out = sample_offset(geometry, params.output, batch, sample);
     for (int64_t c = 0; c < geometry.channels; ++c) {
       const int64_t first = batch * input.batch_stride + c * input.channel_stride;
+      const int64_t to = out + c * params.output.channel_stride;
       compute_t sum = compute_t(0);
-      if constexpr (kMode == Mode::kNearest) {
-        if (taps.inside) sum = load_value(input, first + tap_offset(taps, input, 0, 0, 0));
+      if (!taps.inside) {
+        const double own = taps.excluded ? *geometry.outside_value : geometry.fill_value;
+        if (!moves) sum = static_cast<compute_t>(own);
+      } else if constexpr (kMode == Mode::kNearest) {
+        copy_value(input, first + tap_offset(taps, input, 0, 0, 0), params.output, to);
+        continue;
       } else if (moves) {
         const int64_t tangent_first = batch * tangent.batch_stride + c * tangent.channel_stride;
         for (int t = 0; t < moved.count; ++t) {
           const auto& tap = moved.tap[t];
-          if (tangent.data != nullptr) {
+          if (tangent.data != nullptr && tap.offset != kFilled) {
             const compute_t change = load_value(tangent, tangent_first + tap.tangent_offset);
             sum = multiply_add(tap.weight.value, change, sum);
           }
           if (taps.moves()) {
-            sum = multiply_add(tap.weight.dot, load_value(input, first + tap.offset), sum);
+            sum = multiply_add(tap.weight.dot, read_moved(params, taps, tap, first), sum);
           }
         }
       } else {
         compute_t unused[kMaxDims];
         sum = contract<false>(taps, input, first, unused);
       }
-      store_value(params.output, out + c * params.output.channel_stride, sum);
+      store_value(params.output, to, sum);
     }
-  }
+  });
 }
 
 /// sums[a] += grad_output * d output / d coordinate, or with `moved` the derivative of that along
@@ -74,13 +111,13 @@ void add_derivatives(const PlainParams& params, const PlainTaps<kMode>& taps,
     } else {
       for (int t = 0; t < moved->count; ++t) {
         const auto& tap = moved->tap[t];
-        if (tangent.data != nullptr) {
+        if (tangent.data != nullptr && tap.offset != kFilled) {
           const compute_t change = load_value(tangent, tangent_first + tap.tangent_offset);
           for (int a = 0; a < kMaxDims; ++a) {
             d[a] = multiply_add(tap.derivative[a].value, change, d[a]);
           }
         }
-        const compute_t pixel = load_value(input, first + tap.offset);
+        const compute_t pixel = read_moved(params, taps, tap, first);
         for (int a = 0; a < kMaxDims; ++a) d[a] = multiply_add(tap.derivative[a].dot, pixel, d[a]);
       }
     }
@@ -99,11 +136,10 @@ void plain_grad_grid_items(const PlainParams& params, int64_t begin, int64_t end
   const PlainAxes axes(geometry);
   PlainTaps<kMode> taps;
   MovedTaps<PlainTaps<kMode>::kTaps> moved;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t grid_batch = item / geometry.samples;
-    const int64_t sample = item % geometry.samples;
+  const bool curved = params.tangent_grid.data != nullptr;
+  for_samples<kMode>(params, begin, end, [&](int64_t grid_batch, int64_t sample) {
     find_taps(geometry, axes, params.grid, grid_batch, sample, taps);
-    const bool curved = params.tangent_grid.data != nullptr;
+    if (params.finishes && !(taps.filled && taps.inside)) return;
     if (curved) move_taps(params, taps, grid_batch, sample, moved);
     compute_t sums[kMaxDims] = {};
     const Range images = batches_of(geometry, params.grid_batch, grid_batch);
@@ -116,7 +152,7 @@ void plain_grad_grid_items(const PlainParams& params, int64_t begin, int64_t end
       store_value(target, at + a * target.channel_stride,
                   move_along(taps.slope[a], sums[a]) + compute_t(0));
     }
-  }
+  });
 }
 
 /// Calls each(pixel, weight) for what a sample adds to grad_input: weight * grad_output at each of
@@ -132,8 +168,10 @@ class Contributions {
     const View& target = params_.input;
     const int64_t first = batch * target.batch_stride;
     find_taps(params_.geometry, axes_, params_.grid, batch, sample, taps_);
+    if (!taps_.inside) return;
     if (params_.tangent_grid.data == nullptr) {
-      for_taps_inside(taps_, [&](int x, int y, int z) {
+      for_taps(taps_, [&](int x, int y, int z) {
+        if (!is_inside(taps_, x, y, z)) return;
         each(first + tap_offset(taps_, target, x, y, z),
              taps_.weight[2][z] * taps_.weight[1][y] * taps_.weight[0][x]);
       });
@@ -141,6 +179,7 @@ class Contributions {
       if (!taps_.moves()) return;
       move_taps(params_, taps_, batch, sample, moved_);
       for (int t = 0; t < moved_.count; ++t) {
+        if (moved_.tap[t].offset == kFilled) continue;
         each(first + moved_.tap[t].offset, moved_.tap[t].weight.dot);
       }
     }

@@ -14,6 +14,20 @@ struct PixelAxis {
   offset_t stride;
 };
 
+/// The sum of a sample's offsets on all axes, or kOutside if one of them is, of which `signs` is
+/// negative.
+GRIDSAMPLE_INLINE offset_t sum_or_outside(offset_t sum, offset_t signs) {
+  return sum | (signs >> (8 * sizeof(offset_t) - 1));
+}
+
+/// Where the pixel of one sample is on an axis, or kOutside.
+template <Padding kPadding, Distance kDistance>
+GRIDSAMPLE_INLINE offset_t pixel_offset(compute_t value, const PixelAxis& axis) {
+  const auto taps = axis_taps<Mode::kNearest, kPadding, kDistance>(value, axis.axis);
+  const auto index = static_cast<offset_t>(taps.position[0]);
+  return offset_inside(offset_t(index * axis.stride), offset_t(index - axis.begin), axis.count);
+}
+
 /// Where the pixel of one sample is in its plane, or kOutside.
 template <int kDims, Padding kPadding, Distance kDistance>
 GRIDSAMPLE_INLINE offset_t pixel_offset(const compute_t (&value)[kDims],
@@ -22,14 +36,11 @@ GRIDSAMPLE_INLINE offset_t pixel_offset(const compute_t (&value)[kDims],
   offset_t signs = 0;
   GRIDSAMPLE_UNROLL
   for (int a = 0; a < kDims; ++a) {
-    const auto taps = axis_taps<Mode::kNearest, kPadding, kDistance>(value[a], axes[a].axis);
-    const auto index = static_cast<offset_t>(taps.position[0]);
-    const offset_t offset = offset_inside(offset_t(index * axes[a].stride),
-                                          offset_t(index - axes[a].begin), axes[a].count);
+    const offset_t offset = pixel_offset<kPadding, kDistance>(value[a], axes[a]);
     sum += offset;
     signs |= offset;
   }
-  return sum | (signs >> (8 * sizeof(offset_t) - 1));
+  return sum_or_outside(sum, signs);
 }
 
 /// offset[i] of a whole tile; returns a negative number if any is outside.
@@ -48,6 +59,18 @@ offset_t pixel_offsets(const PerAxis<kTileSize>& values, const PixelAxis (&axes)
   return any;
 }
 
+/// Adds those on one axis to the sums of a tile.
+template <Padding kPadding, Distance kDistance>
+GRIDSAMPLE_NOINLINE void add_pixel_offsets(const compute_t* values, const PixelAxis& axis,
+                                           offset_t* sum, offset_t* signs) {
+#pragma omp simd
+  for (int i = 0; i < kTileSize; ++i) {
+    const offset_t offset = pixel_offset<kPadding, kDistance>(values[i], axis);
+    sum[i] += offset;
+    signs[i] |= offset;
+  }
+}
+
 /// Finds the pixels of tiles, of those at the positions `slab` of an axis.
 class PixelFinder {
  public:
@@ -56,9 +79,9 @@ class PixelFinder {
     for (int a = 0; a < geometry.dims; ++a) {
       const int64_t size = geometry.input_size[a];
       const Range wanted = a == slab_axis ? slab : Range{0, size};
-      axes_[a] = {
-          make_axis<compute_t>(size, geometry.align_corners), static_cast<offset_t>(wanted.begin),
-          static_cast<offset_t>(wanted.end - wanted.begin), static_cast<offset_t>(image.stride[a])};
+      axes_[a] = {make_axis<compute_t>(geometry, a), static_cast<offset_t>(wanted.begin),
+                  static_cast<offset_t>(wanted.end - wanted.begin),
+                  static_cast<offset_t>(image.stride[a])};
     }
   }
 
@@ -67,7 +90,8 @@ class PixelFinder {
     const int64_t first = t * kTileSize;
     alignas(64) PerAxis<kTileSize> values;
     load_grid(geometry_, grid, batch, first, tile_samples(geometry_, batch, first), values);
-    const bool inside = find(values, offset) >= 0;
+    bool inside = find(values, offset) >= 0;
+    if (geometry_.outside_value.has_value()) inside = exclude(values, offset) && inside;
     if (geometry_.images_per_group > 1) {
       add_image_offsets<kTileSize>(geometry_, image_, batch, first, offset);
     }
@@ -76,22 +100,61 @@ class PixelFinder {
 
  private:
   offset_t find(const PerAxis<kTileSize>& values, offset_t* offset) const {
-    const auto find_distance = [&] {
+    const auto distance_along = [&]<Padding kPadding>(int a) {
+      return distance_of<Mode::kNearest, kPadding, kTileSize>(values[a], axes_[a].axis);
+    };
+    if (!pads_all_axes_with(geometry_, geometry_.padding[0])) {
+      return find_by_axis(values, distance_along, offset);
+    }
+    const auto find_distance = [&]<Padding kPadding>() {
       Distance farthest = Distance::kOnce;
       for (int a = 0; a < geometry_.dims; ++a) {
-        farthest =
-            std::max(farthest, distance_of<Mode::kNearest, kTileSize>(values[a], axes_[a].axis));
+        farthest = std::max(farthest, distance_along.template operator()<kPadding>(a));
       }
       return farthest;
     };
     return dispatch_padding_and_distance(
-        geometry_.padding, find_distance, [&]<Padding kPadding, Distance kDistance>() {
+        geometry_.padding[0], find_distance, [&]<Padding kPadding, Distance kDistance>() {
           offset_t any = 0;
           with_dims(geometry_.dims, [&]<int kDims>() {
             any = pixel_offsets<kDims, kPadding, kDistance>(values, axes_, offset);
           });
           return any;
         });
+  }
+
+  /// Where axes differ in their padding.
+  template <typename DistanceAlong>
+  offset_t find_by_axis(const PerAxis<kTileSize>& values, const DistanceAlong& distance_along,
+                        offset_t* offset) const {
+    alignas(64) offset_t sum[kTileSize] = {};
+    alignas(64) offset_t signs[kTileSize] = {};
+    for (int a = 0; a < geometry_.dims; ++a) {
+      dispatch_padding_and_distance(
+          geometry_.padding[a],
+          [&]<Padding kPadding>() { return distance_along.template operator()<kPadding>(a); },
+          [&]<Padding kPadding, Distance kDistance>() {
+            add_pixel_offsets<kPadding, kDistance>(values[a], axes_[a], sum, signs);
+          });
+    }
+    offset_t any = 0;
+    for (int i = 0; i < kTileSize; ++i) {
+      offset[i] = sum_or_outside(sum[i], signs[i]);
+      any |= offset[i];
+    }
+    return any;
+  }
+
+  /// Samples that do not lie on a pixel have none; whether all do.
+  bool exclude(const PerAxis<kTileSize>& values, offset_t* offset) const {
+    alignas(64) offset_t outside[kTileSize];
+    find_off_image(geometry_, values, outside);
+    offset_t any = 0;
+    for (int i = 0; i < kTileSize; ++i) {
+      offset[i] |= outside[i];
+      any |= outside[i];
+    }
+    return any == 0;
   }
 
   const Geometry& geometry_;

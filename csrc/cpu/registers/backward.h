@@ -65,7 +65,6 @@ class StripGradients {
   }
 
   /// Samples [first, first + count) of one image of the batch, or of a group of images.
-  template <Padding kPadding>
   void plan(int64_t batch, int64_t first, int count, Strip& strip) const {
     const LaneImage places = places_;
     const GridLanes grid = grid_;
@@ -76,7 +75,7 @@ class StripGradients {
     for (int b = 0; b * kNumbers < count; ++b) {
       Numbers coordinates[2];
       grid.load(batch, first + b * kNumbers, std::min(count - b * kNumbers, kNumbers), coordinates);
-      strip.taps[b].template fill<kPadding>(coordinates, places, strip.slope[b]);
+      strip.taps[b].fill(coordinates, places, strip.slope[b]);
       if (to_input_.geometry.images_per_group > 1) [[unlikely]] {
         strip.taps[b].find_images(to_input_.geometry, to_input_.grad_input, batch,
                                   first + b * kNumbers);
@@ -262,9 +261,7 @@ class StripGradients {
     sum_derivatives(
         strip, b, v, image.channels,
         [&](int c, int ky, SampleLanes(&pixel)[1][2]) GRIDSAMPLE_INLINE_LAMBDA {
-          SampleLanes found[1][2];
-          load_lane_row<2, 1>(image.data + c * image.channel_stride, edge.row[ky], found);
-          for (int kx = 0; kx < 2; ++kx) pixel[0][kx] = edge.choose(found[0], ky, kx);
+          load_edge_row<1>(edge, image.data + c * image.channel_stride, ky, pixel);
         },
         slope, d);
   }
@@ -298,9 +295,9 @@ class StripGradients {
         const int i = b * kNumbers + v * kSampleLanes;
         const auto image = load_vector<offset_t, kSampleLanes>(strip.taps[b].image[v]);
         for (int ky = 0; ky < 2; ++ky) {
-          const OffsetLanes y = strip.taps[b].axis[1].first[v] + ky;
+          const OffsetLanes y = places.wrapped(1, strip.taps[b].axis[1].first[v] + ky);
           for (int kx = 0; kx < 2; ++kx) {
-            const OffsetLanes x = strip.taps[b].axis[0].first[v] + kx;
+            const OffsetLanes x = places.wrapped(0, strip.taps[b].axis[0].first[v] + kx);
             const OffsetLanes outside = (x < 0) | (x >= places.size[0]) | (y < begin) | (y >= end);
             store_vector<offset_t, kSampleLanes>(
                 offset[ky][kx] + i,

@@ -72,13 +72,7 @@ GRIDSAMPLE_NOINLINE void sample_at_edges(const LaneTaps<kMode>& taps, int v,
   sample_channels<kMode, kWidth>(
       taps, v, channels,
       [&](int64_t c, int ky, SampleLanes(&pixel)[kWidth][kTaps]) GRIDSAMPLE_INLINE_LAMBDA {
-        SampleLanes found[kWidth][kTaps];
-        load_lane_row<kTaps, kWidth>(image + c * channel_stride, edge.row[ky], found);
-        GRIDSAMPLE_UNROLL
-        for (int n = 0; n < kWidth; ++n) {
-          GRIDSAMPLE_UNROLL
-          for (int kx = 0; kx < kTaps; ++kx) pixel[n][kx] = edge.choose(found[n], ky, kx);
-        }
+        load_edge_row<kWidth>(edge, image + c * channel_stride, ky, pixel);
       },
       out, out_stride);
 }
@@ -86,7 +80,7 @@ GRIDSAMPLE_NOINLINE void sample_at_edges(const LaneTaps<kMode>& taps, int v,
 /// Samples [first, first + run) of one image of the batch, or of a group of images. Which samples
 /// are beside each other depends on the number of threads; the bits of a sample do not depend on
 /// those beside it.
-template <Mode kMode, Padding kPadding, int kWidth>
+template <Mode kMode, int kWidth>
 GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage& places,
                                     const GridLanes& grid, const ImagePrefetch& prefetch,
                                     bool side_by_side, int64_t batch, int64_t first, int64_t run) {
@@ -135,7 +129,7 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
       const int64_t count = std::min<int64_t>(run, kNumbers);
       LaneTaps<kMode>& taps = both[next / kNumbers % 2];
       grid.load(batch, first + start_of(next), static_cast<int>(count), coordinates);
-      taps.template fill<kPadding>(coordinates, places, slope);
+      taps.fill(coordinates, places, slope);
       if (params.geometry.images_per_group > 1) [[unlikely]] {
         taps.find_images(params.geometry, input, batch, first + start_of(next));
       }
@@ -168,7 +162,7 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
   }
 }
 
-template <Mode kMode, Padding kPadding, int kWidth>
+template <Mode kMode, int kWidth>
 void sample_in_registers(const ForwardParams& params, int64_t begin, int64_t end) {
   const LaneImage places(params.geometry, params.input, kTapsPerAxis<kMode>, kWidth == 3);
   const GridLanes grid(params.geometry, params.grid);
@@ -178,8 +172,7 @@ void sample_in_registers(const ForwardParams& params, int64_t begin, int64_t end
   locate_samples(params.geometry, params.output, 0, 1, located);
   const bool side_by_side = located.even && located.step == kWidth;
   for_runs(params, begin, end, [&](int64_t batch, int64_t first, int64_t run) {
-    sample_run<kMode, kPadding, kWidth>(params, places, grid, prefetch, side_by_side, batch, first,
-                                        run);
+    sample_run<kMode, kWidth>(params, places, grid, prefetch, side_by_side, batch, first, run);
   });
 }
 
@@ -188,18 +181,16 @@ inline void forward_in_registers(const ForwardParams& params, int64_t begin, int
   const Geometry& geometry = params.geometry;
   dispatch_mode(geometry.mode, [&]<Mode kMode>() {
     if constexpr (kIsFloat && kTapsPerAxis<kMode> <= kMostRegisterTaps) {
-      dispatch_padding(geometry.padding, [&]<Padding kPadding>() {
-        switch (reads_rows(params) ? geometry.channels : 1) {
-          case 1:
-            return sample_in_registers<kMode, kPadding, 1>(params, begin, end);
-          case 2:
-            return sample_in_registers<kMode, kPadding, 2>(params, begin, end);
-        }
-        if constexpr (kTapsPerAxis<kMode> > 1) {
-          geometry.channels == 3 ? sample_in_registers<kMode, kPadding, 3>(params, begin, end)
-                                 : sample_in_registers<kMode, kPadding, 4>(params, begin, end);
-        }
-      });
+      switch (reads_rows(params) ? geometry.channels : 1) {
+        case 1:
+          return sample_in_registers<kMode, 1>(params, begin, end);
+        case 2:
+          return sample_in_registers<kMode, 2>(params, begin, end);
+      }
+      if constexpr (kTapsPerAxis<kMode> > 1) {
+        geometry.channels == 3 ? sample_in_registers<kMode, 3>(params, begin, end)
+                               : sample_in_registers<kMode, 4>(params, begin, end);
+      }
     }
   });
 }

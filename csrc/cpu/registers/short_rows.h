@@ -63,8 +63,10 @@ GRIDSAMPLE_NOINLINE void sample_short_rows_at_edges(const LaneTaps<kMode>& taps,
       for (int kx = 0; kx < kTaps; ++kx) {
         if (edge.valid[ky][kx][l] == 0) continue;
         const int place = edge.moved[l] != 0 ? kTaps - 1 - kx : kx;
-        const auto pixel = load_row_lanes<scalar, compute_t, 4, kLeft>(pixels + edge.row[ky][l] +
-                                                                       place * kChannels);
+        const bool goes_on = kx > 0 && edge.goes_on[l] != 0;
+        const int64_t offset =
+            goes_on ? int64_t(edge.beginning[ky][l]) : edge.row[ky][l] + int64_t(place) * kChannels;
+        const auto pixel = load_row_lanes<scalar, compute_t, 4, kLeft>(pixels + offset);
         sum_x = multiply_add_vector<compute_t, 4>(
             broadcast<compute_t, 4>(taps.axis[0].weight[kx][v][l]), pixel, sum_x);
       }

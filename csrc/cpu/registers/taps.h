@@ -19,16 +19,16 @@ struct AxisLanes {
 
 /// The numbers of an axis in all lanes.
 GRIDSAMPLE_INLINE Axis<Numbers> lane_axis(const Axis<compute_t>& axis) {
-  return {axis.extent, axis.scale, axis.low, axis.last, axis.end};
+  return {axis.extent, axis.low,   axis.last,   axis.end,
+          axis.unit,   axis.scale, axis.origin, axis.cubic};
 }
 
 /// Whether coordinates are folded more than once.
-template <Mode kMode>
+template <Mode kMode, Padding kPadding>
 GRIDSAMPLE_INLINE bool is_far(const Numbers& grid_value, const Axis<compute_t>& axis) {
-  constexpr compute_t kMargin = ModeTraits<kMode>::kMargin;
-  const compute_t once = std::min(axis.extent * 2, kNearLimit<compute_t>) - kMargin;
   const Numbers x = finite(unnormalize(grid_value, lane_axis(axis)).value);
-  return any(magnitude(x - Numbers(axis.low)) >= Numbers(once));
+  const Numbers center(PaddingTraits<kPadding>::center(axis));
+  return any(magnitude(x - center) >= Numbers(folded_once<kMode, kPadding>(axis)));
 }
 
 /// For such coordinates.
@@ -53,7 +53,7 @@ template <Mode kMode, Padding kPadding>
 GRIDSAMPLE_INLINE void fill_lanes(const Numbers& grid_values, const Axis<compute_t>& axis,
                                   AxisLanes<kMode>& lanes, SampleLanes (&slope)[kNumbersVectors]) {
   if constexpr (!PaddingTraits<kPadding>::kMonotone) {
-    if (is_far<kMode>(grid_values, axis)) [[unlikely]] {
+    if (is_far<kMode, kPadding>(grid_values, axis)) [[unlikely]] {
       return fold_lanes<kMode, kPadding>(grid_values, axis, lanes, slope);
     }
   }
@@ -69,20 +69,40 @@ GRIDSAMPLE_INLINE void fill_lanes(const Numbers& grid_values, const Axis<compute
   }
 }
 
+/// Of a padding named at run time.
+template <Mode kMode>
+GRIDSAMPLE_NOINLINE void fill_lanes(Padding padding, const Numbers& grid_values,
+                                    const Axis<compute_t>& axis, AxisLanes<kMode>& lanes,
+                                    SampleLanes (&slope)[kNumbersVectors]) {
+  dispatch_padding(padding, [&]<Padding kPadding>() {
+    fill_lanes<kMode, kPadding>(grid_values, axis, lanes, slope);
+  });
+}
+
 /// An image, or its gradient, as vectors of samples see it.
 struct LaneImage {
   /// For rows of so many taps. reads_on: a pixel is read with what follows it, so the last row of
   /// pixels counts as an edge.
   LaneImage(const Geometry& geometry, const View& image, int taps, bool reads_on) {
     for (int a = 0; a < 2; ++a) {
-      axis[a] = make_axis<compute_t>(geometry.input_size[a], geometry.align_corners);
+      axis[a] = make_axis<compute_t>(geometry, a);
+      padding[a] = geometry.padding[a];
+      is_circular[a] = wraps(padding[a]);
       size[a] = static_cast<offset_t>(geometry.input_size[a]);
       stride[a] = static_cast<offset_t>(image.stride[a]);
       inside[a] = std::max(size[a] - (taps - 1), 0);
     }
     if (reads_on) inside[1] = std::max(inside[1] - 1, 0);
+    pads_with_zeros = pads_all_axes_with(geometry, Padding::kZeros);
+  }
+  /// Positions along axis a, those behind the last from the first on if the axis is circular.
+  GRIDSAMPLE_INLINE OffsetLanes wrapped(int a, const OffsetLanes& position) const {
+    return is_circular[a] ? (position >= size[a] ? position - size[a] : position) : position;
   }
   Axis<compute_t> axis[2];
+  Padding padding[2];
+  bool is_circular[2];
+  bool pads_with_zeros;
   offset_t size[2];
   offset_t inside[2];  // from so many positions of the first tap on, not all taps are inside
   offset_t stride[2];
@@ -117,14 +137,25 @@ struct LaneTaps {
     return (SampleLanes)((MaskLanes)pixel & __builtin_convertvector(valid[v], MaskLanes));
   }
 
-  template <Padding kPadding>
   GRIDSAMPLE_INLINE void fill(const Numbers (&grid_values)[2], const LaneImage& image,
                               SampleLanes (&slope)[2][kNumbersVectors]) {
     AxisLanes<kMode> along[2];
-    GRIDSAMPLE_UNROLL
-    for (int a = 0; a < 2; ++a) {
-      fill_lanes<kMode, kPadding>(grid_values[a], image.axis[a], along[a], slope[a]);
+    if (image.pads_with_zeros) [[likely]] {
+      GRIDSAMPLE_UNROLL
+      for (int a = 0; a < 2; ++a) {
+        fill_lanes<kMode, Padding::kZeros>(grid_values[a], image.axis[a], along[a], slope[a]);
+      }
+      return locate(along, image);
     }
+    AxisLanes<kMode> padded[2];  // which have an address, as registers have not
+    for (int a = 0; a < 2; ++a) {
+      fill_lanes<kMode>(image.padding[a], grid_values[a], image.axis[a], padded[a], slope[a]);
+    }
+    locate(padded, image);
+  }
+
+ private:
+  GRIDSAMPLE_INLINE void locate(const AxisLanes<kMode> (&along)[2], const LaneImage& image) {
     if constexpr (kTaps > 1) std::memcpy(axis, along, sizeof(axis));
     using Unsigned = Vector<std::make_unsigned_t<offset_t>, kSampleLanes>;
     GRIDSAMPLE_UNROLL
@@ -158,6 +189,10 @@ struct EdgePlaces {
   alignas(64) offset_t row[kTaps][kSampleLanes];
   MaskLanes moved;
   MaskLanes valid[kTaps][kTaps];
+  // Of a row that goes on at its beginning, from the last pixel on.
+  bool is_circular;
+  MaskLanes goes_on;
+  alignas(64) offset_t beginning[kTaps][kSampleLanes];
 
   EdgePlaces(const LaneTaps<kMode>& taps, int v, const LaneImage& image) {
     static_assert(kTaps <= 2);
@@ -173,14 +208,19 @@ struct EdgePlaces {
     const OffsetLanes& y = taps.axis[1].first[v];
     const OffsetLanes place = clamped(x, image.size[0] - kTaps);
     moved = __builtin_convertvector(place != x, MaskLanes);
+    is_circular = kTaps > 1 && image.is_circular[0];
+    const OffsetLanes at_end = is_circular ? (OffsetLanes)(x == image.size[0] - 1) : OffsetLanes{};
+    goes_on = __builtin_convertvector(at_end, MaskLanes);
     for (int ky = 0; ky < kTaps; ++ky) {
-      const OffsetLanes inside_y = is_inside(y + ky, image.size[1]);
-      store_vector<offset_t, kSampleLanes>(
-          row[ky], clamped(y + ky, image.size[1] - 1) * image.stride[1] + place * image.stride[0] +
-                       load_vector<offset_t, kSampleLanes>(taps.image[v]));
+      const OffsetLanes position = image.wrapped(1, y + ky);
+      const OffsetLanes inside_y = is_inside(position, image.size[1]);
+      const OffsetLanes start = clamped(position, image.size[1] - 1) * image.stride[1] +
+                                load_vector<offset_t, kSampleLanes>(taps.image[v]);
+      store_vector<offset_t, kSampleLanes>(beginning[ky], start);
+      store_vector<offset_t, kSampleLanes>(row[ky], start + place * image.stride[0]);
       for (int kx = 0; kx < kTaps; ++kx) {
-        valid[ky][kx] =
-            __builtin_convertvector(inside_y & is_inside(x + kx, image.size[0]), MaskLanes);
+        const OffsetLanes inside_x = is_inside(x + kx, image.size[0]) | at_end;
+        valid[ky][kx] = __builtin_convertvector(inside_y & inside_x, MaskLanes);
       }
     }
   }

@@ -41,10 +41,11 @@ void fill_direction(const Tile& tile, const TapDerivatives<Tile>& derivatives,
   if constexpr (Direction<Tile>::kCurved) {
     load_grid(geometry, grid, batch, first, tile.count, values);
     for (int a = 0; a < geometry.dims; ++a) {
-      const auto axis = make_axis<compute_t>(geometry.input_size[a], geometry.align_corners);
+      const auto axis = make_axis<compute_t>(geometry, a);
+      const bool is_circular = wraps(geometry.padding[a]);
       for (int i = 0; i < Tile::kSize; ++i) {
         compute_t second[Tile::kTaps];
-        second_derivatives<Tile::kMode>(values[a][i], axis, second);
+        second_derivatives<Tile::kMode>(values[a][i], axis, is_circular, second);
         GRIDSAMPLE_UNROLL
         for (int k = 0; k < Tile::kTaps; ++k) direction.second[a][k][i] = second[k];
       }

@@ -85,7 +85,7 @@ GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, Change* change, int i, compute_
                                  const Axis<compute_t>& axis, offset_t size, offset_t stride) {
   const auto taps = axis_taps<AxisTile::kMode, kPadding, kDistance>(grid_value, axis);
   offset_t offset[AxisTile::kTaps];
-  tap_offsets<AxisTile::kMode>(taps, size, stride, offset);
+  tap_offsets<AxisTile::kMode>(taps, size, stride, PaddingTraits<kPadding>::kWraps, offset);
   GRIDSAMPLE_UNROLL
   for (int k = 0; k < AxisTile::kTaps; ++k) {
     tile.offset[k][i] = offset[k];
@@ -109,34 +109,41 @@ GRIDSAMPLE_NOINLINE void fill_axis(AxisTile& tile, Change* change, const compute
   }
 }
 
+/// Within this distance from the padding's center all taps of a coordinate are folded once at most.
+template <Mode kMode, Padding kPadding>
+GRIDSAMPLE_INLINE compute_t folded_once(const Axis<compute_t>& axis) {
+  // Never so large that taking off the margin would round.
+  return std::min(PaddingTraits<kPadding>::reach(axis), kNearLimit<compute_t>) -
+         compute_t(ModeTraits<kMode>::kMargin);
+}
+
 /// How far from the image taps of `kSize` grid values may be that a padding folds.
-template <Mode kMode, int kSize>
+template <Mode kMode, Padding kPadding, int kSize>
 GRIDSAMPLE_NOINLINE Distance distance_of(const compute_t* grid_values,
                                          const Axis<compute_t>& axis) {
   constexpr compute_t kMargin = ModeTraits<kMode>::kMargin;
-  // Never so large that taking off the margin would round.
-  const compute_t once = std::min(axis.extent * 2, kNearLimit<compute_t>) - kMargin;
+  const compute_t center = PaddingTraits<kPadding>::center(axis);
+  const compute_t once = folded_once<kMode, kPadding>(axis);
   int beyond_once = 0;
   int far = 0;
 #pragma omp simd reduction(| : beyond_once, far)
   for (int i = 0; i < kSize; ++i) {
-    const compute_t distance =
-        std::fabs(finite(unnormalize(grid_values[i], axis).value) - axis.low);
+    const compute_t distance = std::fabs(finite(unnormalize(grid_values[i], axis).value) - center);
     beyond_once |= distance >= once;
     far |= distance + kMargin >= kNearLimit<compute_t>;
   }
   return far ? Distance::kFar : beyond_once ? Distance::kNear : Distance::kOnce;
 }
 
-/// Calls function.template operator()<kPadding, kDistance>(). find_distance() is asked where
-/// coordinates are folded; elsewhere kDistance means nothing.
+/// Calls function.template operator()<kPadding, kDistance>(). find_distance.template
+/// operator()<kPadding>() is asked where coordinates are folded; elsewhere kDistance means nothing.
 template <typename FindDistance, typename F>
 GRIDSAMPLE_INLINE auto dispatch_padding_and_distance(Padding padding,
                                                      const FindDistance& find_distance,
                                                      const F& function) {
   return dispatch_padding(padding, [&]<Padding kPadding>() {
     if constexpr (!PaddingTraits<kPadding>::kMonotone) {
-      const Distance distance = find_distance();
+      const Distance distance = find_distance.template operator()<kPadding>();
       if (distance == Distance::kOnce)
         return function.template operator()<kPadding, Distance::kOnce>();
       if (distance == Distance::kFar)
@@ -150,7 +157,10 @@ template <typename AxisTile, typename Change>
 void fill_axis(AxisTile& tile, Change* change, const compute_t* grid_values, Padding padding,
                const Axis<compute_t>& axis, int64_t size, int64_t stride) {
   dispatch_padding_and_distance(
-      padding, [&] { return distance_of<AxisTile::kMode, AxisTile::kSize>(grid_values, axis); },
+      padding,
+      [&]<Padding kPadding>() {
+        return distance_of<AxisTile::kMode, kPadding, AxisTile::kSize>(grid_values, axis);
+      },
       [&]<Padding kPadding, Distance kDistance>() {
         fill_axis<kPadding, kDistance>(tile, change, grid_values, axis, size, stride);
       });
@@ -220,10 +230,37 @@ template <typename AxisTile, typename Change>
 void fill_axis_taps(AxisTile& tile, Change* change, const Geometry& geometry, int a,
                     const compute_t* values, const View& image) {
   const int64_t size = geometry.input_size[a];
-  fill_axis(tile, change, values, geometry.padding,
-            make_axis<compute_t>(size, geometry.align_corners), size, image.stride[a]);
+  fill_axis(tile, change, values, geometry.padding[a], make_axis<compute_t>(geometry, a), size,
+            image.stride[a]);
 }
 constexpr void* kNoChange = nullptr;
+
+/// outside[i]: all ones for the samples that do not lie on a pixel, else 0.
+template <int kStride, int kSize>
+GRIDSAMPLE_NOINLINE void find_off_image(const Geometry& geometry, const PerAxis<kStride>& values,
+                                        offset_t (&outside)[kSize]) {
+  std::fill_n(outside, kSize, offset_t(0));
+  for (int a = 0; a < geometry.dims; ++a) {
+    const auto axis = make_axis<compute_t>(geometry, a);
+    const compute_t* of_axis = values[a];
+#pragma omp simd
+    for (int i = 0; i < kSize; ++i) {
+      const bool is_on = is_on_image(unnormalize(of_axis[i], axis).value, axis);
+      outside[i] |= static_cast<offset_t>(is_on) - 1;
+    }
+  }
+}
+
+/// Samples that do not lie on a pixel lose all taps, if they have a value of their own.
+template <typename Tile, int kStride>
+void exclude_off_image(Tile& tile, const Geometry& geometry, const PerAxis<kStride>& values) {
+  if (!geometry.outside_value.has_value()) return;
+  alignas(64) offset_t outside[Tile::kSize];
+  find_off_image(geometry, values, outside);
+  for (auto& offset : tile.axis[0].offset) {
+    for (int i = 0; i < Tile::kSize; ++i) offset[i] |= outside[i];
+  }
+}
 
 /// In place of derivatives that are not wanted.
 struct None {};
@@ -243,6 +280,7 @@ void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geome
       fill_axis_taps(tile.axis[a], kNoChange, geometry, a, values[a], image);
     }
   }
+  exclude_off_image(tile, geometry, values);
   tile.count = count;
   update_inside(tile);
   if constexpr (kDerivatives) {
@@ -286,14 +324,16 @@ GRIDSAMPLE_NOINLINE TapRange tap_range(const AxisTile& axis) {
 /// The positions between which the taps for some grid values lie on one axis; a wider range at
 /// worst. Where padding leaves the coordinates in order, those of the least and the greatest.
 template <Mode kMode, Padding kPadding, typename T, int kSize>
-TapRange range_of_values(const T (&values)[kSize], int64_t size, bool align_corners) {
+TapRange range_of_values(const T (&values)[kSize], const Geometry& geometry, int a) {
   constexpr int kLanes = kFullLanes<T>;
   using Lanes = Vector<T, kLanes>;
   Lanes least = broadcast<T, kLanes>(std::numeric_limits<T>::infinity());
   Lanes greatest = -least;
+  const auto axis = make_axis<T>(geometry, a);
+  const Lanes of_nan = broadcast<T, kLanes>(value_of_nan(axis));
   for (int i = 0; i < kSize; i += kLanes) {
     Lanes value = load_vector<T, kLanes>(values + i);
-    value = value == value ? value : broadcast<T, kLanes>(T(-1));  // see unnormalize
+    value = value == value ? value : of_nan;
     least = value < least ? value : least;
     greatest = value > greatest ? value : greatest;
   }
@@ -303,7 +343,6 @@ TapRange range_of_values(const T (&values)[kSize], int64_t size, bool align_corn
     low = std::min<T>(low, least[l]);
     high = std::max<T>(high, greatest[l]);
   }
-  const auto axis = make_axis<T>(size, align_corners);
   const auto position = [&](T value, int k) {
     return static_cast<int64_t>(
         axis_taps<kMode, kPadding, Distance::kNear>(value, axis).position[k]);
@@ -313,7 +352,7 @@ TapRange range_of_values(const T (&values)[kSize], int64_t size, bool align_corn
   // As tap_offsets counts.
   const int64_t last =
       ModeTraits<kMode>::kPadsTaps ? position(high, kLast) : position(high, 0) + kLast;
-  return {std::max<int64_t>(first, 0), std::min<int64_t>(last, size - 1)};
+  return {std::max<int64_t>(first, 0), std::min<int64_t>(last, geometry.input_size[a] - 1)};
 }
 
 /// The positions between which the taps for the values of a tile lie on axis a of `image`, with any
@@ -321,10 +360,9 @@ TapRange range_of_values(const T (&values)[kSize], int64_t size, bool align_corn
 template <typename Tile>
 TapRange range_of_values(Tile& tile, const Geometry& geometry, int a,
                          const compute_t (&values)[Tile::kSize], const View& image) {
-  return dispatch_padding(geometry.padding, [&]<Padding kPadding>() -> TapRange {
+  return dispatch_padding(geometry.padding[a], [&]<Padding kPadding>() -> TapRange {
     if constexpr (PaddingTraits<kPadding>::kMonotone) {
-      return range_of_values<Tile::kMode, kPadding>(values, geometry.input_size[a],
-                                                    geometry.align_corners);
+      return range_of_values<Tile::kMode, kPadding>(values, geometry, a);
     } else {
       fill_axis_taps(tile.axis[a], kNoChange, geometry, a, values, image);
       const TapRange offsets = tap_range(tile.axis[a]);

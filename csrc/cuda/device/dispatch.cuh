@@ -30,7 +30,7 @@ void dispatch(const Geometry& geometry, DType dtype, bool narrow, const F& funct
     const auto call_narrow = [&]<typename pixel_t>() {
       constexpr bool kApart = std::is_same_v<pixel_t, float> || kSet.halves == Halves::kApart;
       if constexpr (kSet.zeros && kApart && !kDouble) {
-        if (geometry.padding == Padding::kZeros) {
+        if (only_pads_with_zeros(geometry)) {
           return call.template operator()<pixel_t, int32_t, true>();
         }
       }

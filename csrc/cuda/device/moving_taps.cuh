@@ -66,7 +66,8 @@ GRIDSAMPLE_DEVICE void compute_moving_taps(MovingTaps<Config>& taps, const Sampl
     const compute_t step =
         times_slope(component(direction, a), taps.moves ? taps.slope[a] : compute_t(0));
     compute_t second[Config::kTaps];
-    portable::second_derivatives<Config::kMode>(component(grid, a), sampling.axis[a], second);
+    portable::second_derivatives<Config::kMode>(component(grid, a), sampling.axis[a],
+                                                portable::wraps(sampling.padding[a]), second);
     GRIDSAMPLE_UNROLL_ALL
     for (int k = 0; k < Config::kTaps; ++k) {
       taps.weight_dot[a][k] = step * taps.derivative[a][k];

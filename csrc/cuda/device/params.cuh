@@ -49,7 +49,8 @@ struct Sampling {
   View grid;
   Axis<compute_t> axis[kMaxDims];
   int64_t input_size[kMaxDims];
-  Padding padding;
+  Padding padding[kMaxDims];
+  bool excludes_off_image;  // samples that do not lie on a pixel have no taps
 };
 
 template <typename compute_t>
@@ -69,7 +70,7 @@ struct ForwardParams {
 struct FewChannelsParams : ForwardParams<float> {
   uint32_t samples;  // of an image
   uint32_t width;    // samples that follow each other; such rows lie below each other in a tile
-  // At coordinates from 0 on and below a limit all taps are inside and padding changes nothing;
+  // At coordinates from 0 on and below a limit all taps are inside and no padding changes anything;
   // reflection neither, as the distance from the fold is exact from 0 on, and so is adding the fold
   // to it. The bits of floats from 0 on are in their order, and those of all others above them.
   uint32_t limit_bits[2];

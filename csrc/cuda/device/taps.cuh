@@ -12,7 +12,8 @@ using portable::AxisTaps;
 using portable::Coordinate;
 using portable::dispatch_padding;
 using portable::Distance;
-using portable::PaddingTraits;
+using portable::padded_coordinate;
+using portable::padded_tap;
 
 /// A sample: image, number within the image and, where some view needs it, place along each axis.
 struct Sample {
@@ -113,13 +114,35 @@ template <typename Config, typename compute_t>
 GRIDSAMPLE_DEVICE AxisTaps<compute_t, Config::kTaps> padded_taps(compute_t value,
                                                                  const Axis<compute_t>& axis,
                                                                  Padding padding) {
-  return axis_taps<Config::kMode>(value, axis, [&](const Coordinate<compute_t>& x) {
-    const auto pad = [&]<Padding kPadding>() {
-      return PaddingTraits<kPadding>::template pad<Distance::kFar>(x, axis);
-    };
+  const auto with_padding = [&](const auto& pad) {
     if constexpr (Config::kPadsWithZeros) return pad.template operator()<Padding::kZeros>();
     return dispatch_padding(padding, pad);
-  });
+  };
+  return axis_taps<Config::kMode>(
+      value, axis,
+      [&](const Coordinate<compute_t>& raw) {
+        return with_padding([&]<Padding kPadding>() {
+          return padded_coordinate<Config::kMode, kPadding, Distance::kFar>(raw, axis);
+        });
+      },
+      [&](compute_t position) {
+        return with_padding([&]<Padding kPadding>() {
+          return padded_tap<Config::kMode, kPadding, Distance::kFar>(position, axis);
+        });
+      });
+}
+
+/// Whether a sample lies on a pixel.
+template <typename compute_t, int kDims>
+GRIDSAMPLE_DEVICE bool is_on_image(const compute_t (&values)[kDims],
+                                   const Sampling<compute_t>& sampling) {
+  bool is_on = true;
+  GRIDSAMPLE_UNROLL_ALL
+  for (int a = 0; a < kDims; ++a) {
+    const Axis<compute_t>& axis = sampling.axis[a];
+    is_on = is_on && portable::is_on_image(portable::unnormalize(values[a], axis).value, axis);
+  }
+  return is_on;
 }
 
 /// Of grid values; view: strides of the image the offsets are for.
@@ -130,15 +153,23 @@ GRIDSAMPLE_DEVICE void compute_taps(Taps<Config>& taps, const compute_t (&values
   GRIDSAMPLE_UNROLL_ALL
   for (int a = 0; a < Config::kDims; ++a) {
     const Axis<compute_t>& axis = sampling.axis[a];
-    const auto along = padded_taps<Config>(values[a], axis, sampling.padding);
-    portable::tap_offsets<Config::kMode>(along, static_cast<index_t>(sampling.input_size[a]),
-                                         static_cast<index_t>(view.stride[a]), taps.offset[a]);
+    const Padding padding = sampling.padding[a];
+    const auto along = padded_taps<Config>(values[a], axis, padding);
+    portable::tap_offsets<Config::kMode>(
+        along, static_cast<index_t>(sampling.input_size[a]), static_cast<index_t>(view.stride[a]),
+        !Config::kPadsWithZeros && portable::wraps(padding), taps.offset[a]);
     GRIDSAMPLE_UNROLL_ALL
     for (int k = 0; k < Config::kTaps; ++k) {
       taps.weight[a][k] = along.weight[k];
       taps.derivative[a][k] = along.derivative[k];
     }
     taps.slope[a] = along.slope;
+  }
+  if constexpr (!Config::kPadsWithZeros) {
+    if (sampling.excludes_off_image && !is_on_image(values, sampling)) {
+      GRIDSAMPLE_UNROLL_ALL
+      for (int k = 0; k < Config::kTaps; ++k) taps.offset[0][k] = portable::kOutside;
+    }
   }
 }
 

@@ -107,11 +107,11 @@ inline bool is_narrow(const Geometry& geometry, const View& image, const Walk& w
 
 template <typename compute_t>
 void describe_sampling(Sampling<compute_t>& sampling, const Geometry& geometry) {
-  sampling.padding = geometry.padding;
+  sampling.excludes_off_image = geometry.outside_value.has_value();
   for (int a = 0; a < kMaxDims; ++a) {
+    sampling.padding[a] = geometry.padding[a];
     sampling.input_size[a] = geometry.input_size[a];
-    sampling.axis[a] =
-        portable::make_axis<compute_t>(geometry.input_size[a], geometry.align_corners);
+    sampling.axis[a] = portable::make_axis<compute_t>(geometry, a);
   }
 }
 

@@ -68,10 +68,8 @@ void differentiate_into(const Tensor& output, const Tensor& input, const Tensor&
 
 }  // namespace
 
-Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
-                   int64_t padding_mode, bool align_corners) {
-  const Geometry geometry =
-      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& options) {
+  const Geometry geometry = check_call(input, grid, options);
   const CurrentQueue queue(input);
   Tensor images[] = {input};
   in_one_type(images, geometry);
@@ -80,13 +78,11 @@ Tensor grid_sample(const Tensor& input, const Tensor& grid, int64_t interpolatio
   return rounded(output, input);
 }
 
-std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const Tensor& input,
-                                                const Tensor& grid, int64_t interpolation_mode,
-                                                int64_t padding_mode, bool align_corners,
-                                                const std::vector<bool>& output_mask,
-                                                bool deterministic) {
-  const Geometry geometry =
-      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+std::tuple<Tensor, Tensor> Ops::grid_sample_backward(const Tensor& grad_output, const Tensor& input,
+                                                     const Tensor& grid, const Options& options,
+                                                     const std::vector<bool>& output_mask,
+                                                     bool deterministic) {
+  const Geometry geometry = check_call(input, grid, options);
   check_grad_output(grad_output, input, grid, geometry);
   check_output_mask(output_mask);
   const CurrentQueue queue(input);
@@ -94,12 +90,10 @@ std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output, const
                    deterministic, queue);
 }
 
-Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
-                       const std::optional<Tensor>& tangent_input,
-                       const std::optional<Tensor>& tangent_grid, int64_t interpolation_mode,
-                       int64_t padding_mode, bool align_corners) {
-  const Geometry geometry =
-      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+Tensor Ops::grid_sample_jvp(const Tensor& input, const Tensor& grid,
+                            const std::optional<Tensor>& tangent_input,
+                            const std::optional<Tensor>& tangent_grid, const Options& options) {
+  const Geometry geometry = check_call(input, grid, options);
   check_companions("tangent_input", tangent_input, "tangent_grid", tangent_grid, input, grid);
   const CurrentQueue queue(input);
   const bool moves = tangent_grid.has_value() && portable::is_smooth(geometry.mode);
@@ -118,13 +112,11 @@ Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
   return rounded(output, input);
 }
 
-std::tuple<Tensor, Tensor> grid_sample_double_backward(
+std::tuple<Tensor, Tensor> Ops::grid_sample_double_backward(
     const std::optional<Tensor>& grad_grad_input, const std::optional<Tensor>& grad_grad_grid,
-    const Tensor& grad_output, const Tensor& input, const Tensor& grid, int64_t interpolation_mode,
-    int64_t padding_mode, bool align_corners, const std::vector<bool>& output_mask,
-    bool deterministic) {
-  const Geometry geometry =
-      check_call(input, grid, interpolation_mode, padding_mode, align_corners);
+    const Tensor& grad_output, const Tensor& input, const Tensor& grid, const Options& options,
+    const std::vector<bool>& output_mask, bool deterministic) {
+  const Geometry geometry = check_call(input, grid, options);
   check_grad_output(grad_output, input, grid, geometry);
   check_companions("grad_grad_input", grad_grad_input, "grad_grad_grid", grad_grad_grid, input,
                    grid);

@@ -8,29 +8,30 @@
 #include <tuple>
 #include <vector>
 
+#include "params.h"
+
 namespace gridsample_ext::cuda {
 
-torch::stable::Tensor grid_sample(const torch::stable::Tensor& input,
-                                  const torch::stable::Tensor& grid, int64_t interpolation_mode,
-                                  int64_t padding_mode, bool align_corners);
+/// See csrc/register.h.
+struct Ops {
+  using Tensor = torch::stable::Tensor;
 
-std::tuple<torch::stable::Tensor, torch::stable::Tensor> grid_sample_backward(
-    const torch::stable::Tensor& grad_output, const torch::stable::Tensor& input,
-    const torch::stable::Tensor& grid, int64_t interpolation_mode, int64_t padding_mode,
-    bool align_corners, const std::vector<bool>& output_mask, bool deterministic);
+  static Tensor grid_sample(const Tensor& input, const Tensor& grid, const Options& options);
 
-torch::stable::Tensor grid_sample_jvp(const torch::stable::Tensor& input,
-                                      const torch::stable::Tensor& grid,
-                                      const std::optional<torch::stable::Tensor>& tangent_input,
-                                      const std::optional<torch::stable::Tensor>& tangent_grid,
-                                      int64_t interpolation_mode, int64_t padding_mode,
-                                      bool align_corners);
+  static std::tuple<Tensor, Tensor> grid_sample_backward(const Tensor& grad_output,
+                                                         const Tensor& input, const Tensor& grid,
+                                                         const Options& options,
+                                                         const std::vector<bool>& output_mask,
+                                                         bool deterministic);
 
-std::tuple<torch::stable::Tensor, torch::stable::Tensor> grid_sample_double_backward(
-    const std::optional<torch::stable::Tensor>& grad_grad_input,
-    const std::optional<torch::stable::Tensor>& grad_grad_grid,
-    const torch::stable::Tensor& grad_output, const torch::stable::Tensor& input,
-    const torch::stable::Tensor& grid, int64_t interpolation_mode, int64_t padding_mode,
-    bool align_corners, const std::vector<bool>& output_mask, bool deterministic);
+  static Tensor grid_sample_jvp(const Tensor& input, const Tensor& grid,
+                                const std::optional<Tensor>& tangent_input,
+                                const std::optional<Tensor>& tangent_grid, const Options& options);
+
+  static std::tuple<Tensor, Tensor> grid_sample_double_backward(
+      const std::optional<Tensor>& grad_grad_input, const std::optional<Tensor>& grad_grad_grid,
+      const Tensor& grad_output, const Tensor& input, const Tensor& grid, const Options& options,
+      const std::vector<bool>& output_mask, bool deterministic);
+};
 
 }  // namespace gridsample_ext::cuda

@@ -6,13 +6,10 @@
 
 #include "cuda/host/grid_sample.h"
 #include "cuda/host/probe.h"
+#include "register.h"
 
 STABLE_TORCH_LIBRARY_IMPL(gridsample_ext, CUDA, m) {
-  m.impl("grid_sample", TORCH_BOX(&gridsample_ext::cuda::grid_sample));
-  m.impl("grid_sample_backward", TORCH_BOX(&gridsample_ext::cuda::grid_sample_backward));
-  m.impl("grid_sample_jvp", TORCH_BOX(&gridsample_ext::cuda::grid_sample_jvp));
-  m.impl("grid_sample_double_backward",
-         TORCH_BOX(&gridsample_ext::cuda::grid_sample_double_backward));
+  gridsample_ext::register_ops<gridsample_ext::cuda::Ops>(m);
 }
 
 namespace gridsample_ext::cuda {

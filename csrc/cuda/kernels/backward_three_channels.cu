@@ -158,7 +158,7 @@ void backward_three_channels(const BackwardParams<float>& backward, const Geomet
                queue);
       }
     };
-    if (geometry.padding == Padding::kZeros) return with.template operator()<true>();
+    if (only_pads_with_zeros(geometry)) return with.template operator()<true>();
     with.template operator()<false>();
   });
 }

@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kChannels>)
     GRIDSAMPLE_UNROLL_ALL
     for (int a = 0; a < 2; ++a) {
       const Axis<float>& axis = params.sampling.axis[a];
-      coordinate[i][a] = (value[a] + 1.f) * axis.scale + axis.low;
+      coordinate[i][a] = (value[a] + axis.unit) * axis.scale + axis.origin;
       inside = inside && __float_as_uint(coordinate[i][a]) < params.limit_bits[a];
     }
   }
@@ -214,7 +214,7 @@ void forward_few_channels(const ForwardParams<float>& forward, const Geometry& g
           launch("forward_few_channels", forward_few_channels_kernel<Config, kChannels>, spread,
                  params, queue);
         };
-        if (geometry.padding == Padding::kZeros) return with.template operator()<true>();
+        if (only_pads_with_zeros(geometry)) return with.template operator()<true>();
         with.template operator()<false>();
       });
     }
