@@ -65,7 +65,8 @@ def padding_number(paddings: tuple[int, ...]) -> int:
     if len(set(paddings)) == 1:
         return paddings[0]
     shifted = (padding << (axis * _C.BITS_OF_PADDING) for axis, padding in enumerate(paddings))
-    return _C.PADDING_PER_AXIS + sum(shifted)
+    per_axis: int = _C.PADDING_PER_AXIS
+    return per_axis + sum(shifted)
 
 
 class Options(NamedTuple):

@@ -300,10 +300,10 @@ def _torchscript_symbolic(g: Any, input: Any, grid: Any, *options: Any) -> Any:
         )
 
     kinds = "iibbfff"
-    values = (
+    values: list[Any] = [
         None if _is_none(option) else get_const(option, kind, name)
         for option, kind, name in zip(options, kinds, Options._fields, strict=False)
-    )
+    ]
     return _nodes(
         call,
         [input, grid],

@@ -112,6 +112,22 @@ struct BackwardParams {
   int lanes;
 };
 
+/// Of tensors in any types and layouts; tangent_input with input's strides along the axes.
+template <typename compute_t>
+struct FinishParams {
+  Sampling<compute_t> sampling;  // of the output over the whole batch, of grad_grid over the grids
+  View input;
+  View tangent_input;  // data is null where it is zero
+  View tangent_grid;   // data is null where the grid does not move
+  View grad_output;
+  View output;
+  View grad_grid;  // data is null where the output is wanted
+  int64_t images;  // for which each sample of the grids is used
+  int64_t channels;
+  compute_t fill_value;
+  compute_t outside_value;
+};
+
 /// Images in planes, one of channels each, and the same in dense rows of channels, pixel by pixel.
 struct PackParams {
   const void* from;

@@ -96,6 +96,41 @@ void accumulate_gradients(const Tensor& grad_output, const Tensor& input, const 
   });
 }
 
+/// What is common to the output and to grad_grid; the caller adds these.
+template <typename compute_t>
+FinishParams<compute_t> describe_finish(Tensor& input, Direction& direction, const Tensor& grid,
+                                        const Geometry& geometry) {
+  FinishParams<compute_t> params = {};
+  if (direction.input.defined()) {
+    in_one_layout(input, direction.input, geometry);
+    params.tangent_input = image_view(direction.input, geometry);
+  }
+  params.input = image_view(input, geometry);
+  params.sampling.grid = grid_view(grid, geometry);
+  describe_sampling(params.sampling, geometry);
+  if (direction.grid.defined()) params.tangent_grid = grid_view(direction.grid, geometry);
+  params.images = 1;
+  params.channels = geometry.channels;
+  params.fill_value = static_cast<compute_t>(geometry.fill_value);
+  params.outside_value = static_cast<compute_t>(geometry.outside_value.value_or(0));
+  return params;
+}
+
+void finish_grad_grid(const Tensor& grad_grid, const Tensor& grad_output, Tensor input,
+                      const Tensor& grid, Direction direction, const Geometry& geometry,
+                      const Queue& queue) {
+  dispatch_compute(geometry, [&]<typename compute_t>() {
+    auto params = describe_finish<compute_t>(input, direction, grid, geometry);
+    params.grad_output = image_view(grad_output, geometry);
+    params.grad_grid = mutable_grid_view(grad_grid, geometry);
+    params.images = geometry.batch / grid.size(0);
+    params.sampling.walk = walk_over(
+        geometry, grid.size(0),
+        {&params.sampling.grid, &params.grad_output, &params.grad_grid, &params.tangent_grid});
+    finish(params, geometry, queue);
+  });
+}
+
 Tensor deterministic_grad_input(const Tensor& grad_output, const Tensor& input, const Tensor& grid,
                                 const Tensor& grad_grad_grid, const Geometry& geometry,
                                 const Queue& queue) {
@@ -134,6 +169,20 @@ Tensor deterministic_grad_input(const Tensor& grad_output, const Tensor& input, 
 }
 
 }  // namespace
+
+void finish_output(const Tensor& output, const Tensor& input, const Tensor& grid,
+                   const Direction& direction, const Geometry& geometry, const Queue& queue) {
+  if (!has_values_outside(geometry) || output.numel() == 0) return;
+  Tensor image = input;
+  Direction along = direction;
+  dispatch_compute(geometry, [&]<typename compute_t>() {
+    auto params = describe_finish<compute_t>(image, along, grid, geometry);
+    params.output = mutable_image_view(output, geometry);
+    params.sampling.walk = walk_over(geometry, geometry.batch,
+                                     {&params.sampling.grid, &params.output, &params.tangent_grid});
+    finish(params, geometry, queue);
+  });
+}
 
 std::tuple<Tensor, Tensor> gradients(const Tensor& grad_output, const Tensor& input,
                                      const Tensor& grid, const Direction& direction,
@@ -180,6 +229,9 @@ std::tuple<Tensor, Tensor> gradients(const Tensor& grad_output, const Tensor& in
     accumulate_gradients(images[0], images[1], grid, {images[2], direction.grid}, geometry,
                          adds_input ? sums : Tensor(), apart.defined(),
                          adds_grid ? grad_grid : Tensor(), queue);
+  }
+  if (adds_grid && geometry.fill_value != 0) {
+    finish_grad_grid(grad_grid, grad_output, input, grid, direction, geometry, queue);
   }
   if (apart.defined()) move_three_channels(grad_input, apart, geometry, queue);
   if (packed && packed->grad_input.defined()) {

@@ -23,4 +23,9 @@ std::tuple<Tensor, Tensor> gradients(const Tensor& grad_output, const Tensor& in
                                      const Geometry& geometry, bool wants_input, bool wants_grid,
                                      bool deterministic, const Queue& queue);
 
+/// Computes the samples again that read values outside the image other than 0, if the call has such
+/// values: of the output, or of its derivative along a direction.
+void finish_output(const Tensor& output, const Tensor& input, const Tensor& grid,
+                   const Direction& direction, const Geometry& geometry, const Queue& queue);
+
 }  // namespace gridsample_ext::cuda

@@ -75,7 +75,9 @@ Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& 
   in_one_type(images, geometry);
   const Tensor output = empty_image(input, output_sizes(geometry), images[0].scalar_type());
   if (output.numel() > 0) sample_into(output, images[0], grid, geometry, queue);
-  return rounded(output, input);
+  const Tensor result = rounded(output, input);
+  finish_output(result, input, grid, {}, geometry, queue);
+  return result;
 }
 
 std::tuple<Tensor, Tensor> Ops::grid_sample_backward(const Tensor& grad_output, const Tensor& input,
@@ -104,6 +106,10 @@ Tensor Ops::grid_sample_jvp(const Tensor& input, const Tensor& grid,
   if (moves) {
     if (images[1].defined()) in_one_layout(images[0], images[1], geometry);
     differentiate_into(output, images[0], images[1], grid, *tangent_grid, geometry, queue);
+    const Tensor result = rounded(output, input);
+    finish_output(result, input, grid, {tangent_input.value_or(Tensor()), *tangent_grid}, geometry,
+                  queue);
+    return result;
   } else if (images[1].defined()) {
     sample_into(output, images[1], grid, geometry, queue);  // linear in the input
   } else {
@@ -133,8 +139,9 @@ std::tuple<Tensor, Tensor> Ops::grid_sample_double_backward(
     grad_input = empty_image(input, sizes_vector(input), input.scalar_type());
     set_zero(grad_input, queue);
   }
-  const Tensor grad_grid = std::get<1>(gradients(grad_output, *grad_grad_input, grid, {}, geometry,
-                                                 false, output_mask[1], false, queue));
+  const Tensor grad_grid =
+      std::get<1>(gradients(grad_output, *grad_grad_input, grid, {}, of_directions(geometry), false,
+                            output_mask[1], false, queue));
   return {grad_input, grad_grid};
 }
 

@@ -72,6 +72,11 @@ template <typename compute_t>
 void double_backward(BackwardParams<compute_t> params, const Geometry& geometry, bool narrow,
                      const Queue& queue);
 
+/// The output, or where grad_grid has data that, for the samples that read values of their own
+/// outside the image; along tangent_grid, if there is one, its derivative.
+template <typename compute_t>
+void finish(const FinishParams<compute_t>& params, const Geometry& geometry, const Queue& queue);
+
 /// grad_input, bit by bit the same whatever the order in which samples are taken; that of the
 /// double backward pass along grad_grad_grid, if there is one.
 template <typename compute_t>

@@ -1,0 +1,188 @@
+// Samples that read values outside the image other than 0, for which the other kernels have read 0:
+// computed again, from tensors of any type and strides. One thread per sample, because they are
+// few: those at the image's edges, and those with no pixel at all, which take no sums.
+
+#include "cuda/device/dispatch.cuh"
+#include "cuda/device/launch.cuh"
+#include "cuda/device/moving_taps.cuh"
+#include "cuda/kernels/kernels.cuh"
+
+namespace gridsample_ext::cuda {
+namespace {
+
+/// In place of the offset of a tap outside that reads the fill value, not nothing.
+constexpr int kFilled = -2;
+static_assert(kFilled != portable::kOutside);
+
+template <typename Config, bool moves>
+struct Finisher {
+  using compute_t = typename Config::compute_t;
+  using Params = FinishParams<compute_t>;
+  using taps_t = std::conditional_t<moves, MovingTaps<Config>, Taps<Config>>;
+  using weight_t = typename taps_t::weight_t;
+
+  const Params& params;
+  const Sample& sample;
+  taps_t taps = {};
+  bool excluded = false;
+  bool filled = false;  // some tap is
+  bool inside = true;   // some tap is
+
+  GRIDSAMPLE_DEVICE Finisher(const Params& params, const Sample& sample)
+      : params(params), sample(sample) {
+    const auto& sampling = params.sampling;
+    if constexpr (moves) {
+      compute_moving_taps(taps, sample, sampling, params.input, params.tangent_grid);
+    } else {
+      compute_taps(taps, sample, sampling, params.input);
+    }
+    compute_t values[Config::kDims];
+    const View& grid = sampling.grid;
+    load_as(values, grid.data, grid.dtype,
+            sample.batch * grid.batch_stride + offset_of<Config>(sample, grid, sampling.walk),
+            grid.channel_stride);
+    excluded = sampling.excludes_off_image && !is_on_image(values, sampling);
+    GRIDSAMPLE_UNROLL_ALL
+    for (int a = 0; a < Config::kDims; ++a) {
+      const bool fills = params.fill_value != 0 && sampling.padding[a] == Padding::kZeros;
+      bool any = false;
+      GRIDSAMPLE_UNROLL_ALL
+      for (int k = 0; k < Config::kTaps; ++k) {
+        auto& offset = taps.offset[a][k];
+        any = any || offset >= 0;
+        if (fills && offset < 0) {
+          offset = kFilled;
+          filled = true;
+        }
+      }
+      inside = inside && any;
+    }
+    inside = inside && !excluded;
+  }
+
+  GRIDSAMPLE_DEVICE bool is_read(int z, int y, int x) const {
+    const bool in_plane =
+        taps.offset[0][x] != portable::kOutside && taps.offset[1][y] != portable::kOutside;
+    if constexpr (Config::kDims == 2) return in_plane;
+    return in_plane && taps.offset[Config::kDims - 1][z] != portable::kOutside;
+  }
+
+  /// What a tap that is read finds in channel c of an image; of duals, with its change.
+  GRIDSAMPLE_DEVICE weight_t pixel_at(int64_t batch, int64_t c, int z, int y, int x) const {
+    const auto offset = offset_of_tap(taps, z, y, x);
+    const auto load = [&](const View& view) {
+      return load_as<compute_t>(view.data, view.dtype,
+                                batch * view.batch_stride + c * view.channel_stride + offset);
+    };
+    const compute_t value = offset < 0 ? params.fill_value : load(params.input);
+    if constexpr (moves) {
+      const bool changes = offset >= 0 && params.tangent_input.data != nullptr;
+      return {value, changes ? load(params.tangent_input) : compute_t(0)};
+    } else {
+      return value;
+    }
+  }
+
+  GRIDSAMPLE_DEVICE void finish_output() {
+    const View& output = params.output;
+    const int64_t to = sample.batch * output.batch_stride +
+                       offset_of<Config>(sample, output, params.sampling.walk);
+    for (int64_t c = 0; c < params.channels; ++c) {
+      weight_t sum = {};
+      if (inside) {
+        for_each_tap(taps, [&](int z, int y, int x) {
+          if (!is_read(z, y, x)) return;
+          add_product(sum, weight_of_tap(taps, z, y, x), pixel_at(sample.batch, c, z, y, x));
+        });
+      }
+      compute_t value;
+      if constexpr (moves) {
+        value = sum.dot;
+      } else {
+        value = inside ? sum : excluded ? params.outside_value : params.fill_value;
+      }
+      store_as(output.data, output.dtype, to + c * output.channel_stride, value);
+    }
+  }
+
+  GRIDSAMPLE_DEVICE void finish_grad_grid() {
+    const Walk& walk = params.sampling.walk;
+    const View& source = params.grad_output;
+    const int64_t place = offset_of<Config>(sample, source, walk);
+    weight_t gradient[Config::kDims];
+    set_zero(gradient);
+    contract(
+        taps,
+        [&](int z, int y, int x) {
+          weight_t product = {};
+          if (!is_read(z, y, x)) return product;
+          for (int64_t image = 0; image < params.images; ++image) {
+            const int64_t batch = sample.batch + image;
+            for (int64_t c = 0; c < params.channels; ++c) {
+              const auto grad = load_as<compute_t>(
+                  source.data, source.dtype,
+                  batch * source.batch_stride + c * source.channel_stride + place);
+              add_product(product, grad, pixel_at(batch, c, z, y, x));
+            }
+          }
+          return product;
+        },
+        gradient);
+    store_grad_grid<Config>(
+        params.grad_grid, sample, walk,
+        [&](int a) {
+          if constexpr (moves) {
+            return gradient[a].dot;
+          } else {
+            return gradient[a];
+          }
+        },
+        [&](int a) { return taps.slope[a]; });
+  }
+};
+
+template <typename Config, bool kMoves>
+__global__ void __launch_bounds__(kThreads, 1)
+    finish_kernel(const FinishParams<typename Config::compute_t> params) {
+  const Walk& walk = params.sampling.walk;
+  for (int64_t number = int64_t(blockIdx.x) * kThreads + threadIdx.x; number < walk.total;
+       number += int64_t(gridDim.x) * kThreads) {
+    const Sample sample = locate<Config>(number, walk);
+    Finisher<Config, kMoves> finisher(params, sample);
+    const bool mixed = finisher.inside && finisher.filled;
+    if (params.grad_grid.data != nullptr) {
+      if constexpr (Config::kSmooth) {
+        if (mixed) finisher.finish_grad_grid();
+      }
+    } else if (mixed || (!kMoves && (finisher.filled || finisher.excluded))) {
+      finisher.finish_output();
+    }
+  }
+}
+
+template <bool kMoves, typename compute_t>
+void launch_finish(const FinishParams<compute_t>& params, const Geometry& geometry,
+                   const Queue& queue) {
+  Spread spread;
+  spread.tiles = ceil_div(params.sampling.walk.total, kThreads);
+  dispatch_mode<!kMoves>(geometry, [&]<int kDims, Mode kMode>() {
+    using Config = Config<compute_t, kDims, kMode, int64_t, false>;
+    launch("finish", finish_kernel<Config, kMoves>, spread, params, queue);
+  });
+}
+
+}  // namespace
+
+template <typename compute_t>
+void finish(const FinishParams<compute_t>& params, const Geometry& geometry, const Queue& queue) {
+  if (params.tangent_grid.data != nullptr) {
+    launch_finish<true>(params, geometry, queue);
+  } else {
+    launch_finish<false>(params, geometry, queue);
+  }
+}
+
+template void finish(const FinishParams<float>&, const Geometry&, const Queue&);
+template void finish(const FinishParams<double>&, const Geometry&, const Queue&);
+
+}  // namespace gridsample_ext::cuda
