@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "math/labels.h"
 #include "params.h"
 
 namespace gridsample_ext {
@@ -58,15 +59,47 @@ void check(bool condition, const Parts&... parts) {
   throw std::runtime_error(text.str());
 }
 
-/// Nothing for the types that kernels do not have, among them some that ScalarType cannot express.
-inline std::optional<DType> dtype_of(const Tensor& tensor) {
+inline int32_t dtype_code(const Tensor& tensor) {
   int32_t code = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &code));
+  return code;
+}
+
+/// Calls function.template operator()<T>() if the tensor holds integers or bools, and returns
+/// whether it does. (ScalarType cannot express every type there is.)
+template <typename F>
+bool with_integers(const Tensor& tensor, const F& function) {
+  const int32_t code = dtype_code(tensor);
+  const auto try_type = [&]<typename T>(int32_t of_type) {
+    if (code == of_type) function.template operator()<T>();
+    return code == of_type;
+  };
+  return try_type.template operator()<uint8_t>(aoti_torch_dtype_uint8()) ||
+         try_type.template operator()<int64_t>(aoti_torch_dtype_int64()) ||
+         try_type.template operator()<int32_t>(aoti_torch_dtype_int32()) ||
+         try_type.template operator()<int16_t>(aoti_torch_dtype_int16()) ||
+         try_type.template operator()<int8_t>(aoti_torch_dtype_int8()) ||
+         try_type.template operator()<bool>(aoti_torch_dtype_bool()) ||
+         try_type.template operator()<uint16_t>(aoti_torch_dtype_uint16()) ||
+         try_type.template operator()<uint32_t>(aoti_torch_dtype_uint32()) ||
+         try_type.template operator()<uint64_t>(aoti_torch_dtype_uint64());
+}
+
+/// Nothing for the types that kernels do not have.
+inline std::optional<DType> dtype_of(const Tensor& tensor) {
+  const int32_t code = dtype_code(tensor);
   if (code == aoti_torch_dtype_float32()) return DType::kFloat;
   if (code == aoti_torch_dtype_float64()) return DType::kDouble;
   if (code == aoti_torch_dtype_float16()) return DType::kHalf;
   if (code == aoti_torch_dtype_bfloat16()) return DType::kBFloat16;
-  return std::nullopt;
+  std::optional<DType> dtype;
+  with_integers(tensor, [&]<typename T>() {
+    dtype = sizeof(T) == 1   ? DType::kByte
+            : sizeof(T) == 2 ? DType::kBytes2
+            : sizeof(T) == 4 ? DType::kBytes4
+                             : DType::kBytes8;
+  });
+  return dtype;
 }
 
 /// True when every element lies in the tensor's storage, which may have been freed or shrunk behind
@@ -82,7 +115,9 @@ inline bool has_storage(const Tensor& tensor) {
   return reach <= bytes / static_cast<int64_t>(tensor.element_size());
 }
 
-inline void check_tensor(const char* name, const Tensor& tensor, const Tensor& input) {
+/// may_copy: whether it may hold integers.
+inline void check_tensor(const char* name, const Tensor& tensor, const Tensor& input,
+                         bool may_copy = false) {
   check(tensor.defined(), "expected ", name, " to be a tensor, but it is undefined");
   check(tensor.layout() == torch::headeronly::Layout::Strided, "expected ", name,
         " to be a strided (dense) tensor, but got ", name, " with sizes ", sizes_of(tensor),
@@ -91,9 +126,11 @@ inline void check_tensor(const char* name, const Tensor& tensor, const Tensor& i
         " and input to be on the same device, but got ", name, " with sizes ", sizes_of(tensor),
         " on ", device_of(tensor), " and input with sizes ", sizes_of(input), " on ",
         device_of(input));
-  check(dtype_of(tensor).has_value(), "expected ", name,
-        " to have dtype float16, bfloat16, float32 or float64, but got ", name, " with sizes ",
-        sizes_of(tensor), " and another dtype");
+  const std::optional<DType> dtype = dtype_of(tensor);
+  check(dtype.has_value() && (may_copy || is_floating(*dtype)), "expected ", name,
+        " to have dtype float16, bfloat16, float32 or float64",
+        may_copy ? ", integers or bool" : "", ", but got ", name, " with sizes ", sizes_of(tensor),
+        " and another dtype");
   check(has_storage(tensor), "expected ", name, " to have its data allocated, but the storage of ",
         name, " with sizes ", sizes_of(tensor), " is too small");
 }
@@ -134,9 +171,11 @@ inline void check_options(const Options& options, int dims) {
         "expected cubic_coefficient to be in [-1, 0], but got ", options.cubic_coefficient);
 }
 
-/// Checks input, grid and options, and says what the call is about.
-inline Geometry check_call(const Tensor& input, const Tensor& grid, const Options& options) {
-  check_tensor("input", input, input);
+/// Checks input, grid and options, and says what the call is about. may_copy: whether input may
+/// hold integers.
+inline Geometry check_call(const Tensor& input, const Tensor& grid, const Options& options,
+                           bool may_copy = false) {
+  check_tensor("input", input, input, may_copy);
   check_tensor("grid", grid, input);
   check(input.dim() == 4 || input.dim() == 5,
         "expected input to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W), but got input with sizes ",
@@ -165,6 +204,40 @@ inline Geometry check_call(const Tensor& input, const Tensor& grid, const Option
   return make_geometry(
       dims, [&](int d) { return input.size(d); }, [&](int d) { return grid.size(d); }, options,
       dtype_of(input) == DType::kDouble || dtype_of(grid) == DType::kDouble);
+}
+
+/// What labels are, and a call of sample_labels: its geometry has values outside where the call has
+/// labels there.
+struct LabelCall {
+  Geometry geometry;
+  LabelType type;
+  int64_t fill_value;  // in order, as labels are loaded
+  int64_t outside_value;
+};
+
+inline LabelCall check_labels(const Tensor& labels, const Tensor& grid,
+                              const LabelOptions& options) {
+  Options call_options = options.options;
+  call_options.fill_value = options.fill_value.has_value() ? 1 : 0;
+  if (options.outside_value.has_value()) call_options.outside_value = 1;
+  LabelCall call{};
+  const bool has_labels =
+      labels.defined() && with_integers(labels, [&]<typename T>() {
+        call.type = {static_cast<int64_t>(sizeof(T)), std::is_signed_v<T>};
+        const auto in_order = [&](const char* name, std::optional<int64_t> value) {
+          const int64_t label = value.value_or(0);
+          check(static_cast<int64_t>(static_cast<T>(label)) == label &&
+                    (label >= 0 || std::is_signed_v<T>),
+                "expected ", name, " to be a number that labels' dtype holds, but got ", label);
+          return portable::in_order(label, call.type);
+        };
+        call.fill_value = in_order("fill_value", options.fill_value);
+        call.outside_value = in_order("outside_value", options.outside_value);
+      });
+  check(has_labels, "expected labels to hold integers or bools, but got labels with sizes ",
+        sizes_of(labels), " and another dtype");
+  call.geometry = check_call(labels, grid, call_options, true);
+  return call;
 }
 
 inline void check_grad_output(const Tensor& grad_output, const Tensor& input, const Tensor& grid,

@@ -14,7 +14,31 @@
 
 namespace gridsample_ext {
 
-enum class DType : int8_t { kHalf, kBFloat16, kFloat, kDouble };
+/// Types that kernels compute with, and, by their bytes, others whose elements they copy.
+enum class DType : int8_t { kHalf, kBFloat16, kFloat, kDouble, kByte, kBytes2, kBytes4, kBytes8 };
+
+constexpr bool is_floating(DType dtype) { return dtype <= DType::kDouble; }
+
+constexpr int64_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::kByte:
+      return 1;
+    case DType::kHalf:
+    case DType::kBFloat16:
+    case DType::kBytes2:
+      return 2;
+    case DType::kFloat:
+    case DType::kBytes4:
+      return 4;
+    default:
+      return 8;
+  }
+}
+
+/// An element of a tensor of any type: as many of the bytes as it has.
+struct Element {
+  alignas(8) unsigned char bytes[8] = {};
+};
 
 constexpr int kMaxDims = 3;
 
@@ -31,6 +55,12 @@ struct View {
   int64_t stride[kMaxDims + 1] = {0, 0, 0, 0};
 };
 
+/// What a tensor of labels holds.
+struct LabelType {
+  int64_t bytes;
+  bool is_signed;
+};
+
 /// The arguments of an op behind its tensors, which schemas.h describes.
 struct Options {
   int64_t interpolation_mode;
@@ -40,6 +70,13 @@ struct Options {
   double fill_value;
   std::optional<double> outside_value;
   double cubic_coefficient;
+};
+
+/// Those of sample_labels: `options` without values outside, which are labels.
+struct LabelOptions {
+  Options options;
+  std::optional<int64_t> fill_value;
+  std::optional<int64_t> outside_value;
 };
 
 /// The coefficient of PyTorch's cubic kernel.

@@ -67,6 +67,16 @@ struct Unpacked {
          outside_value, cubic_coefficient},
         output_mask, deterministic);
   }
+
+  static Tensor sample_labels(const Tensor& labels, const Tensor& grid, int64_t interpolation_mode,
+                              int64_t padding_mode, bool align_corners, bool pixel_coordinates,
+                              std::optional<int64_t> fill_value,
+                              std::optional<int64_t> outside_value, double cubic_coefficient) {
+    const Options options{interpolation_mode, padding_mode, align_corners,
+                          pixel_coordinates,  0.0,          std::nullopt,
+                          cubic_coefficient};
+    return Ops::sample_labels(labels, grid, {options, fill_value, outside_value});
+  }
 };
 
 template <typename Ops>
@@ -76,6 +86,7 @@ void register_ops(torch::stable::detail::StableLibrary& library) {
   library.impl("grid_sample_backward", TORCH_BOX(&Functions::grid_sample_backward));
   library.impl("grid_sample_jvp", TORCH_BOX(&Functions::grid_sample_jvp));
   library.impl("grid_sample_double_backward", TORCH_BOX(&Functions::grid_sample_double_backward));
+  library.impl("sample_labels", TORCH_BOX(&Functions::sample_labels));
 }
 
 }  // namespace gridsample_ext

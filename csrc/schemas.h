@@ -21,6 +21,9 @@
 // Its gradient by grad_output is grid_sample_jvp along (U, V). Because second derivatives are
 // symmetric, it is also the directional derivative of (grad_input, grad_grid) along (U, V), with
 // grad_output held fixed.
+//
+// sample_labels: for each sample the label whose taps' weights add up to most. labels: integers of
+// any type, or bools.
 
 #define GRIDSAMPLE_LATER_OPTIONS                                                    \
   "bool pixel_coordinates=False, float fill_value=0.0, float? outside_value=None, " \
@@ -41,6 +44,9 @@ inline constexpr const char* kSchemas[] = {
     "Tensor grad_output, Tensor input, Tensor grid, int interpolation_mode, int padding_mode, "
     "bool align_corners, bool[2] output_mask, bool deterministic=False, " GRIDSAMPLE_LATER_OPTIONS
     ") -> (Tensor, Tensor)",
+    "sample_labels(Tensor labels, Tensor grid, int interpolation_mode, int padding_mode, "
+    "bool align_corners, bool pixel_coordinates=False, int? fill_value=None, "
+    "int? outside_value=None, float cubic_coefficient=-0.75) -> Tensor",
 };
 
 #undef GRIDSAMPLE_LATER_OPTIONS

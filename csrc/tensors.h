@@ -7,6 +7,9 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "checks.h"
@@ -23,6 +26,8 @@ inline ScalarType scalar_type_of(DType dtype) {
       return ScalarType::Float;
     case DType::kDouble:
       return ScalarType::Double;
+    default:
+      break;
   }
   throw std::logic_error("gridsample_ext: unreachable dtype");
 }
@@ -166,6 +171,38 @@ inline Tensor empty_image(const Tensor& input, const std::vector<int64_t>& sizes
   return prefers_channels_last(input)
              ? empty_strided(sizes, channels_last_strides(sizes), dtype, input)
              : empty_contiguous(sizes, dtype, input);
+}
+
+/// A number as an element of a tensor like `like`; `name` is for errors.
+inline Element element_of(double value, const Tensor& like, const char* name) {
+  Element element;
+  const auto set = [&](auto number) { std::memcpy(element.bytes, &number, sizeof(number)); };
+  const bool is_integer = with_integers(like, [&]<typename T>() {
+    // The ends of the wider types are not among the numbers of double.
+    constexpr double kEnd = std::is_same_v<T, bool>
+                                ? 2.0
+                                : 2.0 * static_cast<double>(uint64_t(1) << (sizeof(T) * 8 - 1)) *
+                                      (std::is_signed_v<T> ? 0.5 : 1.0);
+    const bool fits = value >= (std::is_signed_v<T> ? -kEnd : 0.0) && value < kEnd;
+    check(fits && value == std::trunc(value), "expected ", name,
+          " to be a number that input's dtype holds, but got ", value);
+    set(static_cast<T>(value));
+  });
+  if (is_integer) return element;
+  switch (like.scalar_type()) {
+    case ScalarType::Half:
+      set(torch::headeronly::Half(static_cast<float>(value)));
+      break;
+    case ScalarType::BFloat16:
+      set(torch::headeronly::BFloat16(static_cast<float>(value)));
+      break;
+    case ScalarType::Double:
+      set(value);
+      break;
+    default:
+      set(static_cast<float>(value));
+  }
+  return element;
 }
 
 /// The type that sums are made in.

@@ -212,6 +212,9 @@ struct PlainTap {
 struct PlainParams {
   Geometry geometry;
   bool finishes = false;
+  // The geometry's values outside, of the output of nearest.
+  Element fill_value;
+  Element outside_value;
   View grid;
   View tangent_grid;   // no data: a first-order op
   View input;          // of list_taps, add_taps and scatter: grad_input, zeroed
@@ -224,6 +227,17 @@ struct PlainParams {
   int64_t tap_count;
   int64_t input_batch;
   int64_t slabs;
+};
+
+/// Of sample_labels. Work item = (batch, sample).
+struct LabelParams {
+  Geometry geometry;
+  View grid;
+  View labels;
+  View output;
+  LabelType type;
+  int64_t fill_value;  // in order, as labels are loaded
+  int64_t outside_value;
 };
 
 /// Whether lanes can go over channels: they are innermost in memory, and there are several.

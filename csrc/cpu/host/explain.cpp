@@ -38,6 +38,10 @@ DType dtype_named(const std::string& name) {
   if (name == "float16") return DType::kHalf;
   if (name == "bfloat16") return DType::kBFloat16;
   if (name == "float64") return DType::kDouble;
+  if (name == "bool" || name == "uint8" || name == "int8") return DType::kByte;
+  if (name == "int16" || name == "uint16") return DType::kBytes2;
+  if (name == "int32" || name == "uint32") return DType::kBytes4;
+  if (name == "int64" || name == "uint64") return DType::kBytes8;
   return DType::kFloat;
 }
 

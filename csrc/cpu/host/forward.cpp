@@ -71,7 +71,8 @@ Tensor forward(const Tensor& input, const Tensor& grid, const Geometry& geometry
 }
 
 Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& options) {
-  return forward(input, grid, check_call(input, grid, options));
+  const bool may_copy = options.interpolation_mode == static_cast<int64_t>(Mode::kNearest);
+  return forward(input, grid, check_call(input, grid, options, may_copy));
 }
 
 }  // namespace gridsample_ext::cpu

@@ -74,6 +74,11 @@ void plain_output(PlainParams params, const Tensor& input,
                   int64_t threads) {
   set_images(params, input, tangent_input);
   params.output = mutable_image_view(output, params.geometry);
+  if (copies_pixels(params.geometry.mode)) {
+    params.fill_value = element_of(params.geometry.fill_value, output, "fill_value");
+    params.outside_value =
+        element_of(params.geometry.outside_value.value_or(0), output, "outside_value");
+  }
   run_samples(params, params.geometry.batch, threads, kernels_for(params.geometry).plain.output);
 }
 

@@ -38,6 +38,21 @@ GRIDSAMPLE_INLINE void dispatch_smooth_tile(const Geometry& geometry, const F& f
   });
 }
 
+/// Calls function.template operator()<T>() for a type of so many bytes, to copy elements with.
+template <typename F>
+GRIDSAMPLE_INLINE void dispatch_size(DType dtype, const F& function) {
+  switch (size_of(dtype)) {
+    case 1:
+      return function.template operator()<uint8_t>();
+    case 2:
+      return function.template operator()<uint16_t>();
+    case 4:
+      return function.template operator()<float>();
+    default:
+      return function.template operator()<double>();
+  }
+}
+
 /// Calls function.template operator()<scalar>() for the types of images that are read as they are:
 /// float64 in float64, the others in float32.
 template <typename F>

@@ -67,9 +67,8 @@ void forward_rows(const ForwardParams& params, const Tile& tile, const TileOffse
 }
 
 /// Nearest, from rows.
-template <typename scalar>
+template <typename storage_t>
 void forward_nearest_rows(const ForwardParams& params, int64_t begin, int64_t end) {
-  using storage_t = typename scalar::storage_t;
   const Geometry& geometry = params.geometry;
   const View& input = params.input;
   const View& output = params.output;
@@ -126,9 +125,8 @@ void copy_pixels(const storage_t* plane, const offset_t* offset, int count, bool
 }
 
 /// Nearest, from planes: each pixel is copied as it is.
-template <typename scalar>
+template <typename storage_t>
 void forward_nearest_planes(const ForwardParams& params, int64_t begin, int64_t end) {
-  using storage_t = typename scalar::storage_t;
   const Geometry& geometry = params.geometry;
   const View& input = params.input;
   const View& output = params.output;
@@ -267,11 +265,16 @@ void forward_packed(const ForwardParams& params, int64_t worker, int64_t begin, 
 }
 
 void forward(const ForwardParams& params, int64_t begin, int64_t end) {
+  if (copies_pixels(params.geometry.mode)) {
+    return dispatch_size(params.input.dtype, [&]<typename storage_t>() {
+      reads_rows(params) ? forward_nearest_rows<storage_t>(params, begin, end)
+                         : forward_nearest_planes<storage_t>(params, begin, end);
+    });
+  }
   dispatch_image_dtype(params.input.dtype, [&]<typename scalar>() {
     dispatch_tile(params.geometry, [&]<typename Tile>() {
       if constexpr (ModeTraits<Tile::kMode>::kCopies) {
-        reads_rows(params) ? forward_nearest_rows<scalar>(params, begin, end)
-                           : forward_nearest_planes<scalar>(params, begin, end);
+        return;
       } else if (reads_rows(params)) {
         forward_items<scalar, true, Tile>(params, begin, end);
       } else {

@@ -7,6 +7,7 @@
 // values of their own outside the image. Modes are template parameters for their numbers of taps.
 // An image is a volume of one plane, whose tap has the weight 1 and no derivative.
 
+#include "cpu/kernels/labels.h"
 #include "cpu/kernels/table.h"
 #include "cpu/taps/plain_taps.h"
 #include "cpu/taps/tap_tile.h"
@@ -40,9 +41,31 @@ void for_samples(const PlainParams& params, int64_t begin, int64_t end, const F&
   }
 }
 
-/// One pixel as it is.
-inline void copy_value(const View& from, int64_t from_offset, const View& to, int64_t to_offset) {
-  store_value(to, to_offset, load_value(from, from_offset));
+/// An element of a view as it is.
+inline void* element_at(const View& view, int64_t offset) {
+  return static_cast<char*>(view.data) + offset * size_of(view.dtype);
+}
+
+/// Nearest copies elements of any type.
+inline void plain_nearest_items(const PlainParams& params, int64_t begin, int64_t end) {
+  const Geometry& geometry = params.geometry;
+  const View& input = params.input;
+  const View& output = params.output;
+  const auto bytes = static_cast<size_t>(size_of(output.dtype));
+  const PlainAxes axes(geometry);
+  PlainTaps<Mode::kNearest> taps;
+  for_samples<Mode::kNearest>(params, begin, end, [&](int64_t batch, int64_t sample) {
+    find_taps(geometry, axes, params.grid, batch, sample, taps);
+    if (params.finishes && !(taps.filled || taps.excluded)) return;
+    const Element& own = taps.excluded ? params.outside_value : params.fill_value;
+    const int64_t out = sample_offset(geometry, output, batch, sample);
+    const int64_t pixel = batch * input.batch_stride + tap_offset(taps, input, 0, 0, 0);
+    for (int64_t c = 0; c < geometry.channels; ++c) {
+      const void* from =
+          taps.inside ? element_at(input, pixel + c * input.channel_stride) : own.bytes;
+      std::memcpy(element_at(output, out + c * output.channel_stride), from, bytes);
+    }
+  });
 }
 
 /// The output, or with tangent_grid its derivative along both directions.
@@ -54,13 +77,11 @@ void plain_output_items(const PlainParams& params, int64_t begin, int64_t end) {
   const bool moves = params.tangent_grid.data != nullptr;
   const PlainAxes axes(geometry);
   PlainTaps<kMode> taps;
-  [[maybe_unused]] MovedTaps<PlainTaps<kMode>::kTaps> moved;
+  MovedTaps<PlainTaps<kMode>::kTaps> moved;
   for_samples<kMode>(params, begin, end, [&](int64_t batch, int64_t sample) {
     find_taps(geometry, axes, params.grid, batch, sample, taps);
     if (params.finishes && !(taps.filled || taps.excluded)) return;
-    if constexpr (ModeTraits<kMode>::kSmooth) {
-      if (moves) move_taps(params, taps, batch, sample, moved);
-    }
+    if (moves) move_taps(params, taps, batch, sample, moved);
     const int64_t out = sample_offset(geometry, params.output, batch, sample);
     for (int64_t c = 0; c < geometry.channels; ++c) {
       const int64_t first = batch * input.batch_stride + c * input.channel_stride;
@@ -69,9 +90,6 @@ void plain_output_items(const PlainParams& params, int64_t begin, int64_t end) {
       if (!taps.inside) {
         const double own = taps.excluded ? *geometry.outside_value : geometry.fill_value;
         if (!moves) sum = static_cast<compute_t>(own);
-      } else if constexpr (kMode == Mode::kNearest) {
-        copy_value(input, first + tap_offset(taps, input, 0, 0, 0), params.output, to);
-        continue;
       } else if (moves) {
         const int64_t tangent_first = batch * tangent.batch_stride + c * tangent.channel_stride;
         for (int t = 0; t < moved.count; ++t) {
@@ -265,8 +283,13 @@ void plain_add_taps(const PlainParams& params, int64_t begin, int64_t end) {
 }
 
 void plain_output(const PlainParams& params, int64_t begin, int64_t end) {
-  dispatch_mode(params.geometry.mode,
-                [&]<Mode kMode>() { plain_output_items<kMode>(params, begin, end); });
+  dispatch_mode(params.geometry.mode, [&]<Mode kMode>() {
+    if constexpr (ModeTraits<kMode>::kCopies) {
+      plain_nearest_items(params, begin, end);
+    } else {
+      plain_output_items<kMode>(params, begin, end);
+    }
+  });
 }
 
 void plain_grad_grid(const PlainParams& params, int64_t begin, int64_t end) {
@@ -288,7 +311,7 @@ void plain_scatter(const PlainParams& params, int64_t begin, int64_t end) {
 }
 
 extern const PlainKernels plain_kernels;
-const PlainKernels plain_kernels{plain_output, plain_grad_grid, plain_list_taps, plain_add_taps,
-                                 plain_scatter};
+const PlainKernels plain_kernels{plain_output,   plain_grad_grid, plain_list_taps,
+                                 plain_add_taps, plain_scatter,   plain_labels};
 
 GRIDSAMPLE_NAMESPACE_END

@@ -41,6 +41,7 @@ struct PlainKernels {
   void (*list_taps)(const PlainParams&, int64_t begin, int64_t end);
   void (*add_taps)(const PlainParams&, int64_t begin, int64_t end);
   void (*scatter)(const PlainParams&, int64_t begin, int64_t end);
+  void (*labels)(const LabelParams&, int64_t begin, int64_t end);
 };
 
 /// The kernels of one compute type.

@@ -61,7 +61,8 @@ ForwardPlan plan_forward(const ForwardCall& call, int64_t most_threads, const Wi
   plan.reason = "the output has no elements";
   if (has_no_output(geometry)) return plan;
   plan.threads = useful_threads(geometry, most_threads);
-  const bool widens = is_widened(geometry, call.input);
+  const bool nearest = copies_pixels(geometry.mode);
+  const bool widens = is_widened(geometry, call.input) && !nearest;
   const Image image =
       widens ? dense_like(geometry, call.input, compute_type(geometry)) : call.input;
   const bool wide = !has_32_bit_offsets(geometry, call.input.view) ||
@@ -80,7 +81,6 @@ ForwardPlan plan_forward(const ForwardCall& call, int64_t most_threads, const Wi
         geometry.batch * geometry.channels * geometry.samples * compute_size(geometry);
   }
   const bool rows = has_rows(geometry, image.view) && has_rows(geometry, call.output);
-  const bool nearest = copies_pixels(geometry.mode);
   const char* not_packed = "channels are innermost in memory";
   if (!rows) {
     not_packed = pack_blocks(plan, geometry, image, without);

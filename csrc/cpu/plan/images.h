@@ -6,9 +6,6 @@
 
 namespace gridsample_ext::cpu {
 
-constexpr int64_t size_of(DType dtype) {
-  return dtype == DType::kDouble ? 8 : dtype == DType::kFloat ? 4 : 2;
-}
 constexpr DType compute_type(const Geometry& geometry) {
   return geometry.compute_in_double ? DType::kDouble : DType::kFloat;
 }

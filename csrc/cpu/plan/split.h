@@ -92,8 +92,11 @@ inline int64_t images_of_group(const Geometry& geometry, const View& image, bool
 inline bool fits_registers(const Geometry& geometry, const View& image, bool rows) {
   const int64_t taps = taps_per_axis(geometry.mode);
   const int64_t width = rows ? geometry.channels : 1;
+  // What is copied may stand for numbers of other types.
+  const bool has_registers_type = image.dtype == DType::kFloat ||
+                                  (copies_pixels(geometry.mode) && image.dtype == DType::kBytes4);
   return geometry.dims == 2 && !geometry.outside_value.has_value() && taps <= kMostRegisterTaps &&
-         image.dtype == DType::kFloat && !geometry.compute_in_double &&
+         has_registers_type && !geometry.compute_in_double &&
          geometry.channels <= kMostRegisterChannels && geometry.input_size[0] >= taps &&
          image.stride[0] == width && image.stride[1] >= geometry.input_size[0] * width;
 }

@@ -100,6 +100,8 @@ GRIDSAMPLE_INLINE void dispatch_dtype(DType dtype, const F& function) {
       return function.template operator()<Scalar<DType::kFloat>>();
     case DType::kDouble:
       return function.template operator()<Scalar<DType::kDouble>>();
+    default:
+      __builtin_unreachable();  // others are copied
   }
 }
 

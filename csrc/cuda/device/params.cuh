@@ -3,6 +3,7 @@
 // What the kernels are told: one plain struct each, passed by value.
 
 #include "math/coordinates.h"
+#include "math/labels.h"
 #include "params.h"
 
 namespace gridsample_ext::cuda {
@@ -126,6 +127,29 @@ struct FinishParams {
   int64_t channels;
   compute_t fill_value;
   compute_t outside_value;
+};
+
+/// Of an image of integers or bools.
+template <typename compute_t>
+struct CopyParams {
+  Sampling<compute_t> sampling;
+  View input;
+  View output;
+  int64_t channels;
+  Element fill_value;
+  Element outside_value;
+};
+
+template <typename compute_t>
+struct LabelParams {
+  Sampling<compute_t> sampling;
+  View labels;
+  View output;
+  LabelType type;
+  int64_t channels;
+  bool fills;
+  int64_t fill_value;  // in order, as labels are loaded
+  int64_t outside_value;
 };
 
 /// Images in planes, one of channels each, and the same in dense rows of channels, pixel by pixel.

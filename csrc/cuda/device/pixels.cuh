@@ -56,7 +56,7 @@ GRIDSAMPLE_DEVICE auto with_type(DType dtype, const Visit& visit) {
       return visit.template operator()<BFloat16>();
     case DType::kFloat:
       return visit.template operator()<float>();
-    case DType::kDouble:
+    default:  // others are copied
       break;
   }
   return visit.template operator()<double>();

@@ -47,6 +47,24 @@ void sample_into(const Tensor& output, const Tensor& input, const Tensor& grid,
   });
 }
 
+/// Of integers or bools.
+void copy_into(const Tensor& output, const Tensor& input, const Tensor& grid,
+               const Geometry& geometry, const Queue& queue) {
+  dispatch_compute(geometry, [&]<typename compute_t>() {
+    CopyParams<compute_t> params = {};
+    params.input = image_view(input, geometry);
+    params.output = mutable_image_view(output, geometry);
+    params.channels = geometry.channels;
+    params.fill_value = element_of(geometry.fill_value, output, "fill_value");
+    params.outside_value = element_of(geometry.outside_value.value_or(0), output, "outside_value");
+    params.sampling.grid = grid_view(grid, geometry);
+    describe_sampling(params.sampling, geometry);
+    params.sampling.walk =
+        walk_over(geometry, geometry.batch, {&params.sampling.grid, &params.output});
+    copy_nearest(params, geometry, queue);
+  });
+}
+
 /// tangent_input is of input's type and layout, or undefined: zero.
 void differentiate_into(const Tensor& output, const Tensor& input, const Tensor& tangent_input,
                         const Tensor& grid, const Tensor& tangent_grid, const Geometry& geometry,
@@ -69,8 +87,14 @@ void differentiate_into(const Tensor& output, const Tensor& input, const Tensor&
 }  // namespace
 
 Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& options) {
-  const Geometry geometry = check_call(input, grid, options);
+  const bool may_copy = options.interpolation_mode == static_cast<int64_t>(Mode::kNearest);
+  const Geometry geometry = check_call(input, grid, options, may_copy);
   const CurrentQueue queue(input);
+  if (!is_floating(*dtype_of(input))) {
+    const Tensor output = empty_image(input, output_sizes(geometry), input.scalar_type());
+    if (output.numel() > 0) copy_into(output, input, grid, geometry, queue);
+    return output;
+  }
   Tensor images[] = {input};
   in_one_type(images, geometry);
   const Tensor output = empty_image(input, output_sizes(geometry), images[0].scalar_type());
@@ -116,6 +140,30 @@ Tensor Ops::grid_sample_jvp(const Tensor& input, const Tensor& grid,
     set_zero(output, queue);
   }
   return rounded(output, input);
+}
+
+Tensor Ops::sample_labels(const Tensor& labels, const Tensor& grid, const LabelOptions& options) {
+  const LabelCall call = check_labels(labels, grid, options);
+  const Geometry& geometry = call.geometry;
+  const CurrentQueue queue(labels);
+  const Tensor output = empty_image(labels, output_sizes(geometry), labels.scalar_type());
+  if (output.numel() == 0) return output;
+  dispatch_compute(geometry, [&]<typename compute_t>() {
+    LabelParams<compute_t> params = {};
+    params.labels = image_view(labels, geometry);
+    params.output = mutable_image_view(output, geometry);
+    params.type = call.type;
+    params.channels = geometry.channels;
+    params.fills = geometry.fill_value != 0;
+    params.fill_value = call.fill_value;
+    params.outside_value = call.outside_value;
+    params.sampling.grid = grid_view(grid, geometry);
+    describe_sampling(params.sampling, geometry);
+    params.sampling.walk =
+        walk_over(geometry, geometry.batch, {&params.sampling.grid, &params.output});
+    cuda::sample_labels(params, geometry, queue);
+  });
+  return output;
 }
 
 std::tuple<Tensor, Tensor> Ops::grid_sample_double_backward(

@@ -32,6 +32,9 @@ struct Ops {
       const std::optional<Tensor>& grad_grad_input, const std::optional<Tensor>& grad_grad_grid,
       const Tensor& grad_output, const Tensor& input, const Tensor& grid, const Options& options,
       const std::vector<bool>& output_mask, bool deterministic);
+
+  static Tensor sample_labels(const Tensor& labels, const Tensor& grid,
+                              const LabelOptions& options);
 };
 
 }  // namespace gridsample_ext::cuda

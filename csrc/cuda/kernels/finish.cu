@@ -3,6 +3,7 @@
 // few: those at the image's edges, and those with no pixel at all, which take no sums.
 
 #include "cuda/device/dispatch.cuh"
+#include "cuda/device/filled_taps.cuh"
 #include "cuda/device/launch.cuh"
 #include "cuda/device/moving_taps.cuh"
 #include "cuda/kernels/kernels.cuh"
@@ -10,61 +11,37 @@
 namespace gridsample_ext::cuda {
 namespace {
 
-/// In place of the offset of a tap outside that reads the fill value, not nothing.
-constexpr int kFilled = -2;
-static_assert(kFilled != portable::kOutside);
+template <typename Config, bool moves>
+using TapsOf = std::conditional_t<moves, MovingTaps<Config>, Taps<Config>>;
 
 template <typename Config, bool moves>
-struct Finisher {
+struct Finisher : FilledTaps<Config, TapsOf<Config, moves>> {
   using compute_t = typename Config::compute_t;
   using Params = FinishParams<compute_t>;
-  using taps_t = std::conditional_t<moves, MovingTaps<Config>, Taps<Config>>;
-  using weight_t = typename taps_t::weight_t;
+  using Filled = FilledTaps<Config, TapsOf<Config, moves>>;
+  using weight_t = typename TapsOf<Config, moves>::weight_t;
+  using Filled::excluded;
+  using Filled::filled;
+  using Filled::inside;
+  using Filled::is_read;
+  using Filled::taps;
 
   const Params& params;
   const Sample& sample;
-  taps_t taps = {};
-  bool excluded = false;
-  bool filled = false;  // some tap is
-  bool inside = true;   // some tap is
 
   GRIDSAMPLE_DEVICE Finisher(const Params& params, const Sample& sample)
-      : params(params), sample(sample) {
-    const auto& sampling = params.sampling;
-    if constexpr (moves) {
-      compute_moving_taps(taps, sample, sampling, params.input, params.tangent_grid);
-    } else {
-      compute_taps(taps, sample, sampling, params.input);
-    }
-    compute_t values[Config::kDims];
-    const View& grid = sampling.grid;
-    load_as(values, grid.data, grid.dtype,
-            sample.batch * grid.batch_stride + offset_of<Config>(sample, grid, sampling.walk),
-            grid.channel_stride);
-    excluded = sampling.excludes_off_image && !is_on_image(values, sampling);
-    GRIDSAMPLE_UNROLL_ALL
-    for (int a = 0; a < Config::kDims; ++a) {
-      const bool fills = params.fill_value != 0 && sampling.padding[a] == Padding::kZeros;
-      bool any = false;
-      GRIDSAMPLE_UNROLL_ALL
-      for (int k = 0; k < Config::kTaps; ++k) {
-        auto& offset = taps.offset[a][k];
-        any = any || offset >= 0;
-        if (fills && offset < 0) {
-          offset = kFilled;
-          filled = true;
-        }
-      }
-      inside = inside && any;
-    }
-    inside = inside && !excluded;
-  }
+      : Filled(computed(params, sample), sample, params.sampling, params.fill_value != 0),
+        params(params),
+        sample(sample) {}
 
-  GRIDSAMPLE_DEVICE bool is_read(int z, int y, int x) const {
-    const bool in_plane =
-        taps.offset[0][x] != portable::kOutside && taps.offset[1][y] != portable::kOutside;
-    if constexpr (Config::kDims == 2) return in_plane;
-    return in_plane && taps.offset[Config::kDims - 1][z] != portable::kOutside;
+  static GRIDSAMPLE_DEVICE auto computed(const Params& params, const Sample& sample) {
+    TapsOf<Config, moves> taps;
+    if constexpr (moves) {
+      compute_moving_taps(taps, sample, params.sampling, params.input, params.tangent_grid);
+    } else {
+      compute_taps(taps, sample, params.sampling, params.input);
+    }
+    return taps;
   }
 
   /// What a tap that is read finds in channel c of an image; of duals, with its change.

@@ -77,6 +77,16 @@ void double_backward(BackwardParams<compute_t> params, const Geometry& geometry,
 template <typename compute_t>
 void finish(const FinishParams<compute_t>& params, const Geometry& geometry, const Queue& queue);
 
+/// Output of nearest for images of integers or bools.
+template <typename compute_t>
+void copy_nearest(const CopyParams<compute_t>& params, const Geometry& geometry,
+                  const Queue& queue);
+
+/// See schemas.h.
+template <typename compute_t>
+void sample_labels(const LabelParams<compute_t>& params, const Geometry& geometry,
+                   const Queue& queue);
+
 /// grad_input, bit by bit the same whatever the order in which samples are taken; that of the
 /// double backward pass along grad_grad_grid, if there is one.
 template <typename compute_t>

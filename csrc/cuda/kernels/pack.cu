@@ -158,7 +158,7 @@ void pack(const PackParams& params, DType dtype, const Queue& queue) {
       return transpose<Half, Half, true>(params, queue);
     case DType::kFloat:
       return transpose<float, float, true>(params, queue);
-    case DType::kDouble:
+    default:
       return transpose<double, double, true>(params, queue);
   }
 }
@@ -180,7 +180,7 @@ void unpack(const PackParams& params, DType dtype, const Queue& queue) {
       return transpose<float, BFloat16, false>(params, queue);
     case DType::kFloat:
       return transpose<float, float, false>(params, queue);
-    case DType::kDouble:
+    default:
       return transpose<double, double, false>(params, queue);
   }
 }
