@@ -4,7 +4,16 @@ from gridsample_ext import out_variants as out_variants  # registers them
 from gridsample_ext._version import __version__
 from gridsample_ext.explaining import Explanation, explain
 from gridsample_ext.exporting import decompositions
-from gridsample_ext.functional import grid_sample
+from gridsample_ext.functional import grid_sample, inside, sample_labels
 from gridsample_ext.patching import patch
 
-__all__ = ["Explanation", "__version__", "decompositions", "explain", "grid_sample", "patch"]
+__all__ = [
+    "Explanation",
+    "__version__",
+    "decompositions",
+    "explain",
+    "grid_sample",
+    "inside",
+    "patch",
+    "sample_labels",
+]

@@ -105,7 +105,7 @@ def coordinates(values: Tensor, size: int, options: Options) -> tuple[Tensor, Te
     return u, torch.where(x.isfinite(), scale, 0.0).to(x.dtype)
 
 
-def is_on_image(u: Tensor, size: int) -> Tensor:
+def _is_on_image(u: Tensor, size: int) -> Tensor:
     """Whether pixel coordinates lie on a pixel of an axis."""
     return (u >= -0.5) & (u <= size - 0.5)
 
@@ -114,7 +114,7 @@ def _axis(values: Tensor, size: int, padding: int, options: Options) -> _Axis:
     mode, align_corners = options.interpolation_mode, options.align_corners
     x = values.detach()
     u, slope = coordinates(values, size, options)
-    on_image = is_on_image(u, size)
+    on_image = _is_on_image(u, size)
     is_filled = padding == ZEROS
     if mode == NEAREST:
         if padding == CIRCULAR:
@@ -220,6 +220,44 @@ class _Samples:
             yield taps, inside[..., None], filled[..., None], (self.batch, *where)
 
 
+def on_image(positions: Tensor, sizes: Sequence[int], options: Options) -> Tensor:
+    """Whether samples lie on a pixel of an image of ``sizes``, x, y(, z)."""
+    result = torch.ones_like(positions[..., 0], dtype=torch.bool)
+    for a, size in enumerate(sizes):
+        result = result & _is_on_image(coordinates(positions[..., a], size, options)[0], size)
+    return result
+
+
+def sample_labels(
+    labels: Tensor,
+    grid: Tensor,
+    options: Options,
+    fill_value: int | None,
+    outside_value: int | None,
+) -> Tensor:
+    """Sample as the op does."""
+    options = options._replace(fill_value=0.0 if fill_value is None else 1.0)
+    samples = _Samples(labels, grid, options)
+    image = labels.movedim(1, -1)
+    fill = image.new_full((), fill_value or 0)
+    votes: list[tuple[Tensor, Tensor]] = []
+    for taps, inside, filled, index in samples.taps():
+        weight = taps[0].weights[0]
+        for tap in taps[1:]:
+            weight = weight * tap.weights[0]
+        weight = torch.where(inside | filled, weight[..., None], 0)
+        votes.append((torch.where(inside, image[index], fill), weight))
+    best = fill.expand(samples.N, *grid.shape[1:-1], labels.shape[1])
+    most = torch.zeros_like(best, dtype=samples.dtype)
+    for label, _ in votes:
+        total = sum(torch.where(label == other, weight, 0) for other, weight in votes)
+        wins = (total > most) | ((total == most) & (most > 0) & (label < best))
+        best, most = torch.where(wins, label, best), torch.where(wins, total, most)
+    if outside_value is not None:
+        best = torch.where(samples.on_image[..., None], best, image.new_full((), outside_value))
+    return best.movedim(-1, 1).contiguous()
+
+
 def _is_inside(tap: _Tap, size: int) -> Tensor:
     return (tap.position >= 0) & (tap.position <= size - 1)
 
@@ -227,6 +265,8 @@ def _is_inside(tap: _Tap, size: int) -> Tensor:
 def grid_sample(input: Tensor, grid: Tensor, options: Options) -> Tensor:
     """Sample as the op does, batches of 1 included."""
     samples = _Samples(input, grid, options)
+    if options.interpolation_mode == NEAREST:
+        return _copy_nearest(samples, input)
     image = samples.pixels_last(input)
     output = image.new_zeros((samples.N, *grid.shape[1:-1], input.shape[1]))
     for taps, inside, filled, index in samples.taps():
@@ -243,6 +283,18 @@ def grid_sample(input: Tensor, grid: Tensor, options: Options) -> Tensor:
     if options.outside_value is not None:
         output = torch.where(samples.on_image[..., None], output, options.outside_value)
     return output.movedim(-1, 1).to(input.dtype).clone(memory_format=torch.contiguous_format)
+
+
+def _copy_nearest(samples: _Samples, input: Tensor) -> Tensor:
+    """Pixels as they are, of any dtype."""
+    options = samples.options
+    ((_, inside, _, index),) = samples.taps()
+    image = input.movedim(1, -1)
+    output = torch.where(inside, image[index], image.new_full((), options.fill_value))
+    if options.outside_value is not None:
+        outside = image.new_full((), options.outside_value)
+        output = torch.where(samples.on_image[..., None], output, outside)
+    return output.movedim(-1, 1).clone(memory_format=torch.contiguous_format)
 
 
 def _steps(axes: list[_Axis], direction: Tensor | None, like: Tensor) -> list[Tensor]:

@@ -15,6 +15,18 @@ from gridsample_ext._compat import constant_under_compile, guard_or_false
 
 # What kernels have; the public function looks it up, too.
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+# What nearest copies, and labels are.
+INTEGERS = (
+    torch.uint8,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.bool,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+)
 
 # Built by setup.py, the second where it finds nvcc: csrc/cpu/build.py, csrc/cuda/build.py.
 CPU_LIBRARY = Path(__file__).with_name("gridsample_ext_cpu.so")
@@ -64,9 +76,10 @@ def padding_number(paddings: tuple[int, ...]) -> int:
     """The ``padding_mode`` of the ops for a padding of each axis, x, y(, z)."""
     if len(set(paddings)) == 1:
         return paddings[0]
-    shifted = (padding << (axis * _C.BITS_OF_PADDING) for axis, padding in enumerate(paddings))
-    per_axis: int = _C.PADDING_PER_AXIS
-    return per_axis + sum(shifted)
+    number: int = _C.PADDING_PER_AXIS
+    for axis, padding in enumerate(paddings):
+        number += padding << (axis * _C.BITS_OF_PADDING)
+    return number
 
 
 class Options(NamedTuple):
@@ -130,7 +143,14 @@ grid_sample = torch.ops.gridsample_ext.grid_sample.default
 grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward.default
 grid_sample_jvp = torch.ops.gridsample_ext.grid_sample_jvp.default
 grid_sample_double_backward = torch.ops.gridsample_ext.grid_sample_double_backward.default
-OPS = grid_sample, grid_sample_backward, grid_sample_jvp, grid_sample_double_backward
+sample_labels = torch.ops.gridsample_ext.sample_labels.default
+OPS = (
+    grid_sample,
+    grid_sample_backward,
+    grid_sample_jvp,
+    grid_sample_double_backward,
+    sample_labels,
+)
 
 
 @functools.cache
@@ -225,7 +245,9 @@ def memory_format(input: Tensor) -> torch.memory_format:
     return torch.channels_last if input.dim() == 4 else torch.channels_last_3d
 
 
-def output_shape(input: Tensor, grid: Tensor, options: Options) -> tuple[int, ...]:
+def output_shape(
+    input: Tensor, grid: Tensor, options: Options, *, may_copy: bool = False
+) -> tuple[int, ...]:
     """The shape of the output, or the error that csrc/checks.h has for real tensors.
 
     Said again here because symbolic shapes never reach C++.
@@ -240,7 +262,7 @@ def output_shape(input: Tensor, grid: Tensor, options: Options) -> tuple[int, ..
         f"grid (on {grid.device}) and input (on {input.device}) to be on the same device",
     )
     check(
-        input.dtype in DTYPES and grid.dtype in DTYPES,
+        (input.dtype in DTYPES or (may_copy and input.dtype in INTEGERS)) and grid.dtype in DTYPES,
         f"input ({input.dtype}) and grid ({grid.dtype}) to have dtype float16, bfloat16, float32 "
         "or float64",
     )
@@ -373,14 +395,17 @@ def _empty_gradients(
     return grad_input, grad_grid
 
 
-@torch.library.register_fake("gridsample_ext::grid_sample")
-def _grid_sample_fake(input: Tensor, grid: Tensor, *options: Any) -> Tensor:
+def _empty_output(input: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.empty(
-        output_shape(input, grid, Options(*options)),
-        dtype=input.dtype,
-        device=input.device,
-        memory_format=memory_format(input),
+        shape, dtype=input.dtype, device=input.device, memory_format=memory_format(input)
     )
+
+
+@torch.library.register_fake("gridsample_ext::grid_sample")
+def _grid_sample_fake(input: Tensor, grid: Tensor, *rest: Any) -> Tensor:
+    options = Options(*rest)
+    may_copy = options.interpolation_mode == NEAREST
+    return _empty_output(input, output_shape(input, grid, options, may_copy=may_copy))
 
 
 @torch.library.register_fake("gridsample_ext::grid_sample_backward")
@@ -403,7 +428,7 @@ def _grid_sample_jvp_fake(
     tangent_grid: Tensor | None,
     *options: Any,
 ) -> Tensor:
-    output: Tensor = _grid_sample_fake(input, grid, *options)
+    output = _empty_output(input, output_shape(input, grid, Options(*options)))
     _check_companions(
         {
             "tangent_input": (tangent_input, "input", input),
@@ -431,3 +456,33 @@ def _grid_sample_double_backward_fake(
         }
     )
     return _empty_gradients(input, grid, output_mask)
+
+
+@torch.library.register_fake("gridsample_ext::sample_labels")
+def _sample_labels_fake(
+    labels: Tensor,
+    grid: Tensor,
+    interpolation_mode: int,
+    padding_mode: int,
+    align_corners: bool,
+    pixel_coordinates: bool = False,
+    fill_value: int | None = None,
+    outside_value: int | None = None,
+    cubic_coefficient: float = USUAL_CUBIC,
+) -> Tensor:
+    torch._check(
+        labels.dtype in INTEGERS,
+        lambda: (
+            "gridsample_ext: expected labels to hold integers or bools, but got labels with sizes "
+            f"{list(labels.shape)} and dtype {labels.dtype}"
+        ),
+    )
+    options = Options(
+        interpolation_mode,
+        padding_mode,
+        align_corners,
+        pixel_coordinates,
+        0.0 if fill_value is None else 1.0,
+        cubic_coefficient=cubic_coefficient,
+    )
+    return _empty_output(labels, output_shape(labels, grid, options, may_copy=True))

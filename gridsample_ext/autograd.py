@@ -396,3 +396,9 @@ for _op, _function, _rule, _parts in (
         _name.removeprefix("gridsample_ext::"), _autograd_kernel(_op, _function), "Autograd"
     )
     torch.library.register_vmap(_name, functools.partial(_rule, *_parts), lib=_library)
+# Without gradients, and with the rule of grid_sample: its results are as many.
+torch.library.register_vmap(
+    _ops.sample_labels._schema.name,
+    functools.partial(_batching.sample, _ops.sample_labels),
+    lib=_library,
+)

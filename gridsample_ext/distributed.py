@@ -45,7 +45,8 @@ class _Sharding:
 
     arguments: dict[str, str]  # the tensors among them
     results: tuple[str, ...]
-    linear_in: tuple[tuple[str, ...], ...]  # arguments in which the op is linear, together
+    # Arguments in which the op is linear, together.
+    linear_in: tuple[tuple[str, ...], ...] = ()
 
 
 _SHARDINGS = {
@@ -71,6 +72,7 @@ _SHARDINGS = {
         ("input", "grid"),
         (("grad_output",), ("grad_grad_input", "grad_grad_grid")),
     ),
+    "sample_labels": _Sharding({"labels": "input", "grid": "grid"}, ("output",)),
 }
 
 
@@ -121,7 +123,8 @@ def _acceptable(
         for name, role in sharding.arguments.items()
         if values_by_name.get(name) is not None
     }
-    input, grid = values_by_name["input"], values_by_name["grid"]
+    input = values_by_name["labels" if "labels" in roles else "input"]
+    grid = values_by_name["grid"]
     N_input, N_grid = input.shape[0], grid.shape[0]
 
     acceptable: list[tuple[list[Any], list[Any]]] = []

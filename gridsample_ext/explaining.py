@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gridsample_ext import _C, _compat, _ops, functional
+from gridsample_ext import _C, _compat, _ops, _options, functional
+from gridsample_ext._options import Keywords
 from gridsample_ext.saving import without_data
 
 
@@ -94,13 +95,8 @@ def explain(
         {'grad_input': 'joint slabs in planes', 'grad_grid': 'joint slabs in planes'}
 
     """
-    later = {
-        "coordinates": coordinates,
-        "fill_value": fill_value,
-        "outside_value": outside_value,
-        "cubic_coefficient": cubic_coefficient,
-    }
-    _validate(input, grid, mode, padding_mode, align_corners, **later)
+    keywords = Keywords(coordinates, fill_value, outside_value, cubic_coefficient)
+    _validate(input, grid, mode, padding_mode, align_corners, keywords)
     if input.device.type not in ("cpu", "meta"):
         raise NotImplementedError(
             "explain(): expected tensors on the CPU or the meta device, whose plans can be asked "
@@ -114,7 +110,7 @@ def explain(
         "backward" if backward else "forward",
         input,
         grid,
-        functional.options_of(input, mode, padding_mode, align_corners, **later),
+        _options.options_of(input, mode, padding_mode, align_corners, keywords, "explain"),
         wanted=wanted,
     )
     return Explanation(**plan)
@@ -164,7 +160,14 @@ def _facts(tensor: Tensor) -> tuple[Sequence[int], Sequence[int], str, bool]:
     return tuple(tensor.shape), tensor.stride(), dtype, channels_last
 
 
-def _validate(input: Tensor, grid: Tensor, *options: Any, **later: Any) -> None:
+def _validate(
+    input: Tensor,
+    grid: Tensor,
+    mode: str,
+    padding_mode: str | Sequence[str],
+    align_corners: bool,
+    keywords: Keywords,
+) -> None:
     """Raise what ``grid_sample`` raises: it is called on tensors without data.
 
     Where they cannot be made, it is called on the arguments themselves, which it refuses.
@@ -177,4 +180,4 @@ def _validate(input: Tensor, grid: Tensor, *options: Any, **later: Any) -> None:
             torch.empty_strided(each.shape, each.stride(), dtype=each.dtype, device="meta")
             for each in tensors
         )
-    functional.grid_sample(input, grid, *options, **later)
+    functional.grid_sample(input, grid, mode, padding_mode, align_corners, **keywords._asdict())

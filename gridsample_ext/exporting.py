@@ -68,7 +68,7 @@ def _decomposed_grid_sample(input: Tensor, grid: Tensor, *rest: Any) -> Tensor:
     if _is_for_pytorch(input, options):
         aten = torch.ops.aten
         sampler = aten.grid_sampler_2d if input.dim() == 4 else aten.grid_sampler_3d
-        output = sampler.default(*_fitted(input, grid, options), *options.first).to(dtype)
+        output: Tensor = sampler.default(*_fitted(input, grid, options), *options.first).to(dtype)
     else:
         _ops.output_shape(input, grid, options)  # which checks
         output = _composed.grid_sample(input, grid, options)

@@ -1,9 +1,8 @@
-"""The public function."""
+"""The public functions."""
 
 import functools
-import numbers
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from gridsample_ext import _compat, _composed, _ops, distributed, onnx
+from gridsample_ext import _compat, _composed, _ops, _options, _pixels, distributed, onnx
 from gridsample_ext._ops import Options
+from gridsample_ext._options import Keywords
 from gridsample_ext.autograd import bare_grid_sample, below_autograd, record_grid_sample
 
 _DEVICES = ("cpu", "meta")  # with kernels in any case, or none needed; CUDA is asked for its own
@@ -43,8 +43,11 @@ def grid_sample(
 
     Args:
         input: (N, C, H, W) or (N, C, D, H, W), float16, bfloat16, float32 or float64, in any
-            strides. H, W and D are at least 1.
-        grid: (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3), of any of these dtypes. The last
+            strides. H, W and D are at least 1. Also complex64 and complex128, real and imaginary
+            part each by itself; bool and integers in mode ``"nearest"``; and uint8 and int16 in
+            the others: computed in float32, rounded half to even and clamped to the dtype's range,
+            without gradients.
+        grid: (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3), float16 to float64. The last
             dimension holds x, y(, z), which index W, H(, D); -1 and 1 are the ends of the image.
             N may be 1 here or in ``input``. NaN is read as -1 and an infinity as the largest
             finite value; their gradient is 0.
@@ -82,8 +85,7 @@ def grid_sample(
             ``cubic_coefficient`` where the mode is not bicubic.
         TypeError: ``input`` or ``grid`` is not a tensor, ``align_corners`` not a bool, or a value
             not a number.
-        NotImplementedError: ``input`` is not of a floating-point dtype named above, or a tensor
-            is not strided.
+        NotImplementedError: ``input`` is not of a dtype named above, or a tensor is not strided.
         RuntimeError: shapes, dtypes or devices that do not fit; the message names them.
         torch.OutOfMemoryError: no memory for the output or a gradient on CUDA (a RuntimeError on
             the CPU), with PyTorch's text.
@@ -137,12 +139,10 @@ def grid_sample(
         )
     try:
         mode_enum = _ops.MODES[mode]
-    except (KeyError, TypeError):
-        raise _unknown("mode", mode, _ops.MODES) from None
-    try:
         padding_enum = _ops.PADDING_MODES[padding_mode]  # type: ignore[index]
     except (KeyError, TypeError):
-        padding_enum = padding_of_axes(padding_mode, input)
+        mode_enum = _options.mode_number(mode, "grid_sample")
+        padding_enum = _options.padding_number(padding_mode, input, "grid_sample")
     later: tuple[Any, ...] = ()
     # No float is looked at here, which torch.compile would guard.
     if not (
@@ -151,44 +151,30 @@ def grid_sample(
         and outside_value is None
         and cubic_coefficient is None
     ):
-        values = fill_value, outside_value, cubic_coefficient
-        later = later_options(input, mode_enum, padding_enum, coordinates, *values)
-        if coordinates == "pixel" and align_corners is None:
-            align_corners = False
-    if align_corners is None:
-        if not torch.compiler.is_compiling():  # a warning would break the graph
-            warnings.warn(
-                "Default grid_sample and affine_grid behavior has changed to align_corners=False "
-                "since 1.3.0. Please specify align_corners=True if the old behavior is desired. "
-                "See the documentation of grid_sample for details.",
-                stacklevel=2,
-            )
-        align_corners = False
-    if not isinstance(input, Tensor) or not isinstance(grid, Tensor):
-        name, value = ("grid", grid) if isinstance(input, Tensor) else ("input", input)
-        raise TypeError(f"grid_sample(): expected {name} to be a Tensor, not {_type_name(value)}")
-    if not isinstance(align_corners, bool):
-        raise TypeError(
-            f"grid_sample(): expected align_corners to be a bool, not {_type_name(align_corners)}"
+        keywords = Keywords(coordinates, fill_value, outside_value, cubic_coefficient)
+        later = _options.later_options(input, mode_enum, padding_enum, keywords, "grid_sample")
+    if align_corners is not True and align_corners is not False:
+        align_corners = _options.align_corners_or_default(align_corners, coordinates, "grid_sample")
+    if not (
+        isinstance(input, Tensor)
+        and isinstance(grid, Tensor)
+        and input.layout is torch.strided
+        and grid.layout is torch.strided
+        and ((input.is_cpu and grid.is_cpu) or input.device == grid.device)
+    ):
+        _options.check_tensors({"input": input, "grid": grid}, "grid_sample")
+    if input.dtype not in _ops.DTYPES and not (
+        mode_enum == _ops.NEAREST and input.dtype in _ops.INTEGERS
+    ):
+        return _pixels.grid_sample(
+            input,
+            grid,
+            mode,
+            padding_mode,
+            align_corners,
+            Keywords(coordinates, fill_value, outside_value, cubic_coefficient),
         )
-    if input.dtype not in _ops.DTYPES:
-        raise NotImplementedError(
-            "grid_sample(): expected input to have dtype float16, bfloat16, float32 or float64, "
-            f"but got input with sizes {list(input.shape)} and dtype {input.dtype}"
-        )
-    if input.layout is not torch.strided or grid.layout is not torch.strided:
-        raise NotImplementedError(
-            "grid_sample(): expected input and grid to be strided (dense), but got input with "
-            f"sizes {list(input.shape)} and layout {input.layout} and grid with sizes "
-            f"{list(grid.shape)} and layout {grid.layout}"
-        )
-    if not (input.is_cpu and grid.is_cpu):
-        if input.device != grid.device:
-            raise RuntimeError(
-                "grid_sample(): expected grid and input to be on the same device, but got input "
-                f"with sizes {list(input.shape)} on {input.device} and grid with sizes "
-                f"{list(grid.shape)} on {grid.device}"
-            )
+    if not input.is_cpu:
         why_not = why_not_ours(input.device)
         if why_not is not None:
             options = Options(mode_enum, padding_enum, align_corners, *later)
@@ -211,108 +197,158 @@ def grid_sample(
     )
 
 
-def _unknown(name: str, value: object, known: Iterable[str]) -> ValueError:
-    return ValueError(
-        f"grid_sample(): expected {name} to be {_ops.one_of(map(repr, known))}, but got: {value!r}"
+def sample_labels(
+    labels: Tensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str | Sequence[str] = "zeros",
+    align_corners: bool | None = None,
+    *,
+    coordinates: str = "normalized",
+    fill_value: int | None = None,
+    outside_value: int | None = None,
+    cubic_coefficient: float | None = None,
+) -> Tensor:
+    r"""Sample a label map softly: for each sample the label whose pixels' weights add up to most.
+
+    What one-hot encoding, :func:`grid_sample` of it and ``argmax`` give, without the encoding: no
+    memory beside the result, whatever the number of labels. Of labels with equal weights the
+    smallest is taken. Labels need not be in a row, and may be negative.
+
+    Args:
+        labels: (N, C, H, W) or (N, C, D, H, W), integers of any dtype, or bools, in any strides.
+            C label maps are sampled at the same positions.
+        grid: see :func:`grid_sample`; so are the next three.
+        mode: the weights of the pixels under a sample; ``"nearest"`` gives the nearest label.
+        padding_mode: under ``"zeros"`` pixels outside count for no label.
+        align_corners: see :func:`grid_sample`.
+        coordinates: see :func:`grid_sample`.
+        fill_value: the label that pixels outside count for, on axes padded with zeros. ``None``:
+            for no label; samples in which no label has a weight above 0 are 0.
+        outside_value: the label of samples that do not lie on a pixel; see :func:`grid_sample`.
+        cubic_coefficient: see :func:`grid_sample`.
+
+    Returns:
+        (N, C, H_out, W_out) or (N, C, D_out, H_out, W_out) in ``labels``' dtype, without gradients.
+        Weights are float32, or float64 if ``grid`` is.
+
+    Raises:
+        ValueError, TypeError, NotImplementedError, RuntimeError: as :func:`grid_sample`.
+
+    Example:
+        >>> import torch, gridsample_ext
+        >>> labels = torch.tensor([[[[7, 7, 300], [7, 300, 300]]]])
+        >>> points = torch.tensor([[[[0.4, 0.4], [0.6, 0.6], [1.5, 1.0]]]])
+        >>> gridsample_ext.sample_labels(labels, points, coordinates="pixel")
+        tensor([[[[  7,   7, 300]]]])
+
+    """
+    if has_torch_function_variadic(labels, grid):
+        return handle_torch_function(
+            sample_labels,
+            (labels, grid),
+            labels,
+            grid,
+            mode=mode,
+            padding_mode=padding_mode,
+            align_corners=align_corners,
+            coordinates=coordinates,
+            fill_value=fill_value,
+            outside_value=outside_value,
+            cubic_coefficient=cubic_coefficient,
+        )
+    keywords = Keywords(coordinates, fill_value, outside_value, cubic_coefficient)
+    options = _options.options_of(
+        labels, mode, padding_mode, align_corners, keywords, "sample_labels"
+    )
+    _options.check_tensors({"labels": labels, "grid": grid}, "sample_labels")
+    for name, value in (("fill_value", fill_value), ("outside_value", outside_value)):
+        if not isinstance(value, int | None):
+            raise TypeError(
+                f"sample_labels(): expected {name} to be an int or None, not "
+                f"{_options.type_name(value)}"
+            )
+    if labels.dtype not in _ops.INTEGERS:
+        raise NotImplementedError(
+            "sample_labels(): expected labels to hold integers or bools, but got labels with sizes "
+            f"{list(labels.shape)} and dtype {labels.dtype}"
+        )
+    why_not = why_not_ours(labels.device)
+    if why_not is not None:
+        _warn_fallback_once(why_not, "tensor operations are", "more memory and time")
+        return _composed.sample_labels(labels, grid, options, fill_value, outside_value)
+    if type(labels) is not Tensor or type(grid) is not Tensor:
+        distributed.prepare_for(type(labels), type(grid))
+    return _ops.sample_labels(  # type: ignore[no-any-return]
+        labels,
+        grid,
+        *options.first,
+        options.pixel_coordinates,
+        fill_value,
+        outside_value,
+        options.cubic_coefficient,
     )
 
 
-def padding_of_axes(padding_mode: object, input: Tensor) -> int:
-    """The number of a padding for each axis, or the error if it is none."""
-    if not isinstance(padding_mode, tuple | list):
-        raise _unknown("padding_mode", padding_mode, _ops.PADDING_MODES)
-    for name in padding_mode:
-        if not isinstance(name, str) or name not in _ops.PADDING_MODES:
-            raise _unknown("each of padding_mode", padding_mode, _ops.PADDING_MODES)
-    dims = input.dim() - 2 if isinstance(input, Tensor) else 0
-    if dims in (2, 3) and len(padding_mode) != dims:
-        raise ValueError(
-            f"grid_sample(): expected padding_mode to have {dims} entries, one for each of the "
-            f"axes {'x, y' if dims == 2 else 'x, y, z'}, but got {padding_mode!r} for input with "
-            f"sizes {list(input.shape)}"
-        )
-    if len(padding_mode) not in (2, 3):
-        raise ValueError(
-            "grid_sample(): expected padding_mode to have 2 or 3 entries, one for each axis, but "
-            f"got {padding_mode!r}"
-        )
-    return _ops.padding_number(tuple(_ops.PADDING_MODES[name] for name in padding_mode))
+def inside(
+    grid: Tensor,
+    size: Sequence[int],
+    align_corners: bool | None = None,
+    *,
+    coordinates: str = "normalized",
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Tell which samples lie on a pixel: within half a pixel of a pixel's centre on every axis.
 
+    Those for which it is False are the samples that ``outside_value`` of :func:`grid_sample` gives
+    a value to.
 
-def later_options(
-    input: Tensor,
-    mode: int,
-    padding_mode: int,
-    coordinates: str,
-    fill_value: float | None,
-    outside_value: float | None,
-    cubic_coefficient: float | None,
-) -> tuple[bool, float, float | None, float]:
-    """The ops' later options of the keywords, if they are good."""
+    Args:
+        grid: (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3), as :func:`grid_sample` takes it.
+        size: the spatial sizes of the image, (H, W) or (D, H, W): ``input.shape[2:]``.
+        align_corners: see :func:`grid_sample`.
+        coordinates: see :func:`grid_sample`.
+        dtype: that of the image. It matters where it is float64 and ``grid`` is not: coordinates
+            are computed in float64 then.
+
+    Returns:
+        (N, H_out, W_out) or (N, D_out, H_out, W_out), bool. NaN is read as :func:`grid_sample`
+        reads it, and lies on a pixel.
+
+    Raises:
+        ValueError: unknown ``coordinates``.
+        TypeError: ``grid`` is not a tensor, or ``align_corners`` not a bool.
+        RuntimeError: ``grid`` is not floating-point, or it does not have a size and a coordinate
+            for each of ``size``.
+
+    Example:
+        >>> import torch, gridsample_ext
+        >>> points = torch.tensor([[[[-0.5, 0.0], [-0.6, 0.0], [3.5, 1.5]]]])
+        >>> gridsample_ext.inside(points, (2, 4), coordinates="pixel")
+        tensor([[[ True, False,  True]]])
+
+    """
     if coordinates not in ("normalized", "pixel"):
-        raise _unknown("coordinates", coordinates, ("normalized", "pixel"))
-    fill = _real("fill_value", fill_value)
-    outside = _real("outside_value", outside_value)
-    cubic = _real("cubic_coefficient", cubic_coefficient)
-    dims = min(max(input.dim() - 2, 1), 3) if isinstance(input, Tensor) else 1
-    if fill is not None and _ops.ZEROS not in Options(mode, padding_mode, False).paddings(dims):
-        raise ValueError(
-            "grid_sample(): expected fill_value to go with an axis that is padded with 'zeros', "
-            f"but got fill_value={fill_value!r} and another padding_mode"
+        raise _options.unknown("coordinates", coordinates, ("normalized", "pixel"), "inside")
+    corners = _options.align_corners_or_default(align_corners, coordinates, "inside")
+    if not isinstance(grid, Tensor):
+        raise TypeError(f"inside(): expected grid to be a Tensor, not {_options.type_name(grid)}")
+    dims = len(size)
+    if not (
+        dims in (2, 3)
+        and grid.dtype in _ops.DTYPES
+        and grid.dim() == dims + 2
+        and grid.shape[-1] == dims
+    ):
+        raise RuntimeError(
+            "inside(): expected size to be (H, W) or (D, H, W), and grid to be of a floating-point "
+            "dtype and to have a dimension for each of these, two more, and as many coordinates in "
+            f"the last, but got size {tuple(size)} and grid with sizes {list(grid.shape)} and "
+            f"dtype {grid.dtype}"
         )
-    if cubic is not None and not -1 <= cubic <= 0:
-        raise ValueError(
-            "grid_sample(): expected cubic_coefficient to be in [-1, 0], but got: "
-            f"{cubic_coefficient!r}"
-        )
-    if cubic is not None and mode != _ops.BICUBIC:
-        raise ValueError(
-            "grid_sample(): expected cubic_coefficient to go with mode='bicubic', but got "
-            f"cubic_coefficient={cubic_coefficient!r} and another mode"
-        )
-    return (
-        coordinates == "pixel",
-        0.0 if fill is None else fill,
-        outside,
-        _ops.USUAL_CUBIC if cubic is None else cubic,
-    )
-
-
-def _real(name: str, value: object) -> float | None:
-    """As a float; None stays None."""
-    if value is None:
-        return None
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return float(value)
-    raise TypeError(
-        f"grid_sample(): expected {name} to be a float or None, not {_type_name(value)}"
-    )
-
-
-def options_of(
-    input: Tensor,
-    mode: str,
-    padding_mode: str | Sequence[str],
-    align_corners: bool,
-    **later: Any,
-) -> Options:
-    """The ops' options of good arguments of :func:`grid_sample`."""
-    mode_enum = _ops.MODES[mode]
-    if isinstance(padding_mode, str):
-        padding_enum = _ops.PADDING_MODES[padding_mode]
-    else:
-        padding_enum = padding_of_axes(padding_mode, input)
-    return Options(
-        mode_enum,
-        padding_enum,
-        align_corners,
-        *later_options(input, mode_enum, padding_enum, *later.values()),
-    )
-
-
-def _type_name(value: object) -> str:
-    module, name = type(value).__module__, type(value).__qualname__
-    return name if module == "builtins" else f"{module}.{name}"
+    compute_type = _composed.compute_type(grid.dtype, dtype or grid.dtype)
+    options = Options(_ops.NEAREST, _ops.ZEROS, corners, coordinates == "pixel")
+    return _composed.on_image(grid.to(compute_type), tuple(size)[::-1], options)
 
 
 def why_not_ours(device: torch.device) -> str | None:

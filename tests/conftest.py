@@ -23,6 +23,7 @@ OPS = (
     "grid_sample_backward",
     "grid_sample_jvp",
     "grid_sample_double_backward",
+    "sample_labels",
 )
 
 

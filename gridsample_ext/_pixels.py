@@ -1,0 +1,70 @@
+"""Sampling of images that kernels do not compute with: complex numbers, uint8 and int16."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gridsample_ext import _ops, functional
+from gridsample_ext._options import Keywords
+
+_COMPLEX = (torch.complex64, torch.complex128)
+_ROUNDED = (torch.uint8, torch.int16)
+
+
+def grid_sample(
+    input: Tensor,
+    grid: Tensor,
+    mode: str,
+    padding_mode: Any,
+    align_corners: bool,
+    keywords: Keywords,
+) -> Tensor:
+    """``functional.grid_sample``, whose arguments these are, of an ``input`` of such a dtype."""
+    options = mode, padding_mode, align_corners
+    if input.dtype in _COMPLEX:
+        return _sample_complex(input, grid, options, keywords)
+    if input.dtype in _ROUNDED and mode != "nearest":
+        output = functional.grid_sample(input.float(), grid, *options, **keywords._asdict())
+        return _rounded(output.detach(), input.dtype)
+    if input.dtype in _ops.INTEGERS:
+        raise NotImplementedError(
+            "grid_sample(): expected input of integers or bools to be sampled in mode='nearest', "
+            "or, of uint8 and int16, in any mode, but got input with sizes "
+            f"{list(input.shape)} and dtype {input.dtype} and mode={mode!r}; convert it to a "
+            "floating-point dtype"
+        )
+    raise NotImplementedError(
+        "grid_sample(): expected input to have dtype float16, bfloat16, float32 or float64, "
+        "complex64 or complex128, or to hold integers or bools, but got input with sizes "
+        f"{list(input.shape)} and dtype {input.dtype}"
+    )
+
+
+def _rounded(output: Tensor, dtype: torch.dtype) -> Tensor:
+    """Half to even, clamped; what is not a number is 0."""
+    limits = torch.iinfo(dtype)
+    if not torch.compiler.is_compiling():
+        # In place: nobody else has the output.
+        return output.round_().clamp_(limits.min, limits.max).nan_to_num_(0.0).to(dtype)
+    return output.round().clamp(limits.min, limits.max).nan_to_num(0.0).to(dtype)
+
+
+def _sample_complex(
+    input: Tensor, grid: Tensor, options: tuple[Any, ...], keywords: Keywords
+) -> Tensor:
+    """Real and imaginary parts as channels, of which the values outside are real."""
+    parts = torch.view_as_real(input.resolve_conj())
+    if keywords.fill_value is None and not keywords.outside_value:
+        channels = parts.movedim(-1, 2).flatten(1, 2)
+        output = functional.grid_sample(channels, grid, *options, **keywords._asdict())
+        output = output.unflatten(1, (input.shape[1], 2)).movedim(2, -1)
+        return torch.view_as_complex(output.contiguous() if output.stride(-1) != 1 else output)
+    of_imaginary = keywords._replace(
+        fill_value=None, outside_value=None if keywords.outside_value is None else 0.0
+    )
+    real, imaginary = (
+        functional.grid_sample(part, grid, *options, **each._asdict())
+        for part, each in zip(parts.unbind(-1), (keywords, of_imaginary), strict=True)
+    )
+    return torch.complex(real, imaginary)
