@@ -16,7 +16,7 @@ PYTHON_SOURCES := setup.py csrc docs gridsample_ext tests benchmarks examples
 .PHONY: help build test test-all demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda test-avx512 lint format clean test-abi test-clang
 
 help:
-	@echo "make demo      register a photograph, the main job (examples/register_photo.py)"
+	@echo "make demo      register a photograph, the main job, and look across a panorama's seam (examples/)"
 	@echo "make test      run the test-suite, parameters combined pairwise;  make test-all  all combinations"
 	@echo "make bench     the benchmark, to JSON, tables and figures;  make bench-quick  part of it"
 	@echo "make sanitize  tests under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -52,6 +52,7 @@ test-all: test
 
 demo: build
 	$(RUN) examples/register_photo.py
+	$(RUN) examples/panorama.py
 
 bench: build
 	$(RUN) benchmarks/run.py --out benchmarks/results/cpu.json $(BENCH_ARGUMENTS)
