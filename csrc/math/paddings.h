@@ -84,7 +84,21 @@ GRIDSAMPLE_INLINE T wrap(T x, T period) {
     remainder = x - round_down(x / period) * period;
   }
   remainder = select(remainder < T(0), remainder + period, remainder);
-  return select(remainder < period, remainder, T(0));
+  return select(remainder == period, T(0), remainder);
+}
+
+/// wrap of a whole number: nothing is rounded.
+template <Distance kDistance, typename T>
+GRIDSAMPLE_INLINE T wrap_whole(T x, T period) {
+  if constexpr (kDistance != Distance::kOnce) return wrap<kDistance>(x, period);
+  x = select(x >= period, x - period, x);
+  return select(x < T(0), x + period, x);
+}
+
+/// Coordinates that are folded once at most are finite.
+template <Distance kDistance, typename T>
+GRIDSAMPLE_INLINE T finite_unless_once(T x) {
+  return kDistance == Distance::kOnce ? x : finite(x);
 }
 
 /// Clamp to the image; the slope ends where the clamp takes hold, borders included.
@@ -131,7 +145,7 @@ struct PaddingTraits<Padding::kReflection> {
   }
   template <Distance kDistance, typename T>
   static GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
-    const Coordinate<T> folded = reflect<kDistance>(finite(x.value), axis);
+    const Coordinate<T> folded = reflect<kDistance>(finite_unless_once<kDistance>(x.value), axis);
     return clamp_to_image(Coordinate<T>{folded.value, folded.slope * x.slope}, axis);
   }
 };
@@ -152,7 +166,7 @@ struct PaddingTraits<Padding::kCircular> {
   template <Distance kDistance, typename T>
   static GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
     const auto has_several = axis.last > T(0);
-    const T value = wrap<kDistance>(finite(x.value), axis.end);
+    const T value = wrap<kDistance>(finite_unless_once<kDistance>(x.value), axis.end);
     return {select(has_several, value, T(0)), select(has_several, x.slope, T(0))};
   }
 };

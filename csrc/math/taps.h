@@ -52,11 +52,14 @@ GRIDSAMPLE_INLINE Coordinate<T> padded_coordinate(Coordinate<T> raw, const Axis<
 /// Where a tap goes. Those of modes that do not pad taps follow the first of them: tap_offsets.
 template <Mode kMode, Padding kPadding, Distance kDistance, typename T>
 GRIDSAMPLE_INLINE T padded_tap(T position, const Axis<T>& axis) {
-  constexpr bool kMoves = kMovesTaps<kMode, kPadding>;
-  if constexpr (kMoves || ModeTraits<kMode>::kPadsTaps) {
-    // The taps of a coordinate on the image are at most two steps beyond it.
-    constexpr Distance kFar = kMoves ? kDistance : Distance::kOnce;
-    return PaddingTraits<kPadding>::template pad<kFar>(Coordinate<T>{position, T(0)}, axis).value;
+  if constexpr (PaddingTraits<kPadding>::kWraps) {
+    if constexpr (ModeTraits<kMode>::kCopies) return wrap_whole<kDistance>(position, axis.end);
+    if constexpr (!ModeTraits<kMode>::kPadsTaps) return position;
+    // At most two steps beyond the image, which one pixel would be folded over twice.
+    return select(axis.last > T(0), wrap_whole<Distance::kOnce>(position, axis.end), T(0));
+  } else if constexpr (ModeTraits<kMode>::kPadsTaps) {
+    return PaddingTraits<kPadding>::template pad<kDistance>(Coordinate<T>{position, T(0)}, axis)
+        .value;
   } else {
     return position;
   }

@@ -9,6 +9,7 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 /// One axis of the pixels looked for: those at `count` positions from `begin` on.
 struct PixelAxis {
   Axis<compute_t> axis;
+  offset_t size;  // of the image
   offset_t begin;
   offset_t count;
   offset_t stride;
@@ -20,55 +21,82 @@ GRIDSAMPLE_INLINE offset_t sum_or_outside(offset_t sum, offset_t signs) {
   return sum | (signs >> (8 * sizeof(offset_t) - 1));
 }
 
-/// Where the pixel of one sample is on an axis, or kOutside.
-template <Padding kPadding, Distance kDistance>
-GRIDSAMPLE_INLINE offset_t pixel_offset(compute_t value, const PixelAxis& axis) {
+/// Where the pixel of one sample is on an axis, or kOutside. kChecks: sets `beyond` if the
+/// coordinate is folded more than once; `once`: folded_once of the axis.
+template <Padding kPadding, Distance kDistance, bool kChecks>
+GRIDSAMPLE_INLINE offset_t pixel_offset(compute_t value, const PixelAxis& axis,
+                                        [[maybe_unused]] compute_t once,
+                                        [[maybe_unused]] int& beyond) {
   const auto taps = axis_taps<Mode::kNearest, kPadding, kDistance>(value, axis.axis);
   const auto index = static_cast<offset_t>(taps.position[0]);
+  if constexpr (kChecks && PaddingTraits<kPadding>::kWraps) {
+    // Wrapped once, others are not on the image.
+    beyond |= offset_inside(offset_t(0), index, axis.size);
+  } else if constexpr (kChecks) {
+    beyond |= is_beyond<kPadding>(value, axis.axis, once);
+  }
   return offset_inside(offset_t(index * axis.stride), offset_t(index - axis.begin), axis.count);
 }
 
 /// Where the pixel of one sample is in its plane, or kOutside.
-template <int kDims, Padding kPadding, Distance kDistance>
+template <int kDims, Padding kPadding, Distance kDistance, bool kChecks>
 GRIDSAMPLE_INLINE offset_t pixel_offset(const compute_t (&value)[kDims],
-                                        const PixelAxis (&axes)[kMaxDims]) {
+                                        const PixelAxis (&axes)[kMaxDims],
+                                        const compute_t (&once)[kDims], int& beyond) {
   offset_t sum = 0;
   offset_t signs = 0;
   GRIDSAMPLE_UNROLL
   for (int a = 0; a < kDims; ++a) {
-    const offset_t offset = pixel_offset<kPadding, kDistance>(value[a], axes[a]);
+    const offset_t offset =
+        pixel_offset<kPadding, kDistance, kChecks>(value[a], axes[a], once[a], beyond);
     sum += offset;
     signs |= offset;
   }
   return sum_or_outside(sum, signs);
 }
 
-/// offset[i] of a whole tile; returns a negative number if any is outside.
-template <int kDims, Padding kPadding, Distance kDistance>
+/// offset[i] of a whole tile; returns a negative number if any is outside. kChecks: sets `beyond`
+/// if some coordinate is folded more than once.
+template <int kDims, Padding kPadding, Distance kDistance, bool kChecks>
 offset_t pixel_offsets(const PerAxis<kTileSize>& values, const PixelAxis (&axes)[kMaxDims],
-                       offset_t* offset) {
+                       offset_t* offset, bool& beyond) {
+  compute_t once[kDims] = {};
+  if constexpr (kChecks) {
+    for (int a = 0; a < kDims; ++a) {
+      once[a] = folded_once<Mode::kNearest, kPadding>(axes[a].axis);
+    }
+  }
   offset_t any = 0;
-#pragma omp simd reduction(| : any)
+  int any_beyond = 0;
+#pragma omp simd reduction(| : any, any_beyond)
   for (int i = 0; i < kTileSize; ++i) {
     compute_t value[kDims];
     GRIDSAMPLE_UNROLL
     for (int a = 0; a < kDims; ++a) value[a] = values[a][i];
-    offset[i] = pixel_offset<kDims, kPadding, kDistance>(value, axes);
+    int lane_beyond = 0;
+    offset[i] = pixel_offset<kDims, kPadding, kDistance, kChecks>(value, axes, once, lane_beyond);
     any |= offset[i];
+    any_beyond |= lane_beyond;
   }
+  beyond = any_beyond != 0;
   return any;
 }
 
-/// Adds those on one axis to the sums of a tile.
-template <Padding kPadding, Distance kDistance>
-GRIDSAMPLE_NOINLINE void add_pixel_offsets(const compute_t* values, const PixelAxis& axis,
-                                           offset_t* sum, offset_t* signs) {
-#pragma omp simd
+/// Adds those on one axis to the sums of a tile. kChecks: returns whether some coordinate is folded
+/// more than once.
+template <Padding kPadding, Distance kDistance, bool kChecks>
+GRIDSAMPLE_NOINLINE bool pixel_offsets_along(const compute_t* values, const PixelAxis& axis,
+                                             offset_t (&offset)[kTileSize]) {
+  compute_t once{};
+  if constexpr (kChecks) once = folded_once<Mode::kNearest, kPadding>(axis.axis);
+  int beyond = 0;
+#pragma omp simd reduction(| : beyond)
   for (int i = 0; i < kTileSize; ++i) {
-    const offset_t offset = pixel_offset<kPadding, kDistance>(values[i], axis);
-    sum[i] += offset;
-    signs[i] |= offset;
+    int lane_beyond = 0;
+    offset[i] = pixel_offset<kPadding, kDistance, kChecks>(values[i], axis, once, lane_beyond);
+    beyond |= lane_beyond;
   }
+  return beyond != 0;
 }
 
 /// Finds the pixels of tiles, of those at the positions `slab` of an axis.
@@ -79,7 +107,8 @@ class PixelFinder {
     for (int a = 0; a < geometry.dims; ++a) {
       const int64_t size = geometry.input_size[a];
       const Range wanted = a == slab_axis ? slab : Range{0, size};
-      axes_[a] = {make_axis<compute_t>(geometry, a), static_cast<offset_t>(wanted.begin),
+      axes_[a] = {make_axis<compute_t>(geometry, a), static_cast<offset_t>(size),
+                  static_cast<offset_t>(wanted.begin),
                   static_cast<offset_t>(wanted.end - wanted.begin),
                   static_cast<offset_t>(image.stride[a])};
     }
@@ -100,46 +129,58 @@ class PixelFinder {
 
  private:
   offset_t find(const PerAxis<kTileSize>& values, offset_t* offset) const {
-    const auto distance_along = [&]<Padding kPadding>(int a) {
-      return distance_of<Mode::kNearest, kPadding, kTileSize>(values[a], axes_[a].axis);
+    if (!pads_all_axes_with(geometry_, geometry_.padding[0])) return find_by_axis(values, offset);
+    offset_t any = 0;
+    bool beyond = false;
+    const auto find = [&]<Padding kPadding, Distance kDistance, bool kChecks>() {
+      with_dims(geometry_.dims, [&]<int kDims>() {
+        any = pixel_offsets<kDims, kPadding, kDistance, kChecks>(values, axes_, offset, beyond);
+      });
     };
-    if (!pads_all_axes_with(geometry_, geometry_.padding[0])) {
-      return find_by_axis(values, distance_along, offset);
-    }
-    const auto find_distance = [&]<Padding kPadding>() {
-      Distance farthest = Distance::kOnce;
-      for (int a = 0; a < geometry_.dims; ++a) {
-        farthest = std::max(farthest, distance_along.template operator()<kPadding>(a));
-      }
-      return farthest;
-    };
-    return dispatch_padding_and_distance(
-        geometry_.padding[0], find_distance, [&]<Padding kPadding, Distance kDistance>() {
-          offset_t any = 0;
-          with_dims(geometry_.dims, [&]<int kDims>() {
-            any = pixel_offsets<kDims, kPadding, kDistance>(values, axes_, offset);
-          });
-          return any;
+    with_padding(
+        geometry_.padding[0],
+        [&]<Padding kPadding>() {
+          find.template operator()<kPadding, Distance::kOnce, true>();
+          return beyond;
+        },
+        [&]<Padding kPadding>() {
+          Distance farthest = Distance::kNear;
+          for (int a = 0; a < geometry_.dims; ++a) {
+            farthest = std::max(farthest, distance_along<kPadding>(values, a));
+          }
+          return farthest;
+        },
+        [&]<Padding kPadding, Distance kDistance>() {
+          find.template operator()<kPadding, kDistance, false>();
         });
+    return any;
+  }
+
+  template <Padding kPadding>
+  Distance distance_along(const PerAxis<kTileSize>& values, int a) const {
+    return distance_of<Mode::kNearest, kPadding, kTileSize>(values[a], axes_[a].axis);
   }
 
   /// Where axes differ in their padding.
-  template <typename DistanceAlong>
-  offset_t find_by_axis(const PerAxis<kTileSize>& values, const DistanceAlong& distance_along,
-                        offset_t* offset) const {
-    alignas(64) offset_t sum[kTileSize] = {};
-    alignas(64) offset_t signs[kTileSize] = {};
+  offset_t find_by_axis(const PerAxis<kTileSize>& values, offset_t* offset) const {
+    alignas(64) offset_t along[kMaxDims][kTileSize] = {};
     for (int a = 0; a < geometry_.dims; ++a) {
-      dispatch_padding_and_distance(
+      with_padding(
           geometry_.padding[a],
-          [&]<Padding kPadding>() { return distance_along.template operator()<kPadding>(a); },
+          [&]<Padding kPadding>() {
+            return pixel_offsets_along<kPadding, Distance::kOnce, true>(values[a], axes_[a],
+                                                                        along[a]);
+          },
+          [&]<Padding kPadding>() { return distance_along<kPadding>(values, a); },
           [&]<Padding kPadding, Distance kDistance>() {
-            add_pixel_offsets<kPadding, kDistance>(values[a], axes_[a], sum, signs);
+            pixel_offsets_along<kPadding, kDistance, false>(values[a], axes_[a], along[a]);
           });
     }
     offset_t any = 0;
+#pragma omp simd reduction(| : any)
     for (int i = 0; i < kTileSize; ++i) {
-      offset[i] = sum_or_outside(sum[i], signs[i]);
+      offset[i] = sum_or_outside(along[0][i] + along[1][i] + along[2][i],
+                                 along[0][i] | along[1][i] | along[2][i]);
       any |= offset[i];
     }
     return any;

@@ -86,8 +86,8 @@ GRIDSAMPLE_INLINE void prefetch_plane(const storage_t* plane, const TapRows<Tile
 ///
 /// Where the taps of a row lie side by side, a sample's row is one load, and if all samples of the
 /// vector are regular, that is all; else (at the image's edge) each tap takes its pixel from the
-/// places of its row, or 0 outside. Where they do not (TapRows::side_by_side), or a row of taps is
-/// longer than a vector, they are read one by one.
+/// places of its row, or 0 outside. Where they do not (TapRows::kApart), or a row of taps is longer
+/// than a vector, they are read one by one.
 template <typename scalar, typename Tile>
 class PlanePixels {
  public:
@@ -100,14 +100,18 @@ class PlanePixels {
 
   /// The pixels for samples [i, i + kLanes).
   PlanePixels(const storage_t* plane, const Tile& tile, const TapRows<Tile>& rows, int i)
-      : plane_(plane),
-        rows_(rows),
-        i_(i),
-        regular_(kTuples && rows.template are_regular<kLanes>(i)) {
+      : plane_(plane), rows_(rows), i_(i) {
+    const offset_t irregularities = rows.template irregularities<kLanes>(i);
+    regular_ = kTuples && irregularities == 0;
     if (regular_) return;
     if constexpr (kTuples) {
-      if (rows.side_by_side()) {
-        choose(plane, tile, rows, i, fetched_);
+      if ((irregularities & TapRows<Tile>::kApart) == 0) {
+        choose<false>(plane, tile, rows, i, fetched_);
+        return;
+      }
+      // Two rows of long ones are quicker than their taps one by one.
+      if (kTaps > 2 && (irregularities & TapRows<Tile>::kScattered) == 0) {
+        choose<(kTaps > 2)>(plane, tile, rows, i, fetched_);
         return;
       }
     }
@@ -142,7 +146,9 @@ class PlanePixels {
     }
   }
 
-  /// The places of every row are loaded, and each tap's pixel is chosen from them.
+  /// The places of every row are loaded, and each tap's pixel is chosen from them. kAtEnd: or from
+  /// the last places of the image's row.
+  template <bool kAtEnd>
   GRIDSAMPLE_NOINLINE static void choose(const storage_t* plane, const Tile& tile,
                                          const TapRows<Tile>& rows, int i, Fetched& fetched) {
     using Offsets = Vector<offset_t, kLanes>;
@@ -152,9 +158,12 @@ class PlanePixels {
     };
     const Offsets start = at(rows.start());
     Mask is_at[kTaps][kTaps];
+    [[maybe_unused]] Mask is_at_end[kTaps][kTaps];
     for (int kx = 0; kx < kTaps; ++kx) {
       for (int place = 0; place < kTaps; ++place) {
-        is_at[kx][place] = mask(at(tile.axis[0].offset[kx]) == start + place);
+        const Offsets offset = at(tile.axis[0].offset[kx]);
+        is_at[kx][place] = mask(offset == start + place);
+        if constexpr (kAtEnd) is_at_end[kx][place] = mask(offset == rows.last_place() + place);
       }
     }
     for (int kz = 0; kz < tile.slices; ++kz) {
@@ -164,10 +173,17 @@ class PlanePixels {
         const Mask row_is_inside = mask(signs >= 0);
         Lanes pixel[kTaps];
         load_row(plane, rows.row(kz, ky) + i, pixel);
+        [[maybe_unused]] Lanes pixel_at_end[kTaps];
+        if constexpr (kAtEnd) {
+          alignas(64) offset_t end[kLanes];
+          store_vector<offset_t, kLanes>(end, at(rows.row(kz, ky)) - start + rows.last_place());
+          load_row(plane, end, pixel_at_end);
+        }
         for (int kx = 0; kx < kTaps; ++kx) {
           Mask chosen{};
           for (int place = 0; place < kTaps; ++place) {
             chosen |= (Mask)pixel[place] & is_at[kx][place];
+            if constexpr (kAtEnd) chosen |= (Mask)pixel_at_end[place] & is_at_end[kx][place];
           }
           store_vector<compute_t, kLanes>(fetched[(kz * kTaps + ky) * kTaps + kx],
                                           chosen & row_is_inside);
@@ -176,19 +192,26 @@ class PlanePixels {
     }
   }
 
-  GRIDSAMPLE_NOINLINE static void fetch(const storage_t* plane, const Tile& tile, int first,
+  /// The pixel of each tap is loaded by itself.
+  GRIDSAMPLE_NOINLINE static void fetch(const storage_t* plane, const Tile& tile, int i,
                                         Fetched& fetched) {
-    for (int l = 0; l < kLanes; ++l) {
-      const int i = first + l;
-      const bool inside = tile.outside[i] >= 0;
-      for (int kz = 0; kz < tile.slices; ++kz) {
-        for (int ky = 0; ky < kTaps; ++ky) {
-          for (int kx = 0; kx < kTaps; ++kx) {
-            const auto where = plane_offset(tile, kz, ky, kx, i);
-            fetched[(kz * kTaps + ky) * kTaps + kx][l] =
-                inside || !where.outside ? scalar::template load<compute_t>(plane[where.offset])
-                                         : compute_t(0);
-          }
+    using Offsets = Vector<offset_t, kLanes>;
+    const auto at = [i](const offset_t* from) { return load_vector<offset_t, kLanes>(from + i); };
+    for (int kz = 0; kz < tile.slices; ++kz) {
+      Offsets z{};
+      if (tile.is_volume()) z = at(tile.axis[2].offset[kz]);
+      for (int ky = 0; ky < kTaps; ++ky) {
+        const Offsets y = at(tile.axis[1].offset[ky]);
+        for (int kx = 0; kx < kTaps; ++kx) {
+          const Offsets x = at(tile.axis[0].offset[kx]);
+          const auto inside = (Offsets)((x | y | z) >= 0);
+          alignas(64) offset_t offset[kLanes];
+          store_vector<offset_t, kLanes>(offset, (x + y + z) & inside);
+          Vector<storage_t, kLanes> pixel[1];
+          load_apart<storage_t, 1, kLanes>(plane, offset, pixel);
+          const auto value = (Mask)convert_lanes<scalar, compute_t, kLanes>(pixel[0]);
+          store_vector<compute_t, kLanes>(fetched[(kz * kTaps + ky) * kTaps + kx],
+                                          (Lanes)(value & __builtin_convertvector(inside, Mask)));
         }
       }
     }

@@ -24,17 +24,17 @@ class TapRows : public Tile::Dims {
 
   /// For `size` pixels along x. neighbours: they are `step` apart.
   GRIDSAMPLE_NOINLINE TapRows(const Tile& tile, int64_t size, int step, bool neighbours)
-      : Tile::Dims(tile), side_by_side_(neighbours && size >= kTaps) {
+      : Tile::Dims(tile),
+        side_by_side_(neighbours && size >= kTaps),
+        last_place_(static_cast<offset_t>(size - kTaps) * step) {
     constexpr int kLanes = kFullLanes<offset_t>;
     using Lanes = Vector<offset_t, kLanes>;
     using Unsigned = Vector<std::make_unsigned_t<offset_t>, kLanes>;
     const auto at = [](const offset_t* from) { return load_vector<offset_t, kLanes>(from); };
     const auto inside = [](const Lanes& offset) { return offset & ~(offset < 0); };
     const Lanes always = broadcast<offset_t, kLanes>(side_by_side_ ? 0 : kOutside);
-    const auto last =
-        (Unsigned)broadcast<offset_t, kLanes>(static_cast<offset_t>(size - kTaps) * step);
+    const auto last = (Unsigned)broadcast<offset_t, kLanes>(last_place_);
     Lanes any{};
-    Lanes apart{};
     GRIDSAMPLE_KEEP_LOOP
     for (int i = 0; i < Tile::kSize; i += kLanes) {
       Lanes x = at(&tile.axis[0].offset[0][i]);
@@ -46,15 +46,24 @@ class TapRows : public Tile::Dims {
         irregular |= (other - x) ^ (k * step);
         least = (Unsigned)other < least ? (Unsigned)other : least;
       }
-      store_vector<offset_t, kLanes>(irregular_ + i, irregular);
-      any |= irregular;
       x = side_by_side_ ? (Lanes)(least < last ? least : last) : inside(x);
+      // Far out whole numbers are not neighbours in the compute type, and folded apart; and behind
+      // the last pixel of a circular axis comes the first.
+      Lanes apart = always & (kApart | kScattered);
       if constexpr (kTaps > 1) {
         GRIDSAMPLE_UNROLL
         for (int k = 0; k < kTaps; ++k) {
-          apart |= (Lanes)(at(&tile.axis[0].offset[k][i]) > x + (kTaps - 1) * step);
+          const Lanes other = at(&tile.axis[0].offset[k][i]);
+          const auto is_apart = (Lanes)(other > x + (kTaps - 1) * step);
+          apart |= is_apart & kApart;
+          // A pixel at neither end belongs to no row that goes on at its beginning.
+          apart |= is_apart & (Lanes)((Unsigned)other < last) & kScattered;
+          apart |= is_apart & (Lanes)(x > 0) & kScattered;
         }
       }
+      irregular = ((Lanes)(irregular != 0) & kIrregular) | apart;
+      store_vector<offset_t, kLanes>(irregular_ + i, irregular);
+      any |= irregular;
       const auto store_rows = [&](int kz, const Lanes& slice) GRIDSAMPLE_INLINE_LAMBDA {
         GRIDSAMPLE_UNROLL
         for (int ky = 0; ky < kTaps; ++ky) {
@@ -80,24 +89,26 @@ class TapRows : public Tile::Dims {
       return all == 0;
     };
     all_regular_ = is_zero(any);
-    // Far out whole numbers are not neighbours in the compute type, and folded apart.
-    if constexpr (kTaps > 1) side_by_side_ = side_by_side_ && is_zero(apart);
   }
 
-  /// Whether the pixels of every row are among those of kTaps places side by side.
-  GRIDSAMPLE_INLINE bool side_by_side() const { return side_by_side_; }
   /// Whether all taps of sample i are inside, and one at each of the places, in order.
   GRIDSAMPLE_INLINE bool is_regular(int i) const { return irregular_[i] == 0; }
   /// Whether all samples are regular.
   GRIDSAMPLE_INLINE bool all_regular() const { return all_regular_; }
-  /// Whether samples [i, i + kLanes) are regular.
+  /// What samples [i, i + kLanes) are: 0 if all are regular; with kApart if the pixels of some row
+  /// are not among those of kTaps places side by side; with kScattered as well if they are not
+  /// among the first and the last kTaps places either.
   template <int kLanes>
-  GRIDSAMPLE_INLINE bool are_regular(int i) const {
-    if (all_regular_) return true;
+  GRIDSAMPLE_INLINE offset_t irregularities(int i) const {
+    if (all_regular_) return 0;
     offset_t any = 0;
     for (int l = 0; l < kLanes; ++l) any |= irregular_[i + l];
-    return any == 0;
+    return any;
   }
+  static constexpr offset_t kApart = 2;
+  static constexpr offset_t kScattered = 4;
+  /// The last of the places from which kTaps lie side by side along x.
+  offset_t last_place() const { return last_place_; }
   /// For planes: whether rows of samples `step` apart often begin less than a row apart, so that
   /// one has some of the other's pixels. Every second vector of samples is looked at.
   bool often_overlap(int step) const {
@@ -127,11 +138,14 @@ class TapRows : public Tile::Dims {
   /// Where the rows at kz, ky begin, one for each sample; somewhere in the plane if the row is
   /// outside.
   GRIDSAMPLE_INLINE const offset_t* row(int kz, int ky) const { return offset_[kz * kTaps + ky]; }
-  /// Where they begin along x alone, where taps are side_by_side().
+  /// Where they begin along x alone, where taps are not apart.
   GRIDSAMPLE_INLINE const offset_t* start() const { return start_; }
 
  private:
+  static constexpr offset_t kIrregular = 1;
+
   bool side_by_side_;
+  offset_t last_place_;
   alignas(64) offset_t offset_[Tile::kMostRows][Tile::kSize];
   alignas(64) offset_t start_[Tile::kSize];
   alignas(64) offset_t irregular_[Tile::kSize];

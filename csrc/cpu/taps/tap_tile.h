@@ -80,9 +80,10 @@ constexpr bool kIsFloat = std::is_same_v<compute_t, float>;
 
 /// One lane of one axis. A function of its own, because the compiler vectorises locals of an
 /// inlined function but not structs declared in the body of a simd loop.
+/// Returns the first tap's offset.
 template <Padding kPadding, Distance kDistance, typename AxisTile, typename Change>
-GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, Change* change, int i, compute_t grid_value,
-                                 const Axis<compute_t>& axis, offset_t size, offset_t stride) {
+GRIDSAMPLE_INLINE offset_t fill_lane(AxisTile& tile, Change* change, int i, compute_t grid_value,
+                                     const Axis<compute_t>& axis, offset_t size, offset_t stride) {
   const auto taps = axis_taps<AxisTile::kMode, kPadding, kDistance>(grid_value, axis);
   offset_t offset[AxisTile::kTaps];
   tap_offsets<AxisTile::kMode>(taps, size, stride, PaddingTraits<kPadding>::kWraps, offset);
@@ -95,6 +96,7 @@ GRIDSAMPLE_INLINE void fill_lane(AxisTile& tile, Change* change, int i, compute_
     }
   }
   if constexpr (!std::is_void_v<Change>) change->slope[i] = taps.slope;
+  return offset[0];
 }
 
 /// Of derivatives only if there is where to put them: Change is void if not.
@@ -112,52 +114,87 @@ GRIDSAMPLE_NOINLINE void fill_axis(AxisTile& tile, Change* change, const compute
 /// Within this distance from the padding's center all taps of a coordinate are folded once at most.
 template <Mode kMode, Padding kPadding>
 GRIDSAMPLE_INLINE compute_t folded_once(const Axis<compute_t>& axis) {
+  // What is wrapped after it has been rounded may lie half a pixel further away.
+  constexpr int kRounding = PaddingTraits<kPadding>::kWraps && ModeTraits<kMode>::kCopies ? 1 : 0;
   // Never so large that taking off the margin would round.
   return std::min(PaddingTraits<kPadding>::reach(axis), kNearLimit<compute_t>) -
-         compute_t(ModeTraits<kMode>::kMargin);
+         compute_t(ModeTraits<kMode>::kMargin + kRounding);
 }
 
-/// How far from the image taps of `kSize` grid values may be that a padding folds.
+/// Whether taps of a grid value may be folded more than once; `once`: folded_once of its axis.
+template <Padding kPadding>
+GRIDSAMPLE_INLINE bool is_beyond(compute_t grid_value, const Axis<compute_t>& axis,
+                                 compute_t once) {
+  const compute_t coordinate = finite(unnormalize(grid_value, axis).value);
+  return std::fabs(coordinate - PaddingTraits<kPadding>::center(axis)) >= once;
+}
+
+/// fill_axis for coordinates that are folded once at most; returns whether some is not.
+template <Padding kPadding, typename AxisTile, typename Change>
+GRIDSAMPLE_NOINLINE bool try_axis(AxisTile& tile, Change* change, const compute_t* grid_values,
+                                  const Axis<compute_t>& axis, int64_t size, int64_t stride) {
+  const auto axis_size = static_cast<offset_t>(size);
+  const auto axis_stride = static_cast<offset_t>(stride);
+  [[maybe_unused]] const compute_t once = folded_once<AxisTile::kMode, kPadding>(axis);
+  int beyond = 0;
+#pragma omp simd reduction(| : beyond)
+  for (int i = 0; i < AxisTile::kSize; ++i) {
+    const offset_t first = fill_lane<kPadding, Distance::kOnce>(tile, change, i, grid_values[i],
+                                                                axis, axis_size, axis_stride);
+    // Wrapped once, others are not on the image, nor are the pixels below them.
+    if constexpr (PaddingTraits<kPadding>::kWraps && !ModeTraits<AxisTile::kMode>::kPadsTaps) {
+      beyond |= first < 0;
+    } else {
+      beyond |= is_beyond<kPadding>(grid_values[i], axis, once);
+    }
+  }
+  return beyond != 0;
+}
+
+/// Whether taps of `kSize` grid values may be so far from the image that kNear does not do.
 template <Mode kMode, Padding kPadding, int kSize>
 GRIDSAMPLE_NOINLINE Distance distance_of(const compute_t* grid_values,
                                          const Axis<compute_t>& axis) {
   constexpr compute_t kMargin = ModeTraits<kMode>::kMargin;
   const compute_t center = PaddingTraits<kPadding>::center(axis);
-  const compute_t once = folded_once<kMode, kPadding>(axis);
-  int beyond_once = 0;
   int far = 0;
-#pragma omp simd reduction(| : beyond_once, far)
+#pragma omp simd reduction(| : far)
   for (int i = 0; i < kSize; ++i) {
     const compute_t distance = std::fabs(finite(unnormalize(grid_values[i], axis).value) - center);
-    beyond_once |= distance >= once;
     far |= distance + kMargin >= kNearLimit<compute_t>;
   }
-  return far ? Distance::kFar : beyond_once ? Distance::kNear : Distance::kOnce;
+  return far ? Distance::kFar : Distance::kNear;
 }
 
-/// Calls function.template operator()<kPadding, kDistance>(). find_distance.template
-/// operator()<kPadding>() is asked where coordinates are folded; elsewhere kDistance means nothing.
-template <typename FindDistance, typename F>
-GRIDSAMPLE_INLINE auto dispatch_padding_and_distance(Padding padding,
-                                                     const FindDistance& find_distance,
-                                                     const F& function) {
-  return dispatch_padding(padding, [&]<Padding kPadding>() {
-    if constexpr (!PaddingTraits<kPadding>::kMonotone) {
-      const Distance distance = find_distance.template operator()<kPadding>();
-      if (distance == Distance::kOnce)
-        return function.template operator()<kPadding, Distance::kOnce>();
-      if (distance == Distance::kFar)
-        return function.template operator()<kPadding, Distance::kFar>();
+/// Calls try_once.template operator()<kPadding>(), which does what is to be done with coordinates
+/// that are folded once at most, and returns whether some is not. If so, calls
+/// find_distance.template operator()<kPadding>(), and last.template operator()<kPadding,
+/// kDistance>() to do it again. Where coordinates are not folded, kDistance means nothing.
+template <typename TryOnce, typename FindDistance, typename Last>
+GRIDSAMPLE_INLINE void with_padding(Padding padding, const TryOnce& try_once,
+                                    const FindDistance& find_distance, const Last& last) {
+  dispatch_padding(padding, [&]<Padding kPadding>() {
+    if constexpr (PaddingTraits<kPadding>::kMonotone) {
+      last.template operator()<kPadding, Distance::kOnce>();
+    } else {
+      if (!try_once.template operator()<kPadding>()) return;
+      if (find_distance.template operator()<kPadding>() == Distance::kFar) {
+        last.template operator()<kPadding, Distance::kFar>();
+      } else {
+        last.template operator()<kPadding, Distance::kNear>();
+      }
     }
-    return function.template operator()<kPadding, Distance::kNear>();
   });
 }
 
 template <typename AxisTile, typename Change>
 void fill_axis(AxisTile& tile, Change* change, const compute_t* grid_values, Padding padding,
                const Axis<compute_t>& axis, int64_t size, int64_t stride) {
-  dispatch_padding_and_distance(
+  with_padding(
       padding,
+      [&]<Padding kPadding>() {
+        return try_axis<kPadding>(tile, change, grid_values, axis, size, stride);
+      },
       [&]<Padding kPadding>() {
         return distance_of<AxisTile::kMode, kPadding, AxisTile::kSize>(grid_values, axis);
       },
