@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import random
 from dataclasses import dataclass
 
 import samples
@@ -88,6 +89,12 @@ def cases(dims=None, mode=None):
             rows = list(_every(of_dims, of_mode))
             chosen += [rows[i] for i in samples.pairwise([row.factors for row in rows])]
     return tuple(chosen)
+
+
+def drawn(*others, of=None):
+    """The cases, each with a value of every other list, drawn at random."""
+    draw = random.Random(0)
+    return [(case, *map(draw.choice, others)) for case in of or cases()]
 
 
 def of_padding(padding_mode, **keywords):
