@@ -65,7 +65,8 @@ def assert_same(actual, expected):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.all_combinations
+@pytest.mark.parametrize("case", [CASES[i] for i in (1, 2, 6)], ids=str)
 @pytest.mark.parametrize("name", ["forward", "backward", "jvp", "double_backward"])
 def test_opcheck(name, case, device):
     pytest.importorskip("expecttest")  # which opcheck imports
@@ -144,7 +145,7 @@ def test_export(dims, strict, tmp_path):
     for exported in (program.module(), program.run_decompositions().module()):
         for tensors in calls:
             assert_same(with_gradients(exported, *tensors), with_gradients(model, *tensors))
-    if strict:
+    if strict or dims == 3:
         return
     path = str(tmp_path / "program.pt2")
     torch.export.save(program, path)
@@ -194,7 +195,7 @@ def test_programs_from_before_the_options_run():
     ("case", "types"),
     boundaries.drawn(
         [(torch.float32, torch.float32), (torch.float16, torch.float64)],
-        of=CASES[:-1] + list(boundaries.cases(2)[::6]),
+        of=CASES[:-1] + list(boundaries.cases(2)[::11]),
     ),
     ids=str,
 )
