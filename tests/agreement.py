@@ -9,13 +9,22 @@ from gridsample_ext import grid_sample
 grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward
 
 
+def backward(case, grad_output, input, grid, mask=(True, True)):
+    return grid_sample_backward(
+        grad_output, input, grid, *case.op_options, mask, False, *case.later
+    )
+
+
 def assert_matches_reference(case, input, grid):
-    expected = reference.grid_sample(input, grid, *case.options)
-    samples.assert_close(grid_sample(input, grid, *case.options), expected, dtype=input.dtype)
+    expected = reference.grid_sample(input, grid, *case.options, **case.keywords)
+    actual = grid_sample(input, grid, *case.options, **case.keywords)
+    samples.assert_close(actual, expected, dtype=input.dtype)
 
     grad_output = samples.grad_like(input, grid)
-    actual = grid_sample_backward(grad_output, input, grid, *case.op_options, [True, True])
-    expected = reference.grid_sample_backward(grad_output, input, grid, *case.options)
+    actual = backward(case, grad_output, input, grid)
+    expected = reference.grid_sample_backward(
+        grad_output, input, grid, *case.options, **case.keywords
+    )
     samples.assert_gradients_close(actual, expected, input, grid)
 
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,19 @@ class Case:
         """The same, as the ops take them."""
         return MODES.index(self.mode), PADDING_MODES.index(self.padding_mode), self.align_corners
 
+    # What boundaries.Case adds to: the public function's keywords, the ops' last arguments, what
+    # normalize() is told, and what pairwise() combines.
+    keywords = MappingProxyType({})
+    later = ()
+
+    @property
+    def units(self):  # noqa: D102
+        return self.align_corners
+
+    @property
+    def factors(self):  # noqa: D102
+        return vars(self)
+
 
 CASES = [
     Case(*options) for options in itertools.product((2, 3), MODES, PADDING_MODES, (False, True))
@@ -58,13 +72,13 @@ def cases(**fixed):
 
 
 def factors(parameters):
-    """Split the parameters of a test, by name, into what pairwise() combines: a case into its four.
+    """Split the parameters of a test, by name, into what pairwise() combines: a case into its own.
 
     Values are told apart by their repr.
     """
     split = {}
     for name, value in parameters.items():
-        split.update(vars(value) if isinstance(value, Case) else {name: value})
+        split.update(value.factors if isinstance(value, Case) else {name: value})
     return {name: repr(value) for name, value in split.items()}
 
 
@@ -183,8 +197,11 @@ def randn(*shape, dtype=torch.float64, device="cpu", seed=0):
 def normalize(coordinates, sizes, align_corners):
     """Turn pixel coordinates, last dimension x, y(, z), into grid values.
 
-    With align_corners an axis of size 1 has only the coordinate 0, whatever the grid value.
+    With align_corners an axis of size 1 has only the coordinate 0, whatever the grid value. None in
+    its place: the grid holds pixel coordinates.
     """
+    if align_corners is None:
+        return coordinates
     sizes = torch.tensor(sizes[::-1], dtype=torch.float64)
     if align_corners:
         return torch.where(sizes == 1, coordinates, 2 * coordinates / (sizes - 1).clamp(min=1) - 1)
@@ -236,7 +253,7 @@ def sample(
     """(input, grid) for a case."""
     input_shape, grid_shape = shape.input_shape(case.dims), shape.grid_shape(case.dims)
     input = randn(*input_shape, dtype=dtype, device=device)
-    grid = make_grid(grid_shape, input_shape[2:], case.align_corners, grid_dtype or dtype, device)
+    grid = make_grid(grid_shape, input_shape[2:], case.units, grid_dtype or dtype, device)
     return input, grid
 
 
@@ -257,7 +274,7 @@ def amid_infinity(case, device, seed=0):
     footprint = (slice(None), slice(None), *[TAPS[case.mode]] * case.dims)
     input[footprint] = randn(*input[footprint].shape, device=device, seed=seed)
     u = torch.full((1, case.dims), 4.3, dtype=torch.float64)
-    return input, in_a_row(normalize(u, input.shape[2:], case.align_corners), device)
+    return input, in_a_row(normalize(u, input.shape[2:], case.units), device)
 
 
 def few_to_many(case):

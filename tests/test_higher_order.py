@@ -77,8 +77,8 @@ def flat(function):
 def assert_same_derivatives(transform, case, shape=samples.TINY_BATCH, device="cpu", expected=None):
     inputs = samples.sample(case, shape, device=device)
     ours, theirs = (
-        tree_leaves(transform(lambda *a, sample=sample: sample(*a, *case.options))(*inputs))
-        for sample in (grid_sample, expected or composed.grid_sample)
+        tree_leaves(transform(lambda *a, f=f: f(*a, *case.options, **case.keywords))(*inputs))
+        for f in (grid_sample, expected or composed.grid_sample)
     )
     assert len(ours) == len(theirs)
     terms = max(float(want.detach().abs().max()) for want in theirs if want is not None)

@@ -52,7 +52,7 @@ def expected_jvp(case, input, grid, directions):
     """The derivative of <output, w> by w, of its derivative along the directions."""
     input, grid, *directions = in_float64(input, grid, *directions)
     given = [tensor.requires_grad_() for tensor in (input, grid)]
-    output = composed.grid_sample(*given, *case.options)
+    output = composed.grid_sample(*given, *case.options, **case.keywords)
     w = torch.zeros_like(output, requires_grad=True)
     gradients = torch.autograd.grad(
         output, given, w, create_graph=True, allow_unused=True, materialize_grads=True
@@ -70,7 +70,7 @@ def expected_jvp(case, input, grid, directions):
 def expected_double_backward(case, directions, grad_output, input, grid):
     grad_output, input, grid, *directions = in_float64(grad_output, input, grid, *directions)
     leaves = [tensor.requires_grad_() for tensor in (input, grid)]
-    output = composed.grid_sample(*leaves, *case.options)
+    output = composed.grid_sample(*leaves, *case.options, **case.keywords)
     gradients = torch.autograd.grad(
         output, leaves, grad_output, create_graph=True, allow_unused=True, materialize_grads=True
     )
@@ -90,7 +90,7 @@ def slope_of(input):
 
 
 def assert_jvp(case, input, grid, directions):
-    actual = grid_sample_jvp(input, grid, *directions, *case.op_options)
+    actual = grid_sample_jvp(input, grid, *directions, *case.op_options, *case.later)
     expected = expected_jvp(case, input, grid, directions)
     samples.assert_close(actual, expected, input.dtype, terms=4 * slope_of(input))
     return actual
@@ -100,7 +100,7 @@ def assert_double_backward(
     case, directions, grad_output, input, grid, mask=(True, True), deterministic=False
 ):
     actual = grid_sample_double_backward(
-        *directions, grad_output, input, grid, *case.op_options, mask, deterministic
+        *directions, grad_output, input, grid, *case.op_options, mask, deterministic, *case.later
     )
     expected = expected_double_backward(case, directions, grad_output, input, grid)
     terms = (slope_of(input), slope_of(input) ** 2 * math.sqrt(input.shape[1]))
