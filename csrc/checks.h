@@ -153,12 +153,12 @@ inline void check_options(const Options& options, int dims) {
   if (mode < 0 || mode >= kModes) {
     check(false, "expected interpolation_mode to be ", numbered(kModeNames), ", but got ", mode);
   }
-  bool known = padding_mode < 2 * kPaddingPerAxis;
+  bool known = padding_mode < kPaddingPerAxis + (1 << dims * kBitsOfPadding);
   bool has_zeros = false;
-  for (int axis = 0; axis < kMaxDims; ++axis) {  // a padding for an axis that is not there is 0
+  for (int axis = 0; axis < dims; ++axis) {
     const int64_t number = padding_number(padding_mode, axis);
     known = known && number >= 0 && number < kPaddings;
-    has_zeros = has_zeros || (axis < dims && number == static_cast<int64_t>(Padding::kZeros));
+    has_zeros = has_zeros || number == static_cast<int64_t>(Padding::kZeros);
   }
   if (!known) {
     check(false, "expected padding_mode to be ", numbered(kPaddingNames), ", or ", kPaddingPerAxis,

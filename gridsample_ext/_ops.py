@@ -266,8 +266,8 @@ def output_shape(
         f"input ({input.dtype}) and grid ({grid.dtype}) to have dtype float16, bfloat16, float32 "
         "or float64",
     )
-    _check_options(options, input.dim() - 2)
     check(input.dim() in (4, 5), "input to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W)")
+    _check_options(options, input.dim() - 2)
     check(grid.dim() == input.dim(), "grid to have as many dimensions as input")
     check(
         grid.size(-1) == input.dim() - 2,
@@ -300,15 +300,15 @@ def _check_options(options: Options, dims: int) -> None:
         mode in MODES.values(),
         f"interpolation_mode to be {numbered(MODES)}, but got {mode}",
     )
-    paddings = options.paddings(3)
+    paddings = options.paddings(dims)
     known = all(padding in PADDING_MODES.values() for padding in paddings)
     check(
-        known and padding_mode < 2 * _C.PADDING_PER_AXIS,
+        known and padding_mode < _C.PADDING_PER_AXIS + (1 << dims * _C.BITS_OF_PADDING),
         f"padding_mode to be {numbered(PADDING_MODES)}, or {_C.PADDING_PER_AXIS} + x + 16 y + "
         f"256 z for those of the axes, but got {padding_mode}",
     )
     check(
-        options.fill_value == 0 or ZEROS in paddings[:dims],
+        options.fill_value == 0 or ZEROS in paddings,
         "fill_value to be 0 where no axis is padded with zeros, but got "
         f"{options.fill_value} and padding_mode {padding_mode}",
     )

@@ -142,12 +142,12 @@ def grid_sample_for_export(input: Tensor, grid: Tensor, options: Options) -> Ten
     input, grid = input.to(common_type), grid.to(common_type)
     align_corners = _normalizing_corners(options)
     if options.pixel_coordinates:
-        sizes = list(input.shape[:1:-1])
-        if align_corners:
-            grid = 2 * grid / torch.tensor([max(size - 1, 1) for size in sizes], dtype=grid.dtype)
-        else:
-            grid = (2 * grid + 1) / torch.tensor(sizes, dtype=grid.dtype)
-        grid = grid - 1
+        # Axis by axis: sizes that are symbols stay so.
+        axes = [
+            2 * u / max(size - 1, 1) - 1 if align_corners else (2 * u + 1) / size - 1
+            for u, size in zip(grid.unbind(-1), input.shape[:1:-1], strict=True)
+        ]
+        grid = torch.stack(axes, -1)
 
     def sample(image: Tensor) -> Tensor:
         if input.dim() == 4:

@@ -187,13 +187,16 @@ def _add(kind: str, change: int) -> None:
 # --- The kernels ------------------------------------------------------------------------------
 
 
-def _torch_takes(dims: int, input: Tensor, grid: Tensor, interpolation_mode: int) -> bool:
+def _torch_takes(
+    dims: int, input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int
+) -> bool:
     """Whether PyTorch takes a call, of which our ops take more kinds."""
     return (
         input.dtype in _ops.DTYPES
         and grid.dtype == input.dtype
         and input.dim() == grid.dim() == dims + 2
         and input.size(0) == grid.size(0)
+        and padding_mode in _ops.TORCH_PADDING_MODES
         and (interpolation_mode != _ops.BICUBIC or dims == 2 or _compat.torch_has_tricubic())
     )
 
@@ -206,7 +209,7 @@ def _forward_kernel(
     padding_mode: int,
     align_corners: bool,
 ) -> Tensor | None:
-    if not _torch_takes(dims, input, grid, interpolation_mode):
+    if not _torch_takes(dims, input, grid, interpolation_mode, padding_mode):
         return None
     output: Tensor = _ops.grid_sample(input, grid, interpolation_mode, padding_mode, align_corners)
     return output.contiguous()
@@ -222,7 +225,7 @@ def _backward_kernel(
     align_corners: bool,
     output_mask: list[bool],
 ) -> tuple[Tensor | None, Tensor | None] | None:
-    if not _torch_takes(dims, input, grid, interpolation_mode):
+    if not _torch_takes(dims, input, grid, interpolation_mode, padding_mode):
         return None
     if grad_output.dtype != input.dtype:
         return None

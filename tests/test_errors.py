@@ -1,5 +1,6 @@
 """Every wrong call is a clear error that names the argument, and its shape if that is at fault."""
 
+import itertools
 import re
 
 import pytest
@@ -124,19 +125,18 @@ def test_length_of_output_mask(mask, on_meta, device):
 
 
 @pytest.mark.parametrize(
-    "dtype",
+    ("call", "dtype"),
     [
-        torch.uint8,
-        torch.int8,
-        torch.int32,
-        torch.int64,
-        torch.bool,
-        torch.complex64,
-        torch.float8_e5m2,
+        *itertools.product(
+            (public, forward_op, backward_op),
+            (torch.int8, torch.int32, torch.int64, torch.bool, torch.float8_e5m2),
+        ),
+        # The public function composes these.
+        *itertools.product((forward_op, backward_op), (torch.uint8, torch.complex64)),
+        (public, torch.complex32),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
-@pytest.mark.parametrize("call", [public, forward_op, backward_op])
 def test_dtype_of_input(call, dtype, device):
     expected = NotImplementedError if call is public else RuntimeError
     with pytest.raises(expected, match=r"\binput\b"):

@@ -22,11 +22,12 @@ MAY_INCLUDE = {
     "cpu": {""},
     "cuda/device": {"math", ""},
     "cuda/kernels": {"cuda/device", "math", ""},
+    "cuda/plain": {"cuda/kernels", "cuda/device", "math", ""},
     "cuda/host": {"cuda/kernels", "cuda/device", "math", ""},
     "": {"cpu/host", "cpu/threads", "math"},
 }
 # What csrc/ itself may include in headers that the floors share.
-SHARED = {"params.h": {"math"}, "checks.h": {""}, "tensors.h": {""}, "library.h": {"math"}}
+SHARED = {"params.h": {"math"}, "checks.h": {"math"}, "tensors.h": {""}, "library.h": {"math"}}
 
 
 def folder_of(path):

@@ -7,10 +7,10 @@
 // values of their own outside the image. Modes are template parameters for their numbers of taps.
 // An image is a volume of one plane, whose tap has the weight 1 and no derivative.
 
-#include "cpu/kernels/labels.h"
 #include "cpu/kernels/table.h"
 #include "cpu/taps/plain_taps.h"
 #include "cpu/taps/tap_tile.h"
+#include "math/labels.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -308,6 +308,46 @@ void plain_list_taps(const PlainParams& params, int64_t begin, int64_t end) {
 void plain_scatter(const PlainParams& params, int64_t begin, int64_t end) {
   dispatch_mode(params.geometry.mode,
                 [&]<Mode kMode>() { plain_scatter_items<kMode>(params, begin, end); });
+}
+
+/// The label of a sample in the channel that begins at `first`.
+template <Mode kMode>
+int64_t label_of(const LabelParams& params, const PlainTaps<kMode>& taps, int64_t first) {
+  constexpr int kTaps = kTapsPerAxis<kMode>;
+  if (taps.excluded) return params.outside_value;
+  if (!taps.inside) return params.fill_value;
+  const View& labels = params.labels;
+  Votes<compute_t, kTaps * kTaps * kTaps> votes;
+  for_taps(taps, [&](int x, int y, int z) {
+    const int64_t offset = first + tap_offset(taps, labels, x, y, z);
+    votes.add(
+        is_inside(taps, x, y, z) ? load_label(labels.data, offset, params.type) : params.fill_value,
+        taps.weight[2][z] * (taps.weight[1][y] * taps.weight[0][x]));
+  });
+  return votes.winner(params.fill_value);
+}
+
+template <Mode kMode>
+void plain_label_items(const LabelParams& params, int64_t begin, int64_t end) {
+  const Geometry& geometry = params.geometry;
+  const PlainAxes axes(geometry);
+  PlainTaps<kMode> taps;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t batch = item / geometry.samples;
+    const int64_t sample = item % geometry.samples;
+    find_taps(geometry, axes, params.grid, batch, sample, taps);
+    const int64_t out = sample_offset(geometry, params.output, batch, sample);
+    for (int64_t c = 0; c < geometry.channels; ++c) {
+      const int64_t first = batch * params.labels.batch_stride + c * params.labels.channel_stride;
+      store_label(params.output.data, out + c * params.output.channel_stride,
+                  label_of(params, taps, first), params.type);
+    }
+  }
+}
+
+void plain_labels(const LabelParams& params, int64_t begin, int64_t end) {
+  dispatch_mode(params.geometry.mode,
+                [&]<Mode kMode>() { plain_label_items<kMode>(params, begin, end); });
 }
 
 extern const PlainKernels plain_kernels;

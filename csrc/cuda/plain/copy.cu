@@ -2,7 +2,7 @@
 // which are copied as they are. One thread per sample.
 
 #include "cuda/device/dispatch.cuh"
-#include "cuda/device/filled_taps.cuh"
+#include "cuda/plain/filled_taps.cuh"
 #include "cuda/device/launch.cuh"
 #include "cuda/kernels/kernels.cuh"
 

@@ -3,7 +3,7 @@
 // few: those at the image's edges, and those with no pixel at all, which take no sums.
 
 #include "cuda/device/dispatch.cuh"
-#include "cuda/device/filled_taps.cuh"
+#include "cuda/plain/filled_taps.cuh"
 #include "cuda/device/launch.cuh"
 #include "cuda/device/moving_taps.cuh"
 #include "cuda/kernels/kernels.cuh"
@@ -51,8 +51,9 @@ struct Finisher : FilledTaps<Config, TapsOf<Config, moves>> {
       return load_as<compute_t>(view.data, view.dtype,
                                 batch * view.batch_stride + c * view.channel_stride + offset);
     };
-    const compute_t value = offset < 0 ? params.fill_value : load(params.input);
+    compute_t value = offset < 0 ? params.fill_value : load(params.input);
     if constexpr (moves) {
+      if (!taps.moves) value = 0;
       const bool changes = offset >= 0 && params.tangent_input.data != nullptr;
       return {value, changes ? load(params.tangent_input) : compute_t(0)};
     } else {
