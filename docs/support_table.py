@@ -93,6 +93,72 @@ def _(sample: Sample) -> bool:
     return agrees(sample, 3, ("bicubic",))
 
 
+@feature("circular padding; a padding for each axis")
+def _(sample: Sample) -> bool:
+    image = samples.randn(1, 2, 5, 8)
+    grid = samples.identity_grid((5, 8), False)
+    grid[..., 0] += 2 * 3 / 8  # three pixels to the right
+    padded = torch.cat([image, image], -1)
+    expected = padded[..., 3:11]
+    return all(
+        close(sample(image, grid, padding_mode=padding, align_corners=False), expected)
+        for padding in ("circular", ("circular", "border"))
+    )
+
+
+@feature("a grid of pixel coordinates")
+def _(sample: Sample) -> bool:
+    image = samples.randn(1, 2, 5, 8)
+    grid = samples.normalize(samples.identity_grid((5, 8), None) + 0.25, (5, 8), None)
+    expected = composed.grid_sample(
+        image, samples.normalize(grid, (5, 8), False), "bilinear", "zeros", False
+    )
+    return close(sample(image, grid, coordinates="pixel"), expected)
+
+
+@feature("values outside the image other than 0")
+def _(sample: Sample) -> bool:
+    image, grid = samples.sample(CASE)
+    options = CASE.options
+    filled = composed.grid_sample(image - 3, grid, *options) + 3
+    return close(sample(image, grid, *options, fill_value=3.0), filled) and bool(
+        sample(image, grid + 9, *options, outside_value=7.0).eq(7).all()
+    )
+
+
+@feature("the Catmull-Rom spline and other cubic kernels")
+def _(sample: Sample) -> bool:
+    square = torch.arange(6.0, dtype=torch.float64).square().expand(1, 1, 6, 6)
+    grid = samples.normalize(torch.tensor([[[[2.5, 2.5]]]], dtype=torch.float64), (6, 6), False)
+    output = sample(square, grid, "bicubic", align_corners=False, cubic_coefficient=-0.5)
+    return close(output, output.new_full((1, 1, 1, 1), 6.25))
+
+
+@feature("complex images")
+def _(sample: Sample) -> bool:
+    image, grid = samples.sample(CASE)
+    output = sample(torch.complex(image, 2 * image), grid, *CASE.options)
+    expected = composed.grid_sample(image, grid, *CASE.options)
+    return close(output.real, expected) and close(output.imag, 2 * expected)
+
+
+@feature("images of integers and bools in mode nearest, of uint8 and int16 in all")
+def _(sample: Sample) -> bool:
+    image, grid = samples.sample(CASE)
+    image = (40 * image).round().abs().clamp(max=255)
+    for mode, dtypes in (
+        ("nearest", (torch.uint8, torch.int64, torch.bool)),
+        ("bilinear", (torch.uint8, torch.int16)),
+    ):
+        for dtype in dtypes:
+            pixels = image.to(dtype)
+            expected = composed.grid_sample(pixels.double(), grid, mode, *CASE.options[1:])
+            output = sample(pixels, grid, mode, *CASE.options[1:])
+            if output.dtype != dtype or not close(output.double(), expected.round()):
+                return False
+    return True
+
+
 @feature("float16, bfloat16 images of more than 32,767 pixels, on the CPU")
 def _(sample: Sample) -> bool | str:
     image = samples.randn(1, 1, 300, 300, dtype=torch.float32)

@@ -126,7 +126,7 @@ GRIDSAMPLE_INLINE offset_t offset_inside(offset_t offset, offset_t index, offset
 }
 
 /// Whether a padding, named at run time, wraps.
-constexpr bool wraps(Padding padding) {
+GRIDSAMPLE_INLINE constexpr bool wraps(Padding padding) {
   return dispatch_padding(padding,
                           [&]<Padding kPadding>() { return PaddingTraits<kPadding>::kWraps; });
 }
