@@ -116,10 +116,10 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
 }
 
 /// Items of images of few channels in planes, bilinear: the taps of a strip stay in registers.
-template <typename T>  // only what is called is compiled
+template <Padding kPadding>
 void backward_strips(const BackwardSlabParams& params, int64_t begin, int64_t end) {
   const GradInputParams& to_input = params.grad_input;
-  const StripGradients gradients(to_input, params.grad_grid);
+  const StripGradients<kPadding> gradients(to_input, params.grad_grid);
   const Geometry& geometry = to_input.geometry;
   const ImagePrefetch prefetch(geometry, params.grad_grid.input, sizeof(compute_t), false,
                                Pass::kBackward);
@@ -150,10 +150,9 @@ void backward_strips(const BackwardSlabParams& params, int64_t begin, int64_t en
 }
 
 void backward_slabs_in_registers(const BackwardSlabParams& params, int64_t begin, int64_t end) {
-  const auto run = [&]<typename T>() {
-    if constexpr (std::is_same_v<T, float>) backward_strips<T>(params, begin, end);
-  };
-  run.template operator()<compute_t>();
+  dispatch_lane_padding(params.grad_input.geometry, [&]<Padding kPadding>() {
+    if constexpr (kIsFloat) backward_strips<kPadding>(params, begin, end);
+  });
 }
 
 void backward_slabs(const BackwardSlabParams& params, int64_t begin, int64_t end) {

@@ -44,8 +44,9 @@ struct Strip {
   }
 };
 
-/// Both gradients of strips. Its functions read what they need into locals first: what they store
-/// might change it, as far as the compiler knows.
+/// Both gradients of strips, for a padding of both axes, or kByAxis. Its functions read what they
+/// need into locals first: what they store might change it, as far as the compiler knows.
+template <Padding kPadding>
 class StripGradients {
  public:
   static constexpr Mode kMode = Strip::kMode;
@@ -75,7 +76,7 @@ class StripGradients {
     for (int b = 0; b * kNumbers < count; ++b) {
       Numbers coordinates[2];
       grid.load(batch, first + b * kNumbers, std::min(count - b * kNumbers, kNumbers), coordinates);
-      strip.taps[b].fill(coordinates, places, strip.slope[b]);
+      strip.taps[b].template fill<kPadding>(coordinates, places, strip.slope[b]);
       if (to_input_.geometry.images_per_group > 1) [[unlikely]] {
         strip.taps[b].find_images(to_input_.geometry, to_input_.grad_input, batch,
                                   first + b * kNumbers);
@@ -253,7 +254,7 @@ class StripGradients {
 
   GRIDSAMPLE_NOINLINE void differentiate_at_edges(const Strip& strip, int b, int v,
                                                   const Image& image, SampleLanes (&d)[2]) const {
-    const EdgePlaces<kMode> edge(strip.taps[b], v, places_);
+    const EdgePlaces<kMode, kPadding> edge(strip.taps[b], v, places_);
     // A sample without a pixel has a gradient of exactly 0.
     const MaskLanes any = edge.valid[0][0] | edge.valid[0][1] | edge.valid[1][0] | edge.valid[1][1];
     const SampleLanes slope[2] = {(SampleLanes)((MaskLanes)strip.slope[b][0][v] & any),
@@ -295,9 +296,11 @@ class StripGradients {
         const int i = b * kNumbers + v * kSampleLanes;
         const auto image = load_vector<offset_t, kSampleLanes>(strip.taps[b].image[v]);
         for (int ky = 0; ky < 2; ++ky) {
-          const OffsetLanes y = places.wrapped(1, strip.taps[b].axis[1].first[v] + ky);
+          OffsetLanes y = strip.taps[b].axis[1].first[v] + ky;
+          if constexpr (kPadding == kByAxis) y = places.wrapped(1, y);
           for (int kx = 0; kx < 2; ++kx) {
-            const OffsetLanes x = places.wrapped(0, strip.taps[b].axis[0].first[v] + kx);
+            OffsetLanes x = strip.taps[b].axis[0].first[v] + kx;
+            if constexpr (kPadding == kByAxis) x = places.wrapped(0, x);
             const OffsetLanes outside = (x < 0) | (x >= places.size[0]) | (y < begin) | (y >= end);
             store_vector<offset_t, kSampleLanes>(
                 offset[ky][kx] + i,

@@ -62,13 +62,13 @@ GRIDSAMPLE_NOINLINE void store_staged(const ForwardParams& params, int64_t batch
 }
 
 /// Some taps are outside.
-template <Mode kMode, int kWidth>
+template <Padding kPadding, int kWidth, Mode kMode>
 GRIDSAMPLE_NOINLINE void sample_at_edges(const LaneTaps<kMode>& taps, int v,
                                          const LaneImage& places, const compute_t* image,
                                          int64_t channel_stride, int64_t channels, compute_t* out,
                                          int64_t out_stride) {
   constexpr int kTaps = kTapsPerAxis<kMode>;
-  const EdgePlaces<kMode> edge(taps, v, places);
+  const EdgePlaces<kMode, kPadding> edge(taps, v, places);
   sample_channels<kMode, kWidth>(
       taps, v, channels,
       [&](int64_t c, int ky, SampleLanes(&pixel)[kWidth][kTaps]) GRIDSAMPLE_INLINE_LAMBDA {
@@ -80,7 +80,7 @@ GRIDSAMPLE_NOINLINE void sample_at_edges(const LaneTaps<kMode>& taps, int v,
 /// Samples [first, first + run) of one image of the batch, or of a group of images. Which samples
 /// are beside each other depends on the number of threads; the bits of a sample do not depend on
 /// those beside it.
-template <Mode kMode, int kWidth>
+template <Mode kMode, Padding kPadding, int kWidth>
 GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage& places,
                                     const GridLanes& grid, const ImagePrefetch& prefetch,
                                     bool side_by_side, int64_t batch, int64_t first, int64_t run) {
@@ -96,11 +96,12 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
   const auto sample_vector = [&](LaneTaps<kMode>& taps, int v, compute_t* out,
                                  int64_t out_stride) GRIDSAMPLE_INLINE_LAMBDA {
     if constexpr (kWidth > 2) {
-      return taps.inside[v] ? sample_short_rows<kWidth>(taps, v, places, image, out)
-                            : sample_short_rows_at_edges<kWidth>(taps, v, places, image, out);
+      return taps.inside[v]
+                 ? sample_short_rows<kWidth>(taps, v, places, image, out)
+                 : sample_short_rows_at_edges<kPadding, kWidth>(taps, v, places, image, out);
     } else if (kTaps > 1 && !taps.inside[v]) [[unlikely]] {
-      return sample_at_edges<kMode, kWidth>(taps, v, places, image, channel_stride, channels, out,
-                                            out_stride);
+      return sample_at_edges<kPadding, kWidth>(taps, v, places, image, channel_stride, channels,
+                                               out, out_stride);
     } else
       sample_channels<kMode, kWidth>(
           taps, v, channels,
@@ -129,7 +130,7 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
       const int64_t count = std::min<int64_t>(run, kNumbers);
       LaneTaps<kMode>& taps = both[next / kNumbers % 2];
       grid.load(batch, first + start_of(next), static_cast<int>(count), coordinates);
-      taps.fill(coordinates, places, slope);
+      taps.template fill<kPadding>(coordinates, places, slope);
       if (params.geometry.images_per_group > 1) [[unlikely]] {
         taps.find_images(params.geometry, input, batch, first + start_of(next));
       }
@@ -162,7 +163,7 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
   }
 }
 
-template <Mode kMode, int kWidth>
+template <Mode kMode, Padding kPadding, int kWidth>
 void sample_in_registers(const ForwardParams& params, int64_t begin, int64_t end) {
   const LaneImage places(params.geometry, params.input, kTapsPerAxis<kMode>, kWidth == 3);
   const GridLanes grid(params.geometry, params.grid);
@@ -172,7 +173,8 @@ void sample_in_registers(const ForwardParams& params, int64_t begin, int64_t end
   locate_samples(params.geometry, params.output, 0, 1, located);
   const bool side_by_side = located.even && located.step == kWidth;
   for_runs(params, begin, end, [&](int64_t batch, int64_t first, int64_t run) {
-    sample_run<kMode, kWidth>(params, places, grid, prefetch, side_by_side, batch, first, run);
+    sample_run<kMode, kPadding, kWidth>(params, places, grid, prefetch, side_by_side, batch, first,
+                                        run);
   });
 }
 
@@ -181,16 +183,18 @@ inline void forward_in_registers(const ForwardParams& params, int64_t begin, int
   const Geometry& geometry = params.geometry;
   dispatch_mode(geometry.mode, [&]<Mode kMode>() {
     if constexpr (kIsFloat && kTapsPerAxis<kMode> <= kMostRegisterTaps) {
-      switch (reads_rows(params) ? geometry.channels : 1) {
-        case 1:
-          return sample_in_registers<kMode, 1>(params, begin, end);
-        case 2:
-          return sample_in_registers<kMode, 2>(params, begin, end);
-      }
-      if constexpr (kTapsPerAxis<kMode> > 1) {
-        geometry.channels == 3 ? sample_in_registers<kMode, 3>(params, begin, end)
-                               : sample_in_registers<kMode, 4>(params, begin, end);
-      }
+      dispatch_lane_padding(geometry, [&]<Padding kPadding>() {
+        switch (reads_rows(params) ? geometry.channels : 1) {
+          case 1:
+            return sample_in_registers<kMode, kPadding, 1>(params, begin, end);
+          case 2:
+            return sample_in_registers<kMode, kPadding, 2>(params, begin, end);
+        }
+        if constexpr (kTapsPerAxis<kMode> > 1) {
+          geometry.channels == 3 ? sample_in_registers<kMode, kPadding, 3>(params, begin, end)
+                                 : sample_in_registers<kMode, kPadding, 4>(params, begin, end);
+        }
+      });
     }
   });
 }

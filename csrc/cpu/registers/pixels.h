@@ -34,10 +34,10 @@ GRIDSAMPLE_INLINE void load_lane_row(const T* image, const offset_t* offset,
 }
 
 /// load_lane_row for row ky of a vector of samples, some of whose taps are outside.
-template <int kWidth, Mode kMode, typename T>
-GRIDSAMPLE_INLINE void load_edge_row(const EdgePlaces<kMode>& edge, const T* image, int ky,
-                                     SampleLanes (&pixel)[kWidth][kTapsPerAxis<kMode>]) {
-  constexpr int kLast = kTapsPerAxis<kMode> - 1;
+template <int kWidth, typename Edge, typename T>
+GRIDSAMPLE_INLINE void load_edge_row(const Edge& edge, const T* image, int ky,
+                                     SampleLanes (&pixel)[kWidth][Edge::kTaps]) {
+  constexpr int kLast = Edge::kTaps - 1;
   SampleLanes found[kWidth][kLast + 1];
   load_lane_row<kLast + 1, kWidth>(image, edge.row[ky], found);
   GRIDSAMPLE_UNROLL
@@ -45,14 +45,16 @@ GRIDSAMPLE_INLINE void load_edge_row(const EdgePlaces<kMode>& edge, const T* ima
     GRIDSAMPLE_UNROLL
     for (int kx = 0; kx <= kLast; ++kx) pixel[n][kx] = edge.choose(found[n], ky, kx);
   }
-  if (!edge.is_circular) return;
-  SampleLanes first[kWidth][1];
-  load_lane_row<1, kWidth>(image, edge.beginning[ky], first);
-  GRIDSAMPLE_UNROLL
-  for (int n = 0; n < kWidth; ++n) {
-    const auto own = (MaskLanes)pixel[n][kLast];
-    const auto next = (MaskLanes)first[n][0] & edge.valid[ky][kLast];
-    pixel[n][kLast] = (SampleLanes)(edge.goes_on ? next : own);
+  if constexpr (Edge::kMayWrap) {
+    if (!edge.is_circular) return;
+    SampleLanes first[kWidth][1];
+    load_lane_row<1, kWidth>(image, edge.beginning[ky], first);
+    GRIDSAMPLE_UNROLL
+    for (int n = 0; n < kWidth; ++n) {
+      const auto own = (MaskLanes)pixel[n][kLast];
+      const auto next = (MaskLanes)first[n][0] & edge.valid[ky][kLast];
+      pixel[n][kLast] = (SampleLanes)(edge.goes_on ? next : own);
+    }
   }
 }
 

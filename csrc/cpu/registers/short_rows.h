@@ -48,14 +48,14 @@ GRIDSAMPLE_INLINE void sample_short_rows(const LaneTaps<kMode>& taps, int v, con
 }
 
 /// Some taps are outside, or rows of three that cannot be read as four.
-template <int kChannels, Mode kMode>
+template <Padding kPadding, int kChannels, Mode kMode>
 GRIDSAMPLE_NOINLINE void sample_short_rows_at_edges(const LaneTaps<kMode>& taps, int v,
                                                     const LaneImage& image, const compute_t* pixels,
                                                     compute_t* out) {
   constexpr int kTaps = kTapsPerAxis<kMode>;
   constexpr int kLeft = kChannels == 4 ? 0 : kChannels;
   using scalar = ScalarOf<compute_t>;
-  const EdgePlaces<kMode> edge(taps, v, image);
+  const EdgePlaces<kMode, kPadding> edge(taps, v, image);
   for (int l = 0; l < kSampleLanes; ++l) {
     Vector<compute_t, 4> sum{};
     for (int ky = 0; ky < kTaps; ++ky) {
@@ -63,9 +63,10 @@ GRIDSAMPLE_NOINLINE void sample_short_rows_at_edges(const LaneTaps<kMode>& taps,
       for (int kx = 0; kx < kTaps; ++kx) {
         if (edge.valid[ky][kx][l] == 0) continue;
         const int place = edge.moved[l] != 0 ? kTaps - 1 - kx : kx;
-        const bool goes_on = kx > 0 && edge.goes_on[l] != 0;
-        const int64_t offset =
-            goes_on ? int64_t(edge.beginning[ky][l]) : edge.row[ky][l] + int64_t(place) * kChannels;
+        int64_t offset = edge.row[ky][l] + int64_t(place) * kChannels;
+        if constexpr (edge.kMayWrap) {
+          if (kx > 0 && edge.goes_on[l] != 0) offset = edge.beginning[ky][l];
+        }
         const auto pixel = load_row_lanes<scalar, compute_t, 4, kLeft>(pixels + offset);
         sum_x = multiply_add_vector<compute_t, 4>(
             broadcast<compute_t, 4>(taps.axis[0].weight[kx][v][l]), pixel, sum_x);

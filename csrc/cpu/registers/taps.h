@@ -79,6 +79,16 @@ GRIDSAMPLE_NOINLINE void fill_lanes(Padding padding, const Numbers& grid_values,
   });
 }
 
+/// Stands for paddings that have no code of their own here: a circular one, or one for each axis.
+constexpr Padding kByAxis = Padding::kCircular;
+
+/// Calls function.template operator()<kPadding>() for the padding of both axes, or kByAxis.
+template <typename F>
+GRIDSAMPLE_INLINE void dispatch_lane_padding(const Geometry& geometry, const F& function) {
+  dispatch_padding(geometry.padding[0] == geometry.padding[1] ? geometry.padding[0] : kByAxis,
+                   function);
+}
+
 /// An image, or its gradient, as vectors of samples see it.
 struct LaneImage {
   /// For rows of so many taps. reads_on: a pixel is read with what follows it, so the last row of
@@ -93,7 +103,6 @@ struct LaneImage {
       inside[a] = std::max(size[a] - (taps - 1), 0);
     }
     if (reads_on) inside[1] = std::max(inside[1] - 1, 0);
-    pads_with_zeros = pads_all_axes_with(geometry, Padding::kZeros);
   }
   /// Positions along axis a, those behind the last from the first on if the axis is circular.
   GRIDSAMPLE_INLINE OffsetLanes wrapped(int a, const OffsetLanes& position) const {
@@ -102,7 +111,6 @@ struct LaneImage {
   Axis<compute_t> axis[2];
   Padding padding[2];
   bool is_circular[2];
-  bool pads_with_zeros;
   offset_t size[2];
   offset_t inside[2];  // from so many positions of the first tap on, not all taps are inside
   offset_t stride[2];
@@ -137,24 +145,37 @@ struct LaneTaps {
     return (SampleLanes)((MaskLanes)pixel & __builtin_convertvector(valid[v], MaskLanes));
   }
 
+  /// kPadding: of both axes, or kByAxis.
+  template <Padding kPadding>
   GRIDSAMPLE_INLINE void fill(const Numbers (&grid_values)[2], const LaneImage& image,
                               SampleLanes (&slope)[2][kNumbersVectors]) {
-    AxisLanes<kMode> along[2];
-    if (image.pads_with_zeros) [[likely]] {
+    if constexpr (kPadding == kByAxis) {
+      fill_by_axis(grid_values, image, slope);
+    } else {
+      AxisLanes<kMode> along[2];
       GRIDSAMPLE_UNROLL
       for (int a = 0; a < 2; ++a) {
-        fill_lanes<kMode, Padding::kZeros>(grid_values[a], image.axis[a], along[a], slope[a]);
+        fill_lanes<kMode, kPadding>(grid_values[a], image.axis[a], along[a], slope[a]);
       }
-      return locate(along, image);
+      locate(along, image);
     }
-    AxisLanes<kMode> padded[2];  // which have an address, as registers have not
-    for (int a = 0; a < 2; ++a) {
-      fill_lanes<kMode>(image.padding[a], grid_values[a], image.axis[a], padded[a], slope[a]);
-    }
-    locate(padded, image);
   }
 
  private:
+  GRIDSAMPLE_INLINE void fill_by_axis(const Numbers (&grid_values)[2], const LaneImage& image,
+                                      SampleLanes (&slope)[2][kNumbersVectors]) {
+    // Copies, which have an address, as registers have not.
+    const Numbers values[2] = {grid_values[0], grid_values[1]};
+    AxisLanes<kMode> along[2];
+    SampleLanes slopes[2][kNumbersVectors];
+    for (int a = 0; a < 2; ++a) {
+      fill_lanes<kMode>(image.padding[a], values[a], image.axis[a], along[a], slopes[a]);
+      GRIDSAMPLE_UNROLL
+      for (int v = 0; v < kNumbersVectors; ++v) slope[a][v] = slopes[a][v];
+    }
+    locate(along, image);
+  }
+
   GRIDSAMPLE_INLINE void locate(const AxisLanes<kMode> (&along)[2], const LaneImage& image) {
     if constexpr (kTaps > 1) std::memcpy(axis, along, sizeof(axis));
     using Unsigned = Vector<std::make_unsigned_t<offset_t>, kSampleLanes>;
@@ -183,13 +204,15 @@ struct LaneTaps {
 ///
 /// A row of taps is read at the places nearest to it that are inside. `moved` where they are not
 /// its own; `valid` where a tap is inside, and so among the places.
-template <Mode kMode>
+template <Mode mode, Padding kPadding>
 struct EdgePlaces {
+  static constexpr Mode kMode = mode;
   static constexpr int kTaps = kTapsPerAxis<kMode>;
+  static constexpr bool kMayWrap = kPadding == kByAxis && kTaps > 1;
   alignas(64) offset_t row[kTaps][kSampleLanes];
   MaskLanes moved;
   MaskLanes valid[kTaps][kTaps];
-  // Of a row that goes on at its beginning, from the last pixel on.
+  // If kMayWrap: of a row that goes on at its beginning, from the last pixel on.
   bool is_circular;
   MaskLanes goes_on;
   alignas(64) offset_t beginning[kTaps][kSampleLanes];
@@ -208,18 +231,23 @@ struct EdgePlaces {
     const OffsetLanes& y = taps.axis[1].first[v];
     const OffsetLanes place = clamped(x, image.size[0] - kTaps);
     moved = __builtin_convertvector(place != x, MaskLanes);
-    is_circular = kTaps > 1 && image.is_circular[0];
-    const OffsetLanes at_end = is_circular ? (OffsetLanes)(x == image.size[0] - 1) : OffsetLanes{};
-    goes_on = __builtin_convertvector(at_end, MaskLanes);
+    OffsetLanes at_end{};
+    if constexpr (kMayWrap) {
+      is_circular = image.is_circular[0];
+      if (is_circular) at_end = (OffsetLanes)(x == image.size[0] - 1);
+      goes_on = __builtin_convertvector(at_end, MaskLanes);
+    }
     for (int ky = 0; ky < kTaps; ++ky) {
-      const OffsetLanes position = image.wrapped(1, y + ky);
+      OffsetLanes position = y + ky;
+      if constexpr (kMayWrap) position = image.wrapped(1, position);
       const OffsetLanes inside_y = is_inside(position, image.size[1]);
       const OffsetLanes start = clamped(position, image.size[1] - 1) * image.stride[1] +
                                 load_vector<offset_t, kSampleLanes>(taps.image[v]);
-      store_vector<offset_t, kSampleLanes>(beginning[ky], start);
+      if constexpr (kMayWrap) store_vector<offset_t, kSampleLanes>(beginning[ky], start);
       store_vector<offset_t, kSampleLanes>(row[ky], start + place * image.stride[0]);
       for (int kx = 0; kx < kTaps; ++kx) {
-        const OffsetLanes inside_x = is_inside(x + kx, image.size[0]) | at_end;
+        OffsetLanes inside_x = is_inside(x + kx, image.size[0]);
+        if constexpr (kMayWrap) inside_x |= at_end;
         valid[ky][kx] = __builtin_convertvector(inside_y & inside_x, MaskLanes);
       }
     }
