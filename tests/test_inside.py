@@ -62,9 +62,7 @@ def test_edges(dims, align_corners, coordinates, size, image_dtype, dtype, devic
     for axis in range(dims):
         rows[axis * len(values) : (axis + 1) * len(values), axis] = values
     grid = samples.in_a_row(rows, device, dtype)
-    mask = inside(
-        grid, (size,) * dims, align_corners, coordinates=coordinates, dtype=image_dtype
-    )
+    mask = inside(grid, (size,) * dims, align_corners, coordinates=coordinates, dtype=image_dtype)
     expected = marked(grid, (size,) * dims, align_corners, coordinates, image_dtype)
     assert torch.equal(mask, expected)
 

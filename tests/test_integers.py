@@ -93,7 +93,7 @@ def test_nearest_copies_every_bit(case, channels, layout, dtype, grid_dtype, dev
     assert output.stride() == like.stride()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint16, torch.int32, torch.int64], ids=str)
 @pytest.mark.parametrize("shape", [*samples.SHAPES, *samples.FEW_SAMPLES_SHAPES], ids=str)
 @pytest.mark.parametrize("case", samples.cases(mode="nearest"), ids=str)
 def test_nearest_of_every_shape(case, shape, dtype, device):
@@ -201,10 +201,10 @@ def test_values_are_never_rounded(dtype, value, name, device):
     grid = torch.full((1, 2, 2, 2), 9.0, device=device)
     try:
         output = grid_sample(input, grid, "nearest", align_corners=False, **{name: value})
+        outcome = output.cpu().flatten().tolist()
     except (RuntimeError, ValueError) as error:
-        assert name in str(error)
-    else:
-        assert output.cpu().flatten().tolist() == [value] * 4
+        outcome = str(error)
+    assert outcome == [value] * 4 or name in outcome
 
 
 @pytest.mark.all_combinations

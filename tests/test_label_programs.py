@@ -4,14 +4,6 @@ import boundaries
 import pytest
 import samples
 import torch
-from test_distributed import (
-    RANKS,
-    distribute,
-    mesh_of,
-    parse,
-    processes,  # noqa: F401  a fixture
-)
-from test_distributed import pytestmark as needs_processes
 from test_integers import DTYPES, as_bits
 from test_labels import CASES, draw, label_values
 from test_memory import NEEDS_ADDRESS_SPACE, run_within_memory
@@ -19,6 +11,8 @@ from torch._subclasses import FakeTensorMode
 from torch.export import Dim
 
 from gridsample_ext import functional, sample_labels
+
+pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec")
 
 op = torch.ops.gridsample_ext.sample_labels
 FEW = [
@@ -72,7 +66,7 @@ def test_opcheck(case, dtype, device):
 IN_DIMS = [(0, None), (2, None), (-1, None), (None, 0), (None, -1), (0, 0), (1, -2)]
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool], ids=str)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool], ids=str)
 @pytest.mark.parametrize("in_dims", IN_DIMS, ids=str)
 @pytest.mark.parametrize("shape", samples.SMALL_SHAPES, ids=str)
 @ids
@@ -106,12 +100,11 @@ def test_nested_vmap(case, device):
             assert torch.equal(every[i, j], call(labels[j], grids[i]))
 
 
-@pytest.mark.parametrize("dynamic", [None, True])
-@ids
-def test_compile(case, dynamic):
+@pytest.mark.parametrize("case", FEW[1::3], ids=str)
+def test_compile(case):
     """One graph, other sizes too; strides as without."""
     call = sampler(case)
-    compiled = torch.compile(call, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
     other = samples.Shape("other", N=4, C=3, size=(6, 5, 7), out=(3, 7, 2))
     for shape in (samples.SMALL, other):
         labels, grid = draw(case, shape, torch.int32, torch.float32)
@@ -123,7 +116,7 @@ def test_compile(case, dynamic):
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=("non-strict", "strict"))
-@ids
+@pytest.mark.parametrize("case", FEW[1::3], ids=str)
 def test_export(case, strict):
     """All sizes in one program."""
 
@@ -174,29 +167,6 @@ def test_out_variant(case, device):
         op.out(*given, out=torch.empty(0, dtype=torch.bool, device=device))
 
 
-def check_every_placement(case):
-    labels, grid = draw(case, samples.Shape("even", N=4, C=4, out=(2, 4, 6)), torch.int32)
-    call = sampler(case)
-    expected = call(labels, grid)
-    mesh = mesh_of(RANKS)
-    names = ["R", *map(str, range(case.dims + 2))]
-    for of_labels in names:
-        for of_grid in names:
-            placed = distribute(labels, parse(of_labels), mesh), distribute(
-                grid, parse(of_grid), mesh
-            )
-            output = call(*placed)
-            assert torch.equal(output.full_tensor(), expected), (of_labels, of_grid)
-            if of_labels == of_grid == "0":
-                assert output.placements == (parse("0"),)
-
-
-@needs_processes
-@ids
-def test_distributed_tensors(processes, case):  # noqa: F811
-    processes.run(check_every_placement, case)
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES[::2], ids=str)
 def test_on_other_devices(case, dtype, monkeypatch):
@@ -213,13 +183,13 @@ def test_on_other_devices(case, dtype, monkeypatch):
     functional._warn_fallback_once.cache_clear()
 
 
-# A one-hot encoding of the labels would take 300 MiB, and their numbers in one row 300 * 4 MiB.
+# A one-hot encoding of the labels would take 75 MiB, and its floats 300.
 MEMORY = """
 import resource, torch, gridsample_ext
 torch.set_num_threads(1)
-labels = torch.randint(0, 300, (1, 1, 1024, 1024), dtype=torch.{dtype}) - {least}
-grid = torch.rand(1, 1024, 1024, 2) * 2.2 - 1.1
-call = dict(mode="{mode}", padding_mode="zeros", align_corners=False, fill_value=3)
+labels = torch.randint(0, 300, (1, 1, 512, 512), dtype=torch.int16) - 100
+grid = torch.rand(1, 512, 512, 2) * 2.2 - 1.1
+call = dict(mode="bicubic", padding_mode="zeros", align_corners=False, fill_value=3)
 gridsample_ext.sample_labels(labels[..., :8, :8], grid[:, :8, :8], **call)
 with open("/proc/self/statm") as statm:
     used = int(statm.read().split()[0]) * resource.getpagesize()
@@ -230,10 +200,9 @@ gridsample_ext.sample_labels(labels, grid, **call)
 
 
 @NEEDS_ADDRESS_SPACE
-@pytest.mark.parametrize(("dtype", "mode"), [("int16", "bicubic"), ("int64", "bilinear")])
-def test_memory(dtype, mode):
+def test_memory():
     """The result, and nothing that grows with the number of labels."""
-    run_within_memory(MEMORY.format(dtype=dtype, mode=mode, least=100))
+    run_within_memory(MEMORY)
 
 
 LABELS, GRID = torch.zeros(1, 2, 3, 4, dtype=torch.uint8), torch.zeros(1, 5, 6, 2)

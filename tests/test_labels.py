@@ -118,7 +118,7 @@ def test_one_hot(case, channels, layout, dtype, grid_dtype, device):
     assert output.stride() == grid_sample(like, grid.cpu(), align_corners=False).stride()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int16, torch.uint64], ids=str)
 @pytest.mark.parametrize("shape", [*samples.SHAPES, samples.FEW_SAMPLES], ids=str)
 @pytest.mark.parametrize("mode", samples.MODES)
 @pytest.mark.parametrize("dims", [2, 3])
