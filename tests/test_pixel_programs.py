@@ -33,7 +33,7 @@ CALLS = {
     "labels": (lambda *a: sample_labels(*a, align_corners=False), torch.int32),
     "labels_outside": (
         lambda *a: sample_labels(*a, align_corners=True, fill_value=7, outside_value=-3),
-        torch.int16,
+        torch.int64,
     ),
 }  # fmt: skip
 
