@@ -124,6 +124,7 @@ def test_length_of_output_mask(mask, on_meta, device):
         ops.grid_sample_backward(*tensors, 0, 0, False, mask)
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 @pytest.mark.parametrize(
     ("call", "dtype"),
     [

@@ -1,0 +1,147 @@
+"""inside(): the samples that outside_value leaves alone."""
+
+import itertools
+import math
+
+import boundaries
+import pytest
+import samples
+import torch
+
+import gridsample_ext
+from gridsample_ext import grid_sample, inside
+
+CALLS = list(itertools.product((2, 3), (False, True), ("normalized", "pixel")))
+SHAPES = [
+    samples.Shape("small", size=(3, 4, 5), out=(3, 7, 11)),
+    samples.Shape("one_pixel", size=(1, 1, 1), out=(3, 7, 11)),
+    samples.Shape("one_row", N=1, size=(2, 1, 9), out=(1, 1, 40)),
+]
+
+
+def marked(grid, size, align_corners, coordinates, dtype=torch.float32, mode="nearest"):
+    """Where grid_sample does not give the outside value."""
+    image = torch.zeros(1, 1, *size, dtype=dtype, device=grid.device)
+    output = grid_sample(
+        image, grid, mode, "border", align_corners, coordinates=coordinates, outside_value=1.0
+    )
+    return output[:, 0] == 0
+
+
+@pytest.mark.parametrize("image_dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("mode", samples.MODES)
+@pytest.mark.parametrize(("dims", "align_corners", "coordinates"), CALLS)
+def test_random_grids(dims, align_corners, coordinates, mode, shape, dtype, image_dtype, device):
+    size = shape.input_shape(dims)[2:]
+    units = None if coordinates == "pixel" else align_corners
+    grid = samples.wide_grid(shape.grid_shape(dims), size, units, dtype, device)
+    mask = inside(grid, size, align_corners, coordinates=coordinates, dtype=image_dtype)
+    assert (mask.dtype, mask.device, mask.shape) == (torch.bool, grid.device, grid.shape[:-1])
+    expected = marked(grid, size, align_corners, coordinates, image_dtype, mode)
+    assert torch.equal(mask, expected)
+    if shape.name == "small":
+        assert 0 < mask.sum() < mask.numel()
+
+
+@pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
+@pytest.mark.parametrize("image_dtype", [torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10, 255])
+@pytest.mark.parametrize(("dims", "align_corners", "coordinates"), CALLS)
+def test_edges(dims, align_corners, coordinates, size, image_dtype, dtype, device):
+    """The numbers next to each end, and those that are none."""
+    units = None if coordinates == "pixel" else align_corners
+    ends = torch.tensor([[-0.5], [size - 0.5], [0.0], [size / 2]], dtype=torch.float64)
+    ends = samples.normalize(ends, (size,), units).flatten().to(dtype)
+    around = [ends, ends.nextafter(ends + 9), ends.nextafter(ends - 9)] if dtype in (
+        torch.float32, torch.float64
+    ) else [ends, ends * 1.01, ends * 0.99]  # fmt: skip
+    values = torch.cat([*around, torch.tensor([math.nan, math.inf, -math.inf], dtype=dtype)])
+    rows = torch.zeros(len(values) * dims, dims, dtype=dtype)
+    for axis in range(dims):
+        rows[axis * len(values) : (axis + 1) * len(values), axis] = values
+    grid = samples.in_a_row(rows, device, dtype)
+    mask = inside(grid, (size,) * dims, align_corners, coordinates=coordinates, dtype=image_dtype)
+    expected = marked(grid, (size,) * dims, align_corners, coordinates, image_dtype)
+    assert torch.equal(mask, expected)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_pixel_edges_are_inside(align_corners, device):
+    ulp = 2.0**-20
+    rows = torch.tensor([
+        [-0.5, 0.0], [3.5, 1.5], [1.0, -0.5], [math.nan, 1.0],
+        [-0.5 - ulp, 0.0], [3.5 + ulp, 0.0], [0.0, 1.5 + ulp], [math.inf, 0.0], [0.0, -1e30],
+    ])  # fmt: skip
+    mask = inside(rows[None, None].to(device), (2, 4), align_corners, coordinates="pixel")
+    assert mask.flatten().tolist() == [True] * 4 + [False] * 5
+    assert torch.equal(mask, inside(rows[None, None].to(device), [2, 4], coordinates="pixel"))
+
+
+def test_dtype_of_the_image_decides_about_coordinates(device):
+    """Computed in float64 a grid value next to 1 is farther out than in float32."""
+    grid = torch.tensor([1.0 + 2.0**-23, 0.0], device=device).reshape(1, 1, 1, 2)
+    for image_dtype, size in itertools.product(samples.DTYPES, (3, 1000, 1001)):
+        mask = inside(grid, (1, size), False, dtype=image_dtype)
+        assert torch.equal(mask, marked(grid, (1, size), False, "normalized", image_dtype))
+
+
+def test_size_of_an_image_and_empty_grids(device):
+    image = torch.zeros(2, 3, 4, 5, device=device)
+    for shape in ((0, 3, 4, 2), (2, 0, 4, 2)):
+        mask = inside(torch.zeros(shape, device=device), image.shape[2:], False)
+        assert mask.shape == shape[:-1]
+
+
+@pytest.mark.parametrize("coordinates", ["normalized", "pixel"])
+def test_transforms_and_programs(coordinates):
+    grids = torch.rand(3, 2, 4, 5, 2, generator=samples.generator()) * 9 - 4
+
+    def call(grid):
+        return inside(grid, (3, 4), False, coordinates=coordinates)
+
+    expected = torch.stack([call(grid) for grid in grids])
+    assert torch.equal(torch.vmap(call)(grids), expected)
+    torch.compiler.reset()
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=True, dynamic=True)
+    assert torch.equal(compiled(grids[0]), expected[0])
+    assert call(grids[0].to("meta")).shape == expected[0].shape
+    mask = call(grids[0].requires_grad_())
+    assert not mask.requires_grad
+
+
+BAD = {
+    "coordinates": ({"coordinates": "pixels"}, ValueError, ["coordinates", "'pixels'", "'pixel'"]),
+    "grid": ({"grid": [[1.0]]}, TypeError, ["grid", "Tensor", "list"]),
+    "align_corners": ({"align_corners": 1}, TypeError, ["align_corners", "bool", "int"]),
+    "sizes_of_grid": ({"grid": torch.zeros(2, 3, 2)}, RuntimeError, ["grid", "[2, 3, 2]"]),
+    "coordinates_of_grid": ({"grid": torch.zeros(1, 2, 3, 3)}, RuntimeError, ["[1, 2, 3, 3]"]),
+    "volume": ({"size": (2, 3, 4)}, RuntimeError, ["size", "(2, 3, 4)", "[1, 2, 3, 2]"]),
+    "one_size": ({"size": (2,)}, RuntimeError, ["size", "(2,)"]),
+    "integers": ({"grid": torch.zeros(1, 2, 3, 2).long()}, RuntimeError, ["grid", "int64"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_errors(name):
+    changes, kind, words = BAD[name]
+    arguments = {"grid": torch.zeros(1, 2, 3, 2), "size": (4, 5), "align_corners": False} | changes
+    with pytest.raises(kind, match=r"inside\(\)") as error:
+        inside(**arguments)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_default_of_align_corners():
+    """PyTorch's warning where it matters."""
+    grid = torch.zeros(1, 2, 3, 2)
+    with pytest.warns(UserWarning, match="align_corners=False"):
+        inside(grid, (4, 5))
+    assert inside(grid, (4, 5), coordinates="pixel").all()
+
+
+def test_exported():
+    assert {"inside", "sample_labels"} <= set(gridsample_ext.__all__)
+    assert inside.__doc__
+    assert all(f"{name}:" in gridsample_ext.sample_labels.__doc__ for name in boundaries.LATER)
