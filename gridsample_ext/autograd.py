@@ -359,18 +359,24 @@ def _autograd_kernel(
     op: OpOverload[..., Any], function: type[torch.autograd.Function]
 ) -> Callable[..., Any]:
     """What the op does at the dispatcher's autograd key."""
-    parameters = op._schema.arguments
+    names = [parameter.name for parameter in op._schema.arguments]
+    defaults = tuple(parameter.default_value for parameter in op._schema.arguments)
 
     def kernel(*arguments: Any, **named: Any) -> Any:
+        in_func = _compat.in_func_transform()
+        if not (
+            in_func
+            or (torch.is_grad_enabled() and _requires_grad(arguments))
+            or _compat.in_dual_level()
+        ):
+            return below_autograd(functools.partial(op, **named) if named else op, *arguments)
         # The dispatcher leaves out what has its default, and names what follows.
-        for parameter in parameters[len(arguments) :]:
-            arguments = (*arguments, named.get(parameter.name, parameter.default_value))
-        if _compat.in_func_transform():
+        given = len(arguments)
+        rest = zip(names[given:], defaults[given:], strict=True)
+        arguments += tuple(named.get(name, default) for name, default in rest)
+        if in_func:
             return _compat.apply_at_this_level(function, *arguments)
-        needs_grad = torch.is_grad_enabled() and _requires_grad(arguments)
-        if needs_grad or _compat.in_dual_level():
-            return function.apply(*arguments)
-        return below_autograd(op, *arguments)
+        return function.apply(*arguments)
 
     return kernel
 

@@ -155,12 +155,13 @@ def grid_sample(
         later = _options.later_options(input, mode_enum, padding_enum, keywords, "grid_sample")
     if align_corners is not True and align_corners is not False:
         align_corners = _options.align_corners_or_default(align_corners, coordinates, "grid_sample")
+    are_tensors = isinstance(input, Tensor) and isinstance(grid, Tensor)
+    on_cpu = are_tensors and input.is_cpu and grid.is_cpu
     if not (
-        isinstance(input, Tensor)
-        and isinstance(grid, Tensor)
+        are_tensors
         and input.layout is torch.strided
         and grid.layout is torch.strided
-        and ((input.is_cpu and grid.is_cpu) or input.device == grid.device)
+        and (on_cpu or input.device == grid.device)
     ):
         _options.check_tensors({"input": input, "grid": grid}, "grid_sample")
     if input.dtype not in _ops.DTYPES and not (
@@ -174,7 +175,7 @@ def grid_sample(
             align_corners,
             Keywords(coordinates, fill_value, outside_value, cubic_coefficient),
         )
-    if not input.is_cpu:
+    if not on_cpu:
         why_not = why_not_ours(input.device)
         if why_not is not None:
             options = Options(mode_enum, padding_enum, align_corners, *later)
@@ -189,6 +190,10 @@ def grid_sample(
         # What the op would do as well, in more time.
         if torch.is_grad_enabled() and (input.requires_grad or grid.requires_grad):
             return record_grid_sample(input, grid, mode_enum, padding_enum, align_corners, *later)
+        if not later:  # to take them apart would take time
+            return below_autograd(
+                bare_grid_sample, input, grid, mode_enum, padding_enum, align_corners
+            )
         return below_autograd(
             bare_grid_sample, input, grid, mode_enum, padding_enum, align_corners, *later
         )

@@ -75,10 +75,14 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
   const Coordinate<T> x = pad_coordinate(unnormalize(grid_value, axis));
   const T base = Interpolation::base(x.value);
   Interpolation::weights(x.value - base, axis.cubic, taps.weight, taps.derivative);
+  if constexpr (Interpolation::kFirst == 0) {
+    taps.position[0] = pad_tap(base);
+  } else {
+    taps.position[0] = pad_tap(base + T(Interpolation::kFirst));
+  }
   GRIDSAMPLE_UNROLL
-  for (int k = 0; k < Interpolation::kTaps; ++k) {
-    const int step = Interpolation::kFirst + k;
-    taps.position[k] = pad_tap(step == 0 ? base : base + T(step));
+  for (int k = 1; k < Interpolation::kTaps; ++k) {
+    taps.position[k] = pad_tap(base + T(Interpolation::kFirst + k));
   }
   taps.slope = Interpolation::kSmooth ? x.slope : T(0);
   return taps;

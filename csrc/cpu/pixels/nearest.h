@@ -58,8 +58,10 @@ GRIDSAMPLE_INLINE offset_t pixel_offset(const compute_t (&value)[kDims],
 /// offset[i] of a whole tile; returns a negative number if any is outside. kChecks: sets `beyond`
 /// if some coordinate is folded more than once.
 template <int kDims, Padding kPadding, Distance kDistance, bool kChecks>
-offset_t pixel_offsets(const PerAxis<kTileSize>& values, const PixelAxis (&axes)[kMaxDims],
+offset_t pixel_offsets(const PerAxis<kTileSize>& values, const PixelAxis (&of_image)[kMaxDims],
                        offset_t* offset, bool& beyond) {
+  PixelAxis axes[kMaxDims];  // locals, which stores of offsets cannot change
+  std::copy_n(of_image, kDims, axes);
   compute_t once[kDims] = {};
   if constexpr (kChecks) {
     for (int a = 0; a < kDims; ++a) {
@@ -85,8 +87,9 @@ offset_t pixel_offsets(const PerAxis<kTileSize>& values, const PixelAxis (&axes)
 /// Adds those on one axis to the sums of a tile. kChecks: returns whether some coordinate is folded
 /// more than once.
 template <Padding kPadding, Distance kDistance, bool kChecks>
-GRIDSAMPLE_NOINLINE bool pixel_offsets_along(const compute_t* values, const PixelAxis& axis,
+GRIDSAMPLE_NOINLINE bool pixel_offsets_along(const compute_t* values, const PixelAxis& of_image,
                                              offset_t (&offset)[kTileSize]) {
+  const PixelAxis axis = of_image;
   compute_t once{};
   if constexpr (kChecks) once = folded_once<Mode::kNearest, kPadding>(axis.axis);
   int beyond = 0;

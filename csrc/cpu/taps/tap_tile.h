@@ -102,7 +102,8 @@ GRIDSAMPLE_INLINE offset_t fill_lane(AxisTile& tile, Change* change, int i, comp
 /// Of derivatives only if there is where to put them: Change is void if not.
 template <Padding kPadding, Distance kDistance, typename AxisTile, typename Change>
 GRIDSAMPLE_NOINLINE void fill_axis(AxisTile& tile, Change* change, const compute_t* grid_values,
-                                   const Axis<compute_t>& axis, int64_t size, int64_t stride) {
+                                   const Axis<compute_t>& of_image, int64_t size, int64_t stride) {
+  const Axis<compute_t> axis = of_image;  // a local, which stores to taps cannot change
   const auto axis_size = static_cast<offset_t>(size);
   const auto axis_stride = static_cast<offset_t>(stride);
 #pragma omp simd
@@ -132,7 +133,8 @@ GRIDSAMPLE_INLINE bool is_beyond(compute_t grid_value, const Axis<compute_t>& ax
 /// fill_axis for coordinates that are folded once at most; returns whether some is not.
 template <Padding kPadding, typename AxisTile, typename Change>
 GRIDSAMPLE_NOINLINE bool try_axis(AxisTile& tile, Change* change, const compute_t* grid_values,
-                                  const Axis<compute_t>& axis, int64_t size, int64_t stride) {
+                                  const Axis<compute_t>& of_image, int64_t size, int64_t stride) {
+  const Axis<compute_t> axis = of_image;
   const auto axis_size = static_cast<offset_t>(size);
   const auto axis_stride = static_cast<offset_t>(stride);
   [[maybe_unused]] const compute_t once = folded_once<AxisTile::kMode, kPadding>(axis);
