@@ -235,9 +235,16 @@ def sample_labels(
     fill_value: int | None,
     outside_value: int | None,
 ) -> Tensor:
-    """Sample as the op does."""
-    options = options._replace(fill_value=0.0 if fill_value is None else 1.0)
+    """Sample as the op does. ``options.fill_value`` is 0 if taps outside count for no label."""
     samples = _Samples(labels, grid, options)
+    dtype = labels.dtype
+    if dtype in (torch.uint16, torch.uint32, torch.uint64):  # which PyTorch does not compare
+        turned = 2**63 if dtype == torch.uint64 else 0
+        labels = labels.view(torch.int64) ^ -turned if turned else labels.long()
+        fill_value = (fill_value or 0) - turned
+        outside_value = None if outside_value is None else outside_value - turned
+        result = sample_labels(labels, grid, options, fill_value, outside_value)
+        return (result ^ -turned).view(dtype) if turned else result.to(dtype)
     image = labels.movedim(1, -1)
     fill = image.new_full((), fill_value or 0)
     votes: list[tuple[Tensor, Tensor]] = []

@@ -318,6 +318,26 @@ def _check_options(options: Options, dims: int) -> None:
     )
 
 
+def check_holds(dtype: torch.dtype, name: str, value: float | None) -> None:
+    """``element_of`` in csrc/tensors.h: whether integers of a dtype, or bools, hold a value."""
+    if value is None or dtype not in INTEGERS:
+        return
+    least, most = 0, 1
+    if dtype != torch.bool:
+        least, most = torch.iinfo(dtype).min, torch.iinfo(dtype).max
+    torch._check(
+        least <= value <= most and value == int(value),
+        lambda: (
+            f"gridsample_ext: expected {name} to be a number that {dtype} holds, but got {value}"
+        ),
+    )
+
+
+def as_int64(label: int | None) -> int | None:
+    """As the ops take labels: those above int64's as the negative numbers of their bits."""
+    return label - 2**64 if label is not None and label >= 2**63 else label
+
+
 def with_one_batch_size(input: Tensor, grid: Tensor, batch: int) -> tuple[Tensor, Tensor]:
     """Both with the batch size of the output: a batch of one expanded."""
     if not guard_or_false(batch == 1):
@@ -405,6 +425,8 @@ def _empty_output(input: Tensor, shape: tuple[int, ...]) -> Tensor:
 def _grid_sample_fake(input: Tensor, grid: Tensor, *rest: Any) -> Tensor:
     options = Options(*rest)
     may_copy = options.interpolation_mode == NEAREST
+    check_holds(input.dtype, "fill_value", options.fill_value)
+    check_holds(input.dtype, "outside_value", options.outside_value)
     return _empty_output(input, output_shape(input, grid, options, may_copy=may_copy))
 
 
@@ -477,6 +499,9 @@ def _sample_labels_fake(
             f"{list(labels.shape)} and dtype {labels.dtype}"
         ),
     )
+    if labels.dtype != torch.uint64:  # whose labels above int64's are negative here
+        check_holds(labels.dtype, "fill_value", fill_value)
+        check_holds(labels.dtype, "outside_value", outside_value)
     options = Options(
         interpolation_mode,
         padding_mode,

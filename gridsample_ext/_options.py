@@ -121,8 +121,24 @@ def _real(name: str, value: Any, function: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return float(value)
+        if not isinstance(value, numbers.Integral):
+            return float(value)
+        whole = int(value)
+        if abs(whole) < 2**64 and float(whole) == whole:
+            return float(whole)
+        raise ValueError(
+            f"{function}(): expected {name} to be a number that a float64 holds, but got: {value!r}"
+        )
     raise TypeError(f"{function}(): expected {name} to be a float or None, not {type_name(value)}")
+
+
+def integer(name: str, value: Any, function: str) -> int | None:
+    """As an int; None stays None."""
+    if value is None:
+        return None
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    raise TypeError(f"{function}(): expected {name} to be an int or None, not {type_name(value)}")
 
 
 def options_of(

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gridsample_ext import _ops, functional
+from gridsample_ext import _compat, _ops, functional
 from gridsample_ext._options import Keywords
 
 _COMPLEX = (torch.complex64, torch.complex128)
@@ -44,7 +44,7 @@ def grid_sample(
 def _rounded(output: Tensor, dtype: torch.dtype) -> Tensor:
     """Half to even, clamped; what is not a number is 0."""
     limits = torch.iinfo(dtype)
-    if not torch.compiler.is_compiling():
+    if not (torch.compiler.is_compiling() or _compat.in_func_transform()):
         # In place: nobody else has the output.
         return output.round_().clamp_(limits.min, limits.max).nan_to_num_(0.0).to(dtype)
     return output.round().clamp(limits.min, limits.max).nan_to_num(0.0).to(dtype)
@@ -54,11 +54,17 @@ def _sample_complex(
     input: Tensor, grid: Tensor, options: tuple[Any, ...], keywords: Keywords
 ) -> Tensor:
     """Real and imaginary parts as channels, of which the values outside are real."""
+    if input.dim() not in (4, 5) or input.numel() == 0:
+        # Where there is nothing to sample, or an error to be raised that names these sizes.
+        output = functional.grid_sample(input.real, grid, *options, **keywords._asdict())
+        return torch.complex(output, torch.zeros_like(output))
     parts = torch.view_as_real(input.resolve_conj())
     if keywords.fill_value is None and not keywords.outside_value:
         channels = parts.movedim(-1, 2).flatten(1, 2)
         output = functional.grid_sample(channels, grid, *options, **keywords._asdict())
         output = output.unflatten(1, (input.shape[1], 2)).movedim(2, -1)
+        if output.numel() == 0:
+            return torch.complex(*output.unbind(-1))
         return torch.view_as_complex(output.contiguous() if output.stride(-1) != 1 else output)
     of_imaginary = keywords._replace(
         fill_value=None, outside_value=None if keywords.outside_value is None else 0.0

@@ -166,9 +166,9 @@ class _Sample(torch.autograd.Function):
     @staticmethod
     @_tangent_rule
     def jvp(ctx: Any, input_t: Tensor | None, grid_t: Tensor | None, *_: None) -> Tensor | None:
-        if not _any(input_t, grid_t):
-            return None
         grid, input = ctx.saved_tensors
+        if not (_any(input_t, grid_t) and input.is_floating_point()):
+            return None
         tangent: Tensor = _ops.grid_sample_jvp(input, grid, input_t, grid_t, *ctx.options)
         return tangent
 

@@ -58,6 +58,8 @@ def _fitted(input: Tensor, grid: Tensor, options: Options) -> tuple[Tensor, Tens
 
 
 def _is_for_pytorch(input: Tensor, options: Options) -> bool:
+    if input.dtype not in _ops.DTYPES:
+        return False
     is_tricubic = input.dim() == 5 and options.interpolation_mode == _ops.BICUBIC
     return options.are_known_to_pytorch and not (is_tricubic and not _compat.torch_has_tricubic())
 
@@ -70,7 +72,8 @@ def _decomposed_grid_sample(input: Tensor, grid: Tensor, *rest: Any) -> Tensor:
         sampler = aten.grid_sampler_2d if input.dim() == 4 else aten.grid_sampler_3d
         output: Tensor = sampler.default(*_fitted(input, grid, options), *options.first).to(dtype)
     else:
-        _ops.output_shape(input, grid, options)  # which checks
+        may_copy = options.interpolation_mode == _ops.NEAREST
+        _ops.output_shape(input, grid, options, may_copy=may_copy)  # which checks
         output = _composed.grid_sample(input, grid, options)
     return output.contiguous(memory_format=layout)
 

@@ -262,26 +262,34 @@ def sample_labels(
             outside_value=outside_value,
             cubic_coefficient=cubic_coefficient,
         )
-    keywords = Keywords(coordinates, fill_value, outside_value, cubic_coefficient)
+    fill, outside = (
+        _options.integer(name, value, "sample_labels")
+        for name, value in (("fill_value", fill_value), ("outside_value", outside_value))
+    )
+    # Of the values only whether they are given is an option; the ops take the labels apart.
+    keywords = Keywords(
+        coordinates,
+        None if fill is None else 1.0,
+        None if outside is None else 1.0,
+        cubic_coefficient,
+    )
     options = _options.options_of(
         labels, mode, padding_mode, align_corners, keywords, "sample_labels"
     )
     _options.check_tensors({"labels": labels, "grid": grid}, "sample_labels")
-    for name, value in (("fill_value", fill_value), ("outside_value", outside_value)):
-        if not isinstance(value, int | None):
-            raise TypeError(
-                f"sample_labels(): expected {name} to be an int or None, not "
-                f"{_options.type_name(value)}"
-            )
     if labels.dtype not in _ops.INTEGERS:
         raise NotImplementedError(
             "sample_labels(): expected labels to hold integers or bools, but got labels with sizes "
             f"{list(labels.shape)} and dtype {labels.dtype}"
         )
+    for name, value in (("fill_value", fill), ("outside_value", outside)):
+        _ops.check_holds(labels.dtype, name, value)
+    if torch.compiler.is_compiling() and onnx.is_exporting():
+        raise torch.onnx.OnnxExporterError("sample_labels(): ONNX has no operator for it")
     why_not = why_not_ours(labels.device)
     if why_not is not None:
         _warn_fallback_once(why_not, "tensor operations are", "more memory and time")
-        return _composed.sample_labels(labels, grid, options, fill_value, outside_value)
+        return _composed.sample_labels(labels, grid, options, fill, outside)
     if type(labels) is not Tensor or type(grid) is not Tensor:
         distributed.prepare_for(type(labels), type(grid))
     return _ops.sample_labels(  # type: ignore[no-any-return]
@@ -289,8 +297,7 @@ def sample_labels(
         grid,
         *options.first,
         options.pixel_coordinates,
-        fill_value,
-        outside_value,
+        *(_ops.as_int64(value) for value in (fill, outside)),
         options.cubic_coefficient,
     )
 
@@ -368,10 +375,11 @@ def why_not_ours(device: torch.device) -> str | None:
 
 def _fall_back(why: str, input: Tensor, grid: Tensor, options: Options) -> Tensor:
     """``F.grid_sample``, or a composition of tensor operations for options it does not know."""
-    if not options.are_known_to_pytorch:
+    if not options.are_known_to_pytorch or input.dtype not in _ops.DTYPES:
         if not torch.compiler.is_compiling():
             _warn_fallback_once(why, "tensor operations are", "more memory and time")
-        _ops.output_shape(input, grid, options)  # which checks
+        may_copy = options.interpolation_mode == _ops.NEAREST
+        _ops.output_shape(input, grid, options, may_copy=may_copy)  # which checks
         return _composed.grid_sample(input, grid, options)
     if not torch.compiler.is_compiling():
         _warn_fallback_once(why, "torch.nn.functional.grid_sample is", "its speed and its limits")

@@ -104,8 +104,13 @@ def _check_opset(opset: int, rank: int | None) -> None:
         )
 
 
-def _check_options(options: Options) -> None:
+def _check_options(options: Options, dtype: torch.dtype) -> None:
     """Refuse what ``GridSample`` and a few operators around it cannot say."""
+    if dtype not in _ONNX_TYPES:
+        raise torch.onnx.OnnxExporterError(
+            "grid_sample(): expected input to be of a floating-point dtype to be exported to ONNX, "
+            f"but got {dtype}; convert it"
+        )
     usual = Options(*options.first)
     for keyword, is_good in (
         ("padding_mode", options.padding_mode in _ops.TORCH_PADDING_MODES),
@@ -134,8 +139,8 @@ def _normalizing_corners(options: Options) -> bool:
 def grid_sample_for_export(input: Tensor, grid: Tensor, options: Options) -> Tensor:
     """The op in terms that the exporter of ``dynamo=True`` knows, while it traces a model."""
     _check_opset(_requested_opset(), input.dim())
-    _check_options(options)
     dtype = input.dtype
+    _check_options(options, dtype)
     shape = _ops.output_shape(input, grid, options)
     input, grid = _ops.with_one_batch_size(input, grid, shape[0])
     common_type = compute_type(dtype, grid.dtype)
@@ -195,7 +200,7 @@ def _nodes(
 
     """
     _check_opset(opset, rank)
-    _check_options(options)
+    _check_options(options, dtypes[0])
     common_type = compute_type(*dtypes)
     to_common = {"to": _ONNX_TYPES[common_type]}
     sides = list(sides)
