@@ -23,7 +23,8 @@
 // grad_output held fixed.
 //
 // sample_labels: for each sample the label whose taps' weights add up to most. labels: integers of
-// any type, or bools. fill_value and outside_value are labels, of uint64 as the int64 of their bits.
+// any type, or bools. fill_value and outside_value are labels, of uint64 as the int64 of their
+// bits.
 
 #define GRIDSAMPLE_LATER_OPTIONS                                                    \
   "bool pixel_coordinates=False, float fill_value=0.0, float? outside_value=None, " \
