@@ -3,7 +3,7 @@
     python csrc/cuda/resources.py [--out FILE]
 
 writes a table in Markdown, and fails if a kernel spills registers or keeps anything in local
-memory.
+memory, but for those in LOCAL.
 """
 
 import argparse
@@ -18,6 +18,8 @@ REPORTS = Path(__file__).resolve().parents[2] / "build" / "cuda"
 MODES = ("bilinear", "nearest", "bicubic")
 REGISTERS = 65536  # of a multiprocessor, from compute capability 7.5 to 12.0
 THREADS = 256  # of a block
+# Kernels that cannot do without local memory: these count labels, in an order that data decide.
+LOCAL = ("labels_kernel",)
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
@@ -104,7 +106,7 @@ def main() -> None:
             f"| {least} to {registers} "
             f"| {REGISTERS // (rounded * THREADS)} | {spills} |"
         )
-        if spills:
+        if spills and kernel not in LOCAL:
             broken.append(
                 f"{kernel} {dtype} {mode} {padding}, {bits} bits, on {architecture}: {spills} bytes"
             )

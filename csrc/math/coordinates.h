@@ -21,6 +21,23 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
+/// The cubic convolution kernel's coefficient A, and what else its polynomials are made of: rounded
+/// once, and on the GPU operands as they are, which take no registers.
+template <typename T>
+struct CubicKernel {
+  T a;
+  T near_cubic;       // A + 2
+  T near_square;      // A + 3
+  T near_derivative;  // 3 (A + 2)
+  T near_linear;      // 2 (A + 3)
+};
+
+template <typename T>
+GRIDSAMPLE_INLINE CubicKernel<T> make_cubic_kernel(double coefficient) {
+  const auto a = static_cast<T>(coefficient);
+  return {a, a + T(2), a + T(3), T(3) * (a + T(2)), T(2) * (a + T(3))};
+}
+
 /// One spatial axis of the image. With S pixels,
 ///
 ///                    grid -1 .. 1 spans       low    extent   folds about
@@ -41,7 +58,7 @@ struct Axis {
   T unit;
   T scale;  // in pixels by grid value
   T origin;
-  T cubic;  // the coefficient of the cubic convolution kernel
+  CubicKernel<T> cubic;
 };
 
 // Variables, because nvcc calls no function of numeric_limits in device code.
@@ -58,7 +75,7 @@ GRIDSAMPLE_INLINE Axis<T> make_axis(const Geometry& geometry, int a) {
   if (static_cast<int64_t>(end) < size) end = std::nextafter(end, kLargest<T>);
   const T extent = static_cast<T>(geometry.align_corners ? size - 1 : size);
   const T low = geometry.align_corners ? T(0) : T(-0.5);
-  const auto cubic = static_cast<T>(geometry.cubic_coefficient);
+  const auto cubic = make_cubic_kernel<T>(geometry.cubic_coefficient);
   if (geometry.pixel_coordinates) return {extent, low, last, end, T(0), T(1), T(0), cubic};
   return {extent, low, last, end, T(1), extent * T(0.5), low, cubic};
 }

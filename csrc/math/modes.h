@@ -14,7 +14,7 @@
 //   weights       of the taps, with their derivatives by t = x - base(x)
 //   second        derivatives of the weights by t
 //
-// The second argument of weights and second is the coefficient of the cubic kernel.
+// The second argument of weights and second is for the cubic kernel.
 
 #include "math/coordinates.h"
 
@@ -38,12 +38,13 @@ struct ModeTraits<Mode::kNearest> {
     return round_half_even(x);
   }
   template <typename T>
-  static GRIDSAMPLE_INLINE void weights(T, T, T (&weight)[1], T (&derivative)[1]) {
+  static GRIDSAMPLE_INLINE void weights(T, const CubicKernel<T>&, T (&weight)[1],
+                                        T (&derivative)[1]) {
     weight[0] = T(1);
     derivative[0] = T(0);
   }
   template <typename T>
-  static GRIDSAMPLE_INLINE void second(T, T, T (&second)[1]) {
+  static GRIDSAMPLE_INLINE void second(T, const CubicKernel<T>&, T (&second)[1]) {
     second[0] = T(0);
   }
 };
@@ -63,14 +64,15 @@ struct ModeTraits<Mode::kBilinear> {
     return round_down(x);
   }
   template <typename T>
-  static GRIDSAMPLE_INLINE void weights(T t, T, T (&weight)[2], T (&derivative)[2]) {
+  static GRIDSAMPLE_INLINE void weights(T t, const CubicKernel<T>&, T (&weight)[2],
+                                        T (&derivative)[2]) {
     weight[0] = T(1) - t;
     weight[1] = t;
     derivative[0] = T(-1);
     derivative[1] = T(1);
   }
   template <typename T>
-  static GRIDSAMPLE_INLINE void second(T, T, T (&second)[2]) {
+  static GRIDSAMPLE_INLINE void second(T, const CubicKernel<T>&, T (&second)[2]) {
     second[0] = second[1] = T(0);
   }
 };
@@ -96,23 +98,26 @@ struct ModeTraits<Mode::kBicubic> {
     return round_down(x);
   }
   template <typename T>
-  static GRIDSAMPLE_INLINE void weights(T t, T A, T (&weight)[4], T (&derivative)[4]) {
+  static GRIDSAMPLE_INLINE void weights(T t, const CubicKernel<T>& kernel, T (&weight)[4],
+                                        T (&derivative)[4]) {
+    const T A = kernel.a;
     const T u = T(1) - t;
     weight[0] = A * t * u * u;
-    weight[1] = ((A + T(2)) * t - (A + T(3))) * t * t + T(1);
-    weight[2] = ((A + T(2)) * u - (A + T(3))) * u * u + T(1);
+    weight[1] = (kernel.near_cubic * t - kernel.near_square) * t * t + T(1);
+    weight[2] = (kernel.near_cubic * u - kernel.near_square) * u * u + T(1);
     weight[3] = A * u * t * t;
     derivative[0] = A * u * (T(1) - T(3) * t);
-    derivative[1] = (T(3) * (A + T(2)) * t - T(2) * (A + T(3))) * t;
-    derivative[2] = -(T(3) * (A + T(2)) * u - T(2) * (A + T(3))) * u;
+    derivative[1] = (kernel.near_derivative * t - kernel.near_linear) * t;
+    derivative[2] = -(kernel.near_derivative * u - kernel.near_linear) * u;
     derivative[3] = A * t * (T(2) - T(3) * t);
   }
   template <typename T>
-  static GRIDSAMPLE_INLINE void second(T t, T A, T (&second)[4]) {
+  static GRIDSAMPLE_INLINE void second(T t, const CubicKernel<T>& kernel, T (&second)[4]) {
+    const T A = kernel.a;
     const T u = T(1) - t;
     second[0] = A * (T(6) * t - T(4));
-    second[1] = T(6) * (A + T(2)) * t - T(2) * (A + T(3));
-    second[2] = T(6) * (A + T(2)) * u - T(2) * (A + T(3));
+    second[1] = T(6) * kernel.near_cubic * t - kernel.near_linear;
+    second[2] = T(6) * kernel.near_cubic * u - kernel.near_linear;
     second[3] = A * (T(2) - T(6) * t);
   }
 };

@@ -30,6 +30,7 @@ struct AxisTaps {
   T weight[kTaps];
   T derivative[kTaps];
   T slope;
+  T fraction;  // the coordinate's distance from the whole pixel that taps are counted from
 };
 
 /// Whether a padding leaves the coordinate as it is and moves each tap: as the mode says, but a
@@ -74,7 +75,8 @@ GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const
   AxisTaps<T, Interpolation::kTaps> taps;
   const Coordinate<T> x = pad_coordinate(unnormalize(grid_value, axis));
   const T base = Interpolation::base(x.value);
-  Interpolation::weights(x.value - base, axis.cubic, taps.weight, taps.derivative);
+  taps.fraction = x.value - base;
+  Interpolation::weights(taps.fraction, axis.cubic, taps.weight, taps.derivative);
   if constexpr (Interpolation::kFirst == 0) {
     taps.position[0] = pad_tap(base);
   } else {

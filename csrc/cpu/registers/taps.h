@@ -17,10 +17,9 @@ struct AxisLanes {
   SampleLanes weight[kTapsPerAxis<kMode>][kNumbersVectors];
 };
 
-/// The numbers of an axis in all lanes.
+/// The numbers of an axis in all lanes, but those of the cubic kernel, which has too many taps.
 GRIDSAMPLE_INLINE Axis<Numbers> lane_axis(const Axis<compute_t>& axis) {
-  return {axis.extent, axis.low,   axis.last,   axis.end,
-          axis.unit,   axis.scale, axis.origin, axis.cubic};
+  return {axis.extent, axis.low, axis.last, axis.end, axis.unit, axis.scale, axis.origin, {}};
 }
 
 /// Whether coordinates are folded more than once.

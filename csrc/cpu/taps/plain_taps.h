@@ -92,7 +92,7 @@ void find_taps(const Geometry& geometry, const PlainAxes& axes, const View& grid
       return axis_taps<kMode, kPadding, Distance::kFar>(value, axes.axis[a]);
     });
     tap_offsets<kMode>(along, geometry.input_size[a], int64_t(1), is_circular, taps.index[a]);
-    second_derivatives<kMode>(value, axes.axis[a], is_circular, taps.second[a]);
+    ModeTraits<kMode>::second(along.fraction, axes.axis[a].cubic, taps.second[a]);
     taps.slope[a] = along.slope;
     const bool fills = geometry.fill_value != 0 && geometry.padding[a] == Padding::kZeros;
     bool inside = false;

@@ -44,12 +44,8 @@ GRIDSAMPLE_DEVICE void compute_moving_taps(MovingTaps<Config>& taps, const Sampl
                                            const View& view, const View& direction) {
   using compute_t = typename Config::compute_t;
   compute_taps(taps, sample, sampling, view);
-  const View& grid = sampling.grid;
-  const auto component = [&](const View& of, int a) {
-    const int64_t first =
-        sample.batch * of.batch_stride + offset_of<Config>(sample, of, sampling.walk);
-    return load_as<compute_t>(of.data, of.dtype, first + a * of.channel_stride);
-  };
+  const int64_t first =
+      sample.batch * direction.batch_stride + offset_of<Config>(sample, direction, sampling.walk);
   bool inside = true;
   bool slopes = false;
   GRIDSAMPLE_UNROLL_ALL
@@ -63,11 +59,11 @@ GRIDSAMPLE_DEVICE void compute_moving_taps(MovingTaps<Config>& taps, const Sampl
   taps.moves = inside && slopes;
   GRIDSAMPLE_UNROLL_ALL
   for (int a = 0; a < Config::kDims; ++a) {
-    const compute_t step =
-        times_slope(component(direction, a), taps.moves ? taps.slope[a] : compute_t(0));
+    const compute_t step = times_slope(
+        load_as<compute_t>(direction.data, direction.dtype, first + a * direction.channel_stride),
+        taps.moves ? taps.slope[a] : compute_t(0));
     compute_t second[Config::kTaps];
-    portable::second_derivatives<Config::kMode>(component(grid, a), sampling.axis[a],
-                                                portable::wraps(sampling.padding[a]), second);
+    portable::ModeTraits<Config::kMode>::second(taps.fraction[a], sampling.axis[a].cubic, second);
     GRIDSAMPLE_UNROLL_ALL
     for (int k = 0; k < Config::kTaps; ++k) {
       taps.weight_dot[a][k] = step * taps.derivative[a][k];

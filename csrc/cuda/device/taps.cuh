@@ -97,6 +97,7 @@ struct Taps {
   compute_t weight[Config::kDims][Config::kTaps];
   compute_t derivative[Config::kDims][Config::kTaps];
   compute_t slope[Config::kDims];
+  compute_t fraction[Config::kDims];
 
   GRIDSAMPLE_DEVICE compute_t weight_at(int a, int k) const { return weight[a][k]; }
   GRIDSAMPLE_DEVICE compute_t derivative_at(int a, int k) const { return derivative[a][k]; }
@@ -150,6 +151,9 @@ template <typename Config, typename compute_t>
 GRIDSAMPLE_DEVICE void compute_taps(Taps<Config>& taps, const compute_t (&values)[Config::kDims],
                                     const Sampling<compute_t>& sampling, const View& view) {
   using index_t = typename Config::index_t;
+  // First, so that the values need not be kept.
+  const bool excluded =
+      !Config::kPadsWithZeros && sampling.excludes_off_image && !is_on_image(values, sampling);
   GRIDSAMPLE_UNROLL_ALL
   for (int a = 0; a < Config::kDims; ++a) {
     const Axis<compute_t>& axis = sampling.axis[a];
@@ -164,11 +168,12 @@ GRIDSAMPLE_DEVICE void compute_taps(Taps<Config>& taps, const compute_t (&values
       taps.derivative[a][k] = along.derivative[k];
     }
     taps.slope[a] = along.slope;
+    taps.fraction[a] = along.fraction;
   }
   if constexpr (!Config::kPadsWithZeros) {
-    if (sampling.excludes_off_image && !is_on_image(values, sampling)) {
-      GRIDSAMPLE_UNROLL_ALL
-      for (int k = 0; k < Config::kTaps; ++k) taps.offset[0][k] = portable::kOutside;
+    GRIDSAMPLE_UNROLL_ALL
+    for (int k = 0; k < Config::kTaps; ++k) {
+      if (excluded) taps.offset[0][k] = portable::kOutside;
     }
   }
 }
