@@ -205,6 +205,12 @@ inline Element element_of(double value, const Tensor& like, const char* name) {
   return element;
 }
 
+/// Whether the values outside of a call are good for an image of integers.
+inline void check_values(const Geometry& geometry, const Tensor& input) {
+  static_cast<void>(element_of(geometry.fill_value, input, "fill_value"));
+  static_cast<void>(element_of(geometry.outside_value.value_or(0), input, "outside_value"));
+}
+
 /// The type that sums are made in.
 inline ScalarType sum_type(const Geometry& geometry) {
   return scalar_type_of(compute_dtype(geometry));

@@ -107,7 +107,7 @@ def coordinates(values: Tensor, size: int, options: Options) -> tuple[Tensor, Te
 
 def _is_on_image(u: Tensor, size: int) -> Tensor:
     """Whether pixel coordinates lie on a pixel of an axis."""
-    return (u >= -0.5) & (u <= size - 0.5)
+    return (u >= -0.5) & (u - (size - 1) <= 0.5)
 
 
 def _axis(values: Tensor, size: int, padding: int, options: Options) -> _Axis:
@@ -284,7 +284,8 @@ def grid_sample(input: Tensor, grid: Tensor, options: Options) -> Tensor:
         pixel = torch.where(inside, image[index], 0)
         output = output + torch.where(inside, pixel * weight[..., None], 0)
         if options.fill_value != 0:
-            output = output + torch.where(filled, options.fill_value * weight[..., None], 0)
+            fill = torch.where(filled, weight.new_full((), options.fill_value), 0)
+            output = output + torch.where(filled, fill * weight[..., None], 0)
     if options.fill_value != 0:
         output = torch.where(samples.alive[..., None], output, options.fill_value)
     if options.outside_value is not None:

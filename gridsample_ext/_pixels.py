@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gridsample_ext import _compat, _ops, functional
+from gridsample_ext import _compat, _composed, _ops, functional
 from gridsample_ext._options import Keywords
 
 _COMPLEX = (torch.complex64, torch.complex128)
@@ -25,7 +25,8 @@ def grid_sample(
     if input.dtype in _COMPLEX:
         return _sample_complex(input, grid, options, keywords)
     if input.dtype in _ROUNDED and mode != "nearest":
-        output = functional.grid_sample(input.float(), grid, *options, **keywords._asdict())
+        image = input.to(_composed.compute_type(grid.dtype))
+        output = functional.grid_sample(image, grid, *options, **keywords._asdict())
         return _rounded(output.detach(), input.dtype)
     if input.dtype in _ops.INTEGERS:
         raise NotImplementedError(

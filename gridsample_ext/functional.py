@@ -320,8 +320,8 @@ def inside(
         size: the spatial sizes of the image, (H, W) or (D, H, W): ``input.shape[2:]``.
         align_corners: see :func:`grid_sample`.
         coordinates: see :func:`grid_sample`.
-        dtype: that of the image. It matters where it is float64 and ``grid`` is not: coordinates
-            are computed in float64 then.
+        dtype: that of the image. It matters where it is float64 or complex128 and ``grid`` is not
+            float64: coordinates are computed in float64 then.
 
     Returns:
         (N, H_out, W_out) or (N, D_out, H_out, W_out), bool. NaN is read as :func:`grid_sample`
@@ -358,7 +358,8 @@ def inside(
             f"the last, but got size {tuple(size)} and grid with sizes {list(grid.shape)} and "
             f"dtype {grid.dtype}"
         )
-    compute_type = _composed.compute_type(grid.dtype, dtype or grid.dtype)
+    is_wide = dtype in (torch.float64, torch.complex128)
+    compute_type = _composed.compute_type(grid.dtype, torch.float64 if is_wide else grid.dtype)
     options = Options(_ops.NEAREST, _ops.ZEROS, corners, coordinates == "pixel")
     return _composed.on_image(grid.to(compute_type), tuple(size)[::-1], options)
 

@@ -305,6 +305,7 @@ def _torchscript_symbolic(g: Any, input: Any, grid: Any, *options: Any) -> Any:
         )
 
     kinds = "iibbfff"
+    assert len(kinds) == len(Options._fields)
     values: list[Any] = [
         None if _is_none(option) else get_const(option, kind, name)
         for option, kind, name in zip(options, kinds, Options._fields, strict=False)

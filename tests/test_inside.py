@@ -145,3 +145,23 @@ def test_exported():
     assert {"inside", "sample_labels"} <= set(gridsample_ext.__all__)
     assert inside.__doc__
     assert all(f"{name}:" in gridsample_ext.sample_labels.__doc__ for name in boundaries.LATER)
+
+
+def test_beyond_the_integers_and_a_half_of_float32(device):
+    """S - 0.5 is no float32; S is outside all the same."""
+    size = 2**23 + 2
+    image = torch.ones(1, 1, 1, 1, device=device).expand(1, 1, 1, size)
+    points = torch.tensor([[[[size - 1.0, 0.0], [float(size), 0.0]]]], device=device)
+    assert inside(points, (1, size), coordinates="pixel").flatten().tolist() == [True, False]
+    output = grid_sample(image, points, "nearest", coordinates="pixel", outside_value=7.0)
+    assert output.flatten().tolist() == [1, 7]
+
+
+def test_of_a_complex_image(device):
+    """Coordinates of complex128 images are float64."""
+    points = torch.linspace(0.9999, 1.0001, 20001, device=device)[None, None, :, None]
+    points = torch.cat([points, torch.zeros_like(points)], -1)
+    image = torch.ones(1, 1, 1, 1000, dtype=torch.complex128, device=device)
+    marked = grid_sample(image, points, align_corners=False, outside_value=7.0).real != 7
+    told = inside(points, (1, 1000), align_corners=False, dtype=image.dtype)
+    assert torch.equal(marked[:, 0], told)

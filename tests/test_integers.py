@@ -309,3 +309,17 @@ def test_opcheck_of_nearest(dtype, device):
     grid = drawn_grid(case, samples.SMALL, torch.float32, device).requires_grad_()
     arguments = any_bits(dtype, 2, 3, 4, 5, device=device), grid, *case.op_options, *case.later
     torch.library.opcheck(torch.ops.gridsample_ext.grid_sample.default, arguments)
+
+
+def test_rounded_once_with_a_float64_grid(device):
+    """The float64 value is a little above a half."""
+    image = torch.tensor([[[[2, 3]]]], dtype=torch.uint8, device=device)
+    points = torch.tensor([[[[0.5 + 1e-9, 0.0]]]], dtype=torch.float64, device=device)
+    assert grid_sample(image, points, coordinates="pixel").item() == 3
+
+
+def test_values_are_checked_of_an_empty_output_too(device):
+    image = torch.zeros(1, 1, 3, 3, dtype=torch.uint8, device=device)
+    grid = torch.zeros(1, 0, 2, 2, device=device)
+    with pytest.raises(RuntimeError, match="outside_value"):
+        grid_sample(image, grid, "nearest", align_corners=False, outside_value=0.5)

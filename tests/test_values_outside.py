@@ -9,7 +9,7 @@ import pytest
 import samples
 import torch
 
-from gridsample_ext import grid_sample
+from gridsample_ext import _composed, _ops, grid_sample
 
 FILLED = [case for case in boundaries.cases() if case.fill_value is not None]
 EXCLUDING = [case for case in boundaries.cases() if case.outside_value is not None]
@@ -188,3 +188,12 @@ def test_batches_of_one_and_empty_ones(case, device):
         assert [g.shape for g in gradients] == [input.shape, grid.shape]
         if 0 in output.shape:
             assert all(g.eq(0).all() for g in gradients)
+
+
+def test_an_infinite_fill_leaves_composed_gradients_alone():
+    """Where every tap is inside."""
+    image = torch.rand(1, 1, 4, 4, dtype=torch.float64)
+    grid = torch.full((1, 1, 1, 2), 0.1, dtype=torch.float64, requires_grad=True)
+    options = _ops.Options(0, 0, False, fill_value=math.inf)
+    (gradient,) = torch.autograd.grad(_composed.grid_sample(image, grid, options).sum(), grid)
+    assert gradient.isfinite().all()

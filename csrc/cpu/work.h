@@ -206,9 +206,8 @@ struct PlainTap {
 /// of their numbers, and the item of the first adds them all. Of scatter (input batch, slab), a
 /// range of positions on the outermost axis: the item adds what falls into it, from all samples.
 ///
-/// finishes: output and grad_grid are for the samples alone that read values of their own
-/// (is_finished), for which other kernels have read 0. Work item then = (batch or grid batch,
-/// tile).
+/// finishes: output and grad_grid are for the samples alone that read values of their own outside
+/// the image, for which other kernels have read 0. Work item then = (batch or grid batch, tile).
 struct PlainParams {
   Geometry geometry;
   bool finishes = false;

@@ -168,7 +168,8 @@ GRIDSAMPLE_INLINE T value_of_nan(const Axis<T>& axis) {
 /// Whether a coordinate lies on a pixel: within half a pixel of some pixel's centre.
 template <typename T>
 GRIDSAMPLE_INLINE bool is_on_image(T coordinate, const Axis<T>& axis) {
-  return (coordinate >= T(-0.5)) & (coordinate <= axis.end - T(0.5));
+  // Exact near the last pixel, where the sum of it and a half may not be.
+  return (coordinate >= T(-0.5)) & (coordinate - axis.last <= T(0.5));
 }
 
 GRIDSAMPLE_NAMESPACE_END

@@ -166,7 +166,8 @@ struct PaddingTraits<Padding::kCircular> {
   template <Distance kDistance, typename T>
   static GRIDSAMPLE_INLINE Coordinate<T> pad(Coordinate<T> x, const Axis<T>& axis) {
     const auto has_several = axis.last > T(0);
-    const T value = wrap<kDistance>(finite_unless_once<kDistance>(x.value), axis.end);
+    T value = wrap<kDistance>(finite_unless_once<kDistance>(x.value), axis.end);
+    if constexpr (kDistance == Distance::kOnce) value = clamp(value, T(-2), axis.end);
     return {select(has_several, value, T(0)), select(has_several, x.slope, T(0))};
   }
 };

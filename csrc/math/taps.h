@@ -54,7 +54,10 @@ GRIDSAMPLE_INLINE Coordinate<T> padded_coordinate(Coordinate<T> raw, const Axis<
 template <Mode kMode, Padding kPadding, Distance kDistance, typename T>
 GRIDSAMPLE_INLINE T padded_tap(T position, const Axis<T>& axis) {
   if constexpr (PaddingTraits<kPadding>::kWraps) {
-    if constexpr (ModeTraits<kMode>::kCopies) return wrap_whole<kDistance>(position, axis.end);
+    if constexpr (ModeTraits<kMode>::kCopies) {
+      const T wrapped = wrap_whole<kDistance>(position, axis.end);
+      return kDistance == Distance::kOnce ? clamp(wrapped, T(-2), axis.end) : wrapped;
+    }
     if constexpr (!ModeTraits<kMode>::kPadsTaps) return position;
     // At most two steps beyond the image, which one pixel would be folded over twice.
     return select(axis.last > T(0), wrap_whole<Distance::kOnce>(position, axis.end), T(0));

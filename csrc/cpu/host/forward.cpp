@@ -72,7 +72,9 @@ Tensor forward(const Tensor& input, const Tensor& grid, const Geometry& geometry
 
 Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& options) {
   const bool may_copy = options.interpolation_mode == static_cast<int64_t>(Mode::kNearest);
-  return forward(input, grid, check_call(input, grid, options, may_copy));
+  const Geometry geometry = check_call(input, grid, options, may_copy);
+  if (!is_floating(*dtype_of(input))) check_values(geometry, input);
+  return forward(input, grid, geometry);
 }
 
 }  // namespace gridsample_ext::cpu

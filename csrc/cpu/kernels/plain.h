@@ -15,7 +15,7 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// Calls visit(batch, sample) for those of items [begin, end); where the kernel finishes what
-/// others have begun, for those with a tap outside the image.
+/// others have begun, for those with a tap outside the image, or excluded from it.
 template <Mode kMode, typename F>
 void for_samples(const PlainParams& params, int64_t begin, int64_t end, const F& visit) {
   const Geometry& geometry = params.geometry;

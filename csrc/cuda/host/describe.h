@@ -53,7 +53,7 @@ inline void in_one_layout(Tensor& image, Tensor& companion, const Geometry& geom
                              geometry)) {
       return;
     }
-    Tensor copy = empty_image(image, sizes_vector(image), image.scalar_type());
+    Tensor copy = empty_image(image, sizes_vector(image), copied->scalar_type());
     torch::stable::copy_(copy, *copied);
     *copied = copy;
   }

@@ -91,6 +91,7 @@ Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& 
   const Geometry geometry = check_call(input, grid, options, may_copy);
   const CurrentQueue queue(input);
   if (!is_floating(*dtype_of(input))) {
+    check_values(geometry, input);
     const Tensor output = empty_image(input, output_sizes(geometry), input.scalar_type());
     if (output.numel() > 0) copy_into(output, input, grid, geometry, queue);
     return output;
