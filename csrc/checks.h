@@ -226,7 +226,7 @@ inline LabelCall check_labels(const Tensor& labels, const Tensor& grid,
         call.type = {static_cast<int64_t>(sizeof(T)), std::is_signed_v<T>};
         const auto in_order = [&](const char* name, std::optional<int64_t> value) {
           const int64_t label = value.value_or(0);
-          // Those of 64 bits without a sign are given as the bits that they are.
+          // Labels of uint64 are given as the int64 of their bits.
           const bool is_sound = label >= 0 || std::is_signed_v<T> || sizeof(T) == 8;
           check(static_cast<int64_t>(static_cast<T>(label)) == label && is_sound, "expected ", name,
                 " to be a number that labels' dtype holds, but got ", label);

@@ -72,7 +72,7 @@ struct Options {
   double cubic_coefficient;
 };
 
-/// Those of sample_labels: `options` without values outside, which are labels.
+/// The options of sample_labels. A value outside the image is a label, so `options` has none.
 struct LabelOptions {
   Options options;
   std::optional<int64_t> fill_value;

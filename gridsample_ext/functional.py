@@ -312,8 +312,8 @@ def inside(
 ) -> Tensor:
     """Tell which samples lie on a pixel: within half a pixel of a pixel's centre on every axis.
 
-    Those for which it is False are the samples that ``outside_value`` of :func:`grid_sample` gives
-    a value to.
+    The samples for which it is False are given a value by ``outside_value`` of
+    :func:`grid_sample`.
 
     Args:
         grid: (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3), as :func:`grid_sample` takes it.
