@@ -1,5 +1,6 @@
 """What the builds of both libraries of kernels share: csrc/cpu/build.py and csrc/cuda/build.py."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -43,11 +44,13 @@ def run_ninja(
         ),
         f"build {_escaped(target)}: link {' '.join(objects.values())}",
     ]
-    (folder / "build.ninja").write_text("\n".join(lines) + "\n")
     jobs = os.environ.get("MAX_JOBS")
     command = [_find_ninja(), *(["-j", jobs] if jobs else [])]
-    if subprocess.run(command, cwd=folder).returncode != 0:
-        raise RuntimeError(f"{target.name} could not be built; the reason stands above")
+    with (folder / "ninja.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests that build may run side by side
+        (folder / "build.ninja").write_text("\n".join(lines) + "\n")
+        if subprocess.run(command, cwd=folder).returncode != 0:
+            raise RuntimeError(f"{target.name} could not be built; the reason stands above")
 
 
 def _escaped(path: Path) -> str:

@@ -7,7 +7,9 @@
 #include <torch/headeronly/core/Layout.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <cmath>
 #include <iterator>
+#include <limits>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -115,6 +117,11 @@ inline bool has_storage(const Tensor& tensor) {
   return reach <= bytes / static_cast<int64_t>(tensor.element_size());
 }
 
+/// Prints as "Float" or "ComplexDouble", PyTorch's own names in C++.
+inline const char* dtype_name(const Tensor& tensor) {
+  return torch::headeronly::toString(static_cast<ScalarType>(dtype_code(tensor)));
+}
+
 /// may_copy: whether it may hold integers.
 inline void check_tensor(const char* name, const Tensor& tensor, const Tensor& input,
                          bool may_copy = false) {
@@ -130,7 +137,7 @@ inline void check_tensor(const char* name, const Tensor& tensor, const Tensor& i
   check(dtype.has_value() && (may_copy || is_floating(*dtype)), "expected ", name,
         " to have dtype float16, bfloat16, float32 or float64",
         may_copy ? ", integers or bool" : "", ", but got ", name, " with sizes ", sizes_of(tensor),
-        " and another dtype");
+        " and dtype ", dtype_name(tensor));
   check(has_storage(tensor), "expected ", name, " to have its data allocated, but the storage of ",
         name, " with sizes ", sizes_of(tensor), " is too small");
 }
@@ -171,39 +178,48 @@ inline void check_options(const Options& options, int dims) {
         "expected cubic_coefficient to be in [-1, 0], but got ", options.cubic_coefficient);
 }
 
-/// Checks input, grid and options, and says what the call is about. may_copy: whether input may
-/// hold integers.
+/// Whether a value outside, in float64, is finite in float32 if it is at all.
+inline void check_fits_float(const char* name, double value) {
+  check(!std::isfinite(value) || std::fabs(value) <= std::numeric_limits<float>::max(), "expected ",
+        name, " to be a number that float32, which this call computes in, holds, but got ", value);
+}
+
+/// Checks input, grid and options, and says what the call is about. may_copy: whether input, known
+/// to the caller by `name`, may hold integers.
 inline Geometry check_call(const Tensor& input, const Tensor& grid, const Options& options,
-                           bool may_copy = false) {
-  check_tensor("input", input, input, may_copy);
+                           bool may_copy = false, const char* name = "input") {
+  check_tensor(name, input, input, may_copy);
   check_tensor("grid", grid, input);
-  check(input.dim() == 4 || input.dim() == 5,
-        "expected input to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W), but got input with sizes ",
+  check(input.dim() == 4 || input.dim() == 5, "expected ", name,
+        " to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W), but got ", name, " with sizes ",
         sizes_of(input));
-  check(grid.dim() == input.dim(),
-        "expected grid to have as many dimensions as input, but got input with sizes ",
-        sizes_of(input), " and grid with sizes ", sizes_of(grid));
+  check(grid.dim() == input.dim(), "expected grid to have as many dimensions as ", name,
+        ", but got ", name, " with sizes ", sizes_of(input), " and grid with sizes ",
+        sizes_of(grid));
 
   const int dims = static_cast<int>(input.dim()) - 2;
   check_options(options, dims);
   check(grid.size(grid.dim() - 1) == dims, "expected grid to have size ", dims,
-        " in its last dimension, but got grid with sizes ", sizes_of(grid),
-        " for input with sizes ", sizes_of(input));
+        " in its last dimension, but got grid with sizes ", sizes_of(grid), " for ", name,
+        " with sizes ", sizes_of(input));
   const int64_t input_batch = input.size(0);
   const int64_t grid_batch = grid.size(0);
-  check(input_batch == grid_batch || input_batch == 1 || grid_batch == 1,
-        "expected input and grid to have the same batch size, or one of them a batch of 1, but got "
-        "input with sizes ",
-        sizes_of(input), " and grid with sizes ", sizes_of(grid));
+  check(input_batch == grid_batch || input_batch == 1 || grid_batch == 1, "expected ", name,
+        " and grid to have the same batch size, or one of them a batch of 1, but got ", name,
+        " with sizes ", sizes_of(input), " and grid with sizes ", sizes_of(grid));
 
   for (int64_t d = input.dim() - 1; d >= 2; --d) {
-    check(input.size(d) > 0,
-          "expected input to have non-empty spatial dimensions, but got input with sizes ",
-          sizes_of(input), ", dimension ", d, " being empty");
+    check(input.size(d) > 0, "expected ", name, " to have non-empty spatial dimensions, but got ",
+          name, " with sizes ", sizes_of(input), ", dimension ", d, " being empty");
+  }
+  const bool in_double = dtype_of(input) == DType::kDouble || dtype_of(grid) == DType::kDouble;
+  if (!in_double) {
+    check_fits_float("fill_value", options.fill_value);
+    check_fits_float("outside_value", options.outside_value.value_or(0));
   }
   return make_geometry(
       dims, [&](int d) { return input.size(d); }, [&](int d) { return grid.size(d); }, options,
-      dtype_of(input) == DType::kDouble || dtype_of(grid) == DType::kDouble);
+      in_double);
 }
 
 /// What labels are, and a call of sample_labels: its geometry has values outside where the call has
@@ -236,8 +252,8 @@ inline LabelCall check_labels(const Tensor& labels, const Tensor& grid,
         call.outside_value = in_order("outside_value", options.outside_value);
       });
   check(has_labels, "expected labels to hold integers or bools, but got labels with sizes ",
-        sizes_of(labels), " and another dtype");
-  call.geometry = check_call(labels, grid, call_options, true);
+        sizes_of(labels), " and dtype ", dtype_name(labels));
+  call.geometry = check_call(labels, grid, call_options, true, "labels");
   return call;
 }
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gridsample_ext._compat import guard_or_false
 from gridsample_ext._ops import BICUBIC, BILINEAR, CIRCULAR, NEAREST, REFLECTION, ZEROS, Options
 
 _Pair = tuple[Tensor | None, Tensor | None]
@@ -20,6 +21,16 @@ _Pair = tuple[Tensor | None, Tensor | None]
 def compute_type(*dtypes: torch.dtype) -> torch.dtype:
     """What coordinates and sums are computed in; docs/semantics.md."""
     return torch.float64 if torch.float64 in dtypes else torch.float32
+
+
+def _held(whole: int, dtype: torch.dtype, *, above: bool = False) -> int:
+    """The largest number of a type that is not above a whole one; or the least not below it."""
+    digits = 53 if dtype == torch.float64 else 24
+    if not guard_or_false(whole > 2**digits):
+        return whole
+    step = 1 << (int(whole).bit_length() - digits)
+    steps = -(-int(whole) // step) if above else int(whole) // step
+    return steps * step
 
 
 class _Tap(NamedTuple):
@@ -40,18 +51,18 @@ def _reflect(u: Tensor, slope: Tensor, size: int, align_corners: bool) -> tuple[
     low, extent = (0.0, size - 1) if align_corners else (-0.5, size)
     if extent == 0:
         return torch.zeros_like(u), torch.zeros_like(slope)
-    distance = (u - low).abs()
-    rest = distance.remainder(extent)
-    turned = ((distance - rest) / extent).round().remainder(2) == 1
+    rest = (u - low).abs().remainder(2 * extent)
+    turned = rest >= extent
     slope = torch.where(turned != (u < low), -slope, slope)
-    return low + torch.where(turned, extent - rest, rest), slope
+    return low + torch.where(turned, extent - (rest - extent), rest), slope
 
 
 def _wrap(u: Tensor, slope: Tensor, size: int) -> tuple[Tensor, Tensor]:
     if size == 1:
         return torch.zeros_like(u), torch.zeros_like(slope)
-    rest = u.remainder(size)
-    return torch.where(rest < size, rest, 0), slope
+    period = _held(size, u.dtype, above=True)
+    rest = u.remainder(period)
+    return torch.where(rest < period, rest, 0), slope
 
 
 def _pad(
@@ -62,8 +73,9 @@ def _pad(
     if padding == REFLECTION:
         u, slope = _reflect(u, slope, size, align_corners)
     if padding != ZEROS:
-        slope = torch.where((u > 0) & (u < size - 1), slope, 0)
-        u = u.clamp(0, size - 1)
+        last = _held(size - 1, u.dtype)
+        slope = torch.where((u > 0) & (u < last), slope, 0)
+        u = u.clamp(0, last)
     return u, slope
 
 
@@ -102,12 +114,12 @@ def coordinates(values: Tensor, size: int, options: Options) -> tuple[Tensor, Te
         finite = x.nan_to_num(-1.0, limits.max, limits.min)
         u = (finite + 1) * scale - (0.0 if options.align_corners else 0.5)
         u = u.clamp(limits.min, limits.max)
-    return u, torch.where(x.isfinite(), scale, 0.0).to(x.dtype)
+    return u, x.isfinite().to(x.dtype) * scale
 
 
 def _is_on_image(u: Tensor, size: int) -> Tensor:
     """Whether pixel coordinates lie on a pixel of an axis."""
-    return (u >= -0.5) & (u - (size - 1) <= 0.5)
+    return (u >= -0.5) & (u - _held(size - 1, u.dtype) <= 0.5)
 
 
 def _axis(values: Tensor, size: int, padding: int, options: Options) -> _Axis:
@@ -131,11 +143,13 @@ def _axis(values: Tensor, size: int, padding: int, options: Options) -> _Axis:
         one, zero = torch.ones_like(t), torch.zeros_like(t)
         next_one = floor + 1
         if padding == CIRCULAR:
-            next_one = torch.where(next_one < size, next_one, 0)
+            last = _held(size - 1, u.dtype)
+            floor, next_one = (torch.where(at > last, 0, at) for at in (floor, next_one))
         taps = [_Tap(floor, (1 - t, -one, zero, zero)), _Tap(next_one, (t, one, zero, zero))]
         return _Axis(taps, slope, on_image, is_filled)
+    # Far outside reflection may leave a fraction.
     positions = [
-        _pad(floor + k, slope, size, padding, align_corners)[0].round() for k in (-1, 0, 1, 2)
+        _pad(floor + k, slope, size, padding, align_corners)[0].floor() for k in (-1, 0, 1, 2)
     ]
     weights = _cubic_weights(t, options.cubic_coefficient)
     taps = [_Tap(*each) for each in zip(positions, weights, strict=True)]
@@ -215,7 +229,7 @@ class _Samples:
                 inside = inside & inside_axis
                 if not axis.is_filled:
                     filled = filled & inside_axis
-                where.insert(0, tap.position.clamp(0, size - 1).long())
+                where.insert(0, tap.position.clamp(0, _held(size - 1, self.dtype)).long())
             filled = filled & ~inside
             yield taps, inside[..., None], filled[..., None], (self.batch, *where)
 
@@ -266,7 +280,7 @@ def sample_labels(
 
 
 def _is_inside(tap: _Tap, size: int) -> Tensor:
-    return (tap.position >= 0) & (tap.position <= size - 1)
+    return (tap.position >= 0) & (tap.position <= _held(size - 1, tap.position.dtype))
 
 
 def grid_sample(input: Tensor, grid: Tensor, options: Options) -> Tensor:

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import importlib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -100,6 +101,12 @@ class Options(NamedTuple):
             return (mode,) * dims
         mask = (1 << _C.BITS_OF_PADDING) - 1
         return tuple(mode >> (axis * _C.BITS_OF_PADDING) & mask for axis in range(dims))
+
+    def padding_name(self, dims: int) -> str | tuple[str, ...]:
+        """``padding_mode`` as the public functions take it."""
+        known = tuple(PADDING_MODES)
+        names = tuple(known[padding] for padding in self.paddings(dims))
+        return names[0] if len(set(names)) == 1 else names
 
     @property
     def first(self) -> tuple[int, int, bool]:
@@ -246,42 +253,45 @@ def memory_format(input: Tensor) -> torch.memory_format:
 
 
 def output_shape(
-    input: Tensor, grid: Tensor, options: Options, *, may_copy: bool = False
+    input: Tensor, grid: Tensor, options: Options, *, may_copy: bool = False, name: str = "input"
 ) -> tuple[int, ...]:
     """The shape of the output, or the error that csrc/checks.h has for real tensors.
 
-    Said again here because symbolic shapes never reach C++.
+    Said again here because symbolic shapes never reach C++. The caller knows input by ``name``.
     """
-    sizes = f"got input with sizes {list(input.shape)} and grid with sizes {list(grid.shape)}"
+    sizes = f"got {name} with sizes {list(input.shape)} and grid with sizes {list(grid.shape)}"
 
     def check(condition: bool, expected: str) -> None:
         torch._check(condition, lambda: f"gridsample_ext: expected {expected}, but {sizes}")
 
     check(
         input.device == grid.device,
-        f"grid (on {grid.device}) and input (on {input.device}) to be on the same device",
+        f"grid (on {grid.device}) and {name} (on {input.device}) to be on the same device",
     )
     check(
         (input.dtype in DTYPES or (may_copy and input.dtype in INTEGERS)) and grid.dtype in DTYPES,
-        f"input ({input.dtype}) and grid ({grid.dtype}) to have dtype float16, bfloat16, float32 "
+        f"{name} ({input.dtype}) and grid ({grid.dtype}) to have dtype float16, bfloat16, float32 "
         "or float64",
     )
-    check(input.dim() in (4, 5), "input to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W)")
+    check(input.dim() in (4, 5), f"{name} to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W)")
     _check_options(options, input.dim() - 2)
-    check(grid.dim() == input.dim(), "grid to have as many dimensions as input")
+    if torch.float64 not in (input.dtype, grid.dtype):
+        _check_fits_float("fill_value", options.fill_value)
+        _check_fits_float("outside_value", options.outside_value)
+    check(grid.dim() == input.dim(), f"grid to have as many dimensions as {name}")
     check(
         grid.size(-1) == input.dim() - 2,
         f"grid to have size {input.dim() - 2} in its last dimension",
     )
     for dim in range(2, input.dim()):
-        check(input.size(dim) > 0, "input to have non-empty spatial dimensions")
+        check(input.size(dim) > 0, f"{name} to have non-empty spatial dimensions")
     batch = input.size(0)
     if guard_or_false(batch == 1):
         batch = grid.size(0)
     elif not guard_or_false(grid.size(0) == 1):
         check(
             grid.size(0) == batch,
-            "input and grid to have the same batch size, or one of them a batch of 1",
+            f"{name} and grid to have the same batch size, or one of them a batch of 1",
         )
     return (batch, input.size(1), *grid.shape[1:-1])
 
@@ -318,6 +328,16 @@ def _check_options(options: Options, dims: int) -> None:
     )
 
 
+def _check_fits_float(name: str, value: float | None) -> None:
+    """``check_fits_float`` in csrc/checks.h."""
+    most = torch.finfo(torch.float32).max
+    if value is not None and most < abs(value) < math.inf:
+        raise RuntimeError(
+            f"gridsample_ext: expected {name} to be a number that float32, which this call "
+            f"computes in, holds, but got {value}"
+        )
+
+
 def check_holds(dtype: torch.dtype, name: str, value: float | None) -> None:
     """``element_of`` in csrc/tensors.h: whether integers of a dtype, or bools, hold a value."""
     if value is None or dtype not in INTEGERS:
@@ -325,12 +345,11 @@ def check_holds(dtype: torch.dtype, name: str, value: float | None) -> None:
     least, most = 0, 1
     if dtype != torch.bool:
         least, most = torch.iinfo(dtype).min, torch.iinfo(dtype).max
-    torch._check(
-        least <= value <= most and value == int(value),
-        lambda: (
+    # Not torch._check, whose message torch.compile cannot make of a value that is a symbol.
+    if not (least <= value <= most and (isinstance(value, int) or value == int(value))):
+        raise RuntimeError(
             f"gridsample_ext: expected {name} to be a number that {dtype} holds, but got {value}"
-        ),
-    )
+        )
 
 
 def as_int64(label: int | None) -> int | None:
@@ -510,4 +529,4 @@ def _sample_labels_fake(
         0.0 if fill_value is None else 1.0,
         cubic_coefficient=cubic_coefficient,
     )
-    return _empty_output(labels, output_shape(labels, grid, options, may_copy=True))
+    return _empty_output(labels, output_shape(labels, grid, options, may_copy=True, name="labels"))

@@ -93,12 +93,7 @@ def later_options(
         _real(name, getattr(keywords, name), function)
         for name in ("fill_value", "outside_value", "cubic_coefficient")
     )
-    paddings = Options(mode, padding_mode, False).paddings(dims_of(input))
-    if fill is not None and _ops.ZEROS not in paddings:
-        raise ValueError(
-            f"{function}(): expected fill_value to go with an axis that is padded with 'zeros', "
-            f"but got fill_value={keywords.fill_value!r} and another padding_mode"
-        )
+    check_fill(keywords.fill_value, Options(mode, padding_mode, False), dims_of(input), function)
     if cubic is not None and not -1 <= cubic <= 0:
         raise ValueError(
             f"{function}(): expected cubic_coefficient to be in [-1, 0], but got: {cubic!r}"
@@ -106,7 +101,7 @@ def later_options(
     if cubic is not None and mode != _ops.BICUBIC:
         raise ValueError(
             f"{function}(): expected cubic_coefficient to go with mode='bicubic', but got "
-            f"cubic_coefficient={cubic!r} and another mode"
+            f"cubic_coefficient={cubic!r} and mode={tuple(_ops.MODES)[mode]!r}"
         )
     return (
         keywords.coordinates == "pixel",
@@ -116,20 +111,32 @@ def later_options(
     )
 
 
+def check_fill(fill_value: object, options: Options, dims: int, function: str) -> None:
+    """Raise if there is a fill value and no axis that it could fill."""
+    if fill_value is not None and _ops.ZEROS not in options.paddings(dims):
+        raise ValueError(
+            f"{function}(): expected fill_value to go with an axis that is padded with 'zeros', "
+            f"but got fill_value={fill_value!r} and padding_mode={options.padding_name(dims)!r}"
+        )
+
+
 def _real(name: str, value: Any, function: str) -> float | None:
     """As a float; None stays None."""
     if value is None:
         return None
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        if not isinstance(value, numbers.Integral):
-            return float(value)
-        whole = int(value)
-        if abs(whole) < 2**64 and float(whole) == whole:
-            return float(whole)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(
+            f"{function}(): expected {name} to be a float or None, not {type_name(value)}"
+        )
+    try:
+        number = float(value)
+    except OverflowError:
+        number = None
+    if number is None or (isinstance(value, numbers.Integral) and number != int(value)):
         raise ValueError(
             f"{function}(): expected {name} to be a number that a float64 holds, but got: {value!r}"
         )
-    raise TypeError(f"{function}(): expected {name} to be a float or None, not {type_name(value)}")
+    return number
 
 
 def integer(name: str, value: Any, function: str) -> int | None:
@@ -155,6 +162,27 @@ def options_of(
     later = later_options(input, mode_enum, padding_enum, keywords, function)
     corners = align_corners_or_default(align_corners, keywords.coordinates, function)
     return Options(mode_enum, padding_enum, corners, *later)
+
+
+def spatial_sizes(size: object, function: str) -> tuple[int, ...]:
+    """The sizes of an image in space, (H, W) or (D, H, W), which a caller gives."""
+    sizes = tuple(size) if isinstance(size, Iterable) and not isinstance(size, Tensor | str) else ()
+    if len(sizes) not in (2, 3):
+        given = (
+            f"a Tensor with sizes {list(size.shape)}" if isinstance(size, Tensor) else repr(size)
+        )
+        raise ValueError(
+            f"{function}(): expected size to be (H, W) or (D, H, W), as input.shape[2:] is, but "
+            f"got: {given}"
+        )
+    for each in sizes:
+        if isinstance(each, bool) or not isinstance(each, numbers.Integral | torch.SymInt):
+            raise TypeError(f"{function}(): expected size to hold ints, but got: {sizes!r}")
+        if each <= 0:
+            raise ValueError(
+                f"{function}(): expected size to hold sizes above 0, but got: {sizes!r}"
+            )
+    return sizes
 
 
 def check_tensors(tensors: dict[str, object], function: str) -> None:

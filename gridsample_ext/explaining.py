@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gridsample_ext import _C, _compat, _ops, _options, functional
+from gridsample_ext import _C, _compat, _ops, _options, _pixels, functional
 from gridsample_ext._options import Keywords
 from gridsample_ext.saving import without_data
 
@@ -104,15 +104,26 @@ def explain(
         )
     needs = input.requires_grad, grid.requires_grad
     wanted = needs if any(needs) else (True, True)
+    if backward and input.dtype in _ops.INTEGERS:
+        raise NotImplementedError(
+            "explain(): expected input to be of a dtype that has gradients, for backward=True, but "
+            f"got input with sizes {list(input.shape)} and dtype {input.dtype}"
+        )
+    options = _options.options_of(input, mode, padding_mode, align_corners, keywords, "explain")
+    copies: dict[str, int] = {}
+    if input.dtype not in _ops.DTYPES:
+        input, copies = _pixels.image_for_kernels(_without_data(input), grid, mode, keywords)
     if backward and not (wanted[1] and mode != "nearest"):
         input = without_data(input)  # what the backward pass is given
     plan = plan_of(
         "backward" if backward else "forward",
         input,
         grid,
-        _options.options_of(input, mode, padding_mode, align_corners, keywords, "explain"),
+        options,
         wanted=wanted,
     )
+    for name, count in copies.items():
+        plan["scratch_bytes"][name] = plan["scratch_bytes"].get(name, 0) + count
     return Explanation(**plan)
 
 
@@ -160,6 +171,10 @@ def _facts(tensor: Tensor) -> tuple[Sequence[int], Sequence[int], str, bool]:
     return tuple(tensor.shape), tensor.stride(), dtype, channels_last
 
 
+def _without_data(tensor: Tensor) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
 def _validate(
     input: Tensor,
     grid: Tensor,
@@ -176,8 +191,5 @@ def _validate(
     if all(isinstance(each, Tensor) and each.layout is torch.strided for each in tensors) and (
         input.device == grid.device
     ):
-        input, grid = (
-            torch.empty_strided(each.shape, each.stride(), dtype=each.dtype, device="meta")
-            for each in tensors
-        )
+        input, grid = (_without_data(each) for each in tensors)
     functional.grid_sample(input, grid, mode, padding_mode, align_corners, **keywords._asdict())

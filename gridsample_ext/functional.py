@@ -266,21 +266,21 @@ def sample_labels(
         _options.integer(name, value, "sample_labels")
         for name, value in (("fill_value", fill_value), ("outside_value", outside_value))
     )
-    # Of the values only whether they are given is an option; the ops take the labels apart.
-    keywords = Keywords(
-        coordinates,
-        None if fill is None else 1.0,
-        None if outside is None else 1.0,
-        cubic_coefficient,
-    )
+    keywords = Keywords(coordinates, cubic_coefficient=cubic_coefficient)
     options = _options.options_of(
         labels, mode, padding_mode, align_corners, keywords, "sample_labels"
+    )
+    _options.check_fill(fill, options, _options.dims_of(labels), "sample_labels")
+    # Of the values only whether they are given is an option; the ops take the labels apart.
+    options = options._replace(
+        fill_value=0.0 if fill is None else 1.0, outside_value=None if outside is None else 1.0
     )
     _options.check_tensors({"labels": labels, "grid": grid}, "sample_labels")
     if labels.dtype not in _ops.INTEGERS:
         raise NotImplementedError(
             "sample_labels(): expected labels to hold integers or bools, but got labels with sizes "
-            f"{list(labels.shape)} and dtype {labels.dtype}"
+            f"{list(labels.shape)} and dtype {labels.dtype}; convert them, or sample with "
+            "grid_sample()"
         )
     for name, value in (("fill_value", fill), ("outside_value", outside)):
         _ops.check_holds(labels.dtype, name, value)
@@ -289,6 +289,7 @@ def sample_labels(
     why_not = why_not_ours(labels.device)
     if why_not is not None:
         _warn_fallback_once(why_not, "tensor operations are", "more memory and time")
+        _ops.output_shape(labels, grid, options, may_copy=True, name="labels")  # which checks
         return _composed.sample_labels(labels, grid, options, fill, outside)
     if type(labels) is not Tensor or type(grid) is not Tensor:
         distributed.prepare_for(type(labels), type(grid))
@@ -328,8 +329,10 @@ def inside(
         reads it, and lies on a pixel.
 
     Raises:
-        ValueError: unknown ``coordinates``.
-        TypeError: ``grid`` is not a tensor, or ``align_corners`` not a bool.
+        ValueError: unknown ``coordinates``, or ``size`` is not two or three sizes above 0.
+        TypeError: ``grid`` is not a tensor, ``align_corners`` not a bool, ``size`` not of ints, or
+            ``dtype`` not a dtype.
+        NotImplementedError: ``grid`` is not strided (dense).
         RuntimeError: ``grid`` is not floating-point, or it does not have a size and a coordinate
             for each of ``size``.
 
@@ -345,23 +348,31 @@ def inside(
     corners = _options.align_corners_or_default(align_corners, coordinates, "inside")
     if not isinstance(grid, Tensor):
         raise TypeError(f"inside(): expected grid to be a Tensor, not {_options.type_name(grid)}")
-    dims = len(size)
-    if not (
-        dims in (2, 3)
-        and grid.dtype in _ops.DTYPES
-        and grid.dim() == dims + 2
-        and grid.shape[-1] == dims
-    ):
+    sizes = _options.spatial_sizes(size, "inside")
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(
+            f"inside(): expected dtype to be a torch.dtype or None, not {_options.type_name(dtype)}"
+        )
+    if grid.layout is not torch.strided:
+        raise NotImplementedError(
+            f"inside(): expected grid to be strided (dense), but got grid with sizes "
+            f"{list(grid.shape)} and layout {grid.layout}"
+        )
+    if grid.dtype not in _ops.DTYPES:
         raise RuntimeError(
-            "inside(): expected size to be (H, W) or (D, H, W), and grid to be of a floating-point "
-            "dtype and to have a dimension for each of these, two more, and as many coordinates in "
-            f"the last, but got size {tuple(size)} and grid with sizes {list(grid.shape)} and "
-            f"dtype {grid.dtype}"
+            "inside(): expected grid to have dtype float16, bfloat16, float32 or float64, but got "
+            f"grid with sizes {list(grid.shape)} and dtype {grid.dtype}"
+        )
+    if grid.dim() != len(sizes) + 2 or grid.shape[-1] != len(sizes):
+        shape = "(N, H_out, W_out, 2)" if len(sizes) == 2 else "(N, D_out, H_out, W_out, 3)"
+        raise RuntimeError(
+            f"inside(): expected grid to be {shape} for size {sizes}, but got grid with sizes "
+            f"{list(grid.shape)}"
         )
     is_wide = dtype in (torch.float64, torch.complex128)
     compute_type = _composed.compute_type(grid.dtype, torch.float64 if is_wide else grid.dtype)
     options = Options(_ops.NEAREST, _ops.ZEROS, corners, coordinates == "pixel")
-    return _composed.on_image(grid.to(compute_type), tuple(size)[::-1], options)
+    return _composed.on_image(grid.to(compute_type), sizes[::-1], options)
 
 
 def why_not_ours(device: torch.device) -> str | None:

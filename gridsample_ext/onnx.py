@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gridsample_ext import _ops
@@ -31,6 +32,10 @@ _MODES_FROM_16 = tuple(_ops.MODES)
 _MODES_FROM_20 = tuple(
     {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}[name] for name in _ops.MODES
 )
+
+# A fill value becomes a frame around the image, which border padding continues. Its width is even:
+# nearest takes the even one of two pixels that are equally near.
+_FRAME = 2
 
 # Numbers of TensorProto.DataType.
 _ONNX_TYPES = {torch.float32: 1, torch.float16: 10, torch.float64: 11, torch.bfloat16: 16}
@@ -104,7 +109,7 @@ def _check_opset(opset: int, rank: int | None) -> None:
         )
 
 
-def _check_options(options: Options, dtype: torch.dtype) -> None:
+def _check_options(options: Options, dtype: torch.dtype, dims: int) -> None:
     """Refuse what ``GridSample`` and a few operators around it cannot say."""
     if dtype not in _ONNX_TYPES:
         raise torch.onnx.OnnxExporterError(
@@ -119,10 +124,13 @@ def _check_options(options: Options, dtype: torch.dtype) -> None:
         ("cubic_coefficient", options.cubic_coefficient == usual.cubic_coefficient),
     ):
         if not is_good:
+            given = getattr(options, keyword)
+            if keyword == "padding_mode":
+                given = options.padding_name(dims)
             raise torch.onnx.OnnxExporterError(
                 "grid_sample(): ONNX's GridSample has one padding for all axes ('zeros', 'border' "
                 "or 'reflection'), a finite fill value and the cubic coefficient -0.75, but got "
-                f"{keyword}={getattr(options, keyword)!r}"
+                f"{keyword}={given!r}"
             )
 
 
@@ -140,41 +148,43 @@ def grid_sample_for_export(input: Tensor, grid: Tensor, options: Options) -> Ten
     """The op in terms that the exporter of ``dynamo=True`` knows, while it traces a model."""
     _check_opset(_requested_opset(), input.dim())
     dtype = input.dtype
-    _check_options(options, dtype)
+    _check_options(options, dtype, input.dim() - 2)
     shape = _ops.output_shape(input, grid, options)
     input, grid = _ops.with_one_batch_size(input, grid, shape[0])
     common_type = compute_type(dtype, grid.dtype)
     input, grid = input.to(common_type), grid.to(common_type)
     align_corners = _normalizing_corners(options)
+    padding_mode, frame = options.padding_mode, 0
+    if options.fill_value != 0:
+        padding_mode, frame = _ops.BORDER, _FRAME
+        input = F.pad(input, [frame, frame] * (input.dim() - 2), value=options.fill_value)
+    # What -1 to 1 spans. Axis by axis: sizes that are symbols stay so.
+    spans = [size - 1 if align_corners else size for size in input.shape[:1:-1]]
+    axes = list(zip(grid.unbind(-1), spans, strict=True))
     if options.pixel_coordinates:
-        # Axis by axis: sizes that are symbols stay so.
-        axes = [
-            2 * u / max(size - 1, 1) - 1 if align_corners else (2 * u + 1) / size - 1
-            for u, size in zip(grid.unbind(-1), input.shape[:1:-1], strict=True)
-        ]
-        grid = torch.stack(axes, -1)
-
-    def sample(image: Tensor) -> Tensor:
-        if input.dim() == 4:
-            # The exporter's own translation, whatever opset it targets.
-            return torch.grid_sampler(image, grid, *options.first[:2], align_corners)
+        shift = 2 * frame + (0 if align_corners else 1)
+        grid = torch.stack([(2 * u + shift) / max(span, 1) - 1 for u, span in axes], -1)
+    elif frame:
+        grid = torch.stack([x * ((span - 2 * frame) / span) for x, span in axes], -1)
+    if input.dim() == 4:
+        # The exporter's own translation, whatever opset it targets.
+        output = torch.grid_sampler(
+            input, grid, options.interpolation_mode, padding_mode, align_corners
+        )
+    else:
         # torch.grid_sampler has no 5-D bicubic before 2.15.
-        return torch.onnx.ops.symbolic(
+        output = torch.onnx.ops.symbolic(
             "GridSample",
-            (image, grid),
+            (input, grid),
             {
                 "mode": _MODES_FROM_20[options.interpolation_mode],
-                "padding_mode": _PADDING_MODES[options.padding_mode],
+                "padding_mode": _PADDING_MODES[padding_mode],
                 "align_corners": int(align_corners),
             },
             dtype=common_type,
-            shape=(shape[0], image.shape[1], *shape[2:]),
+            shape=shape,
             version=20,
         )
-
-    output = sample(input)
-    if options.fill_value != 0:
-        output = output + options.fill_value * (1 - sample(torch.ones_like(input[:, :1])))
     return output.to(dtype)
 
 
@@ -190,7 +200,8 @@ def _nodes(
     """The op as ONNX operators, for an exporter that has met it in a graph.
 
     Args:
-        call: makes a node of the name of an operator, its inputs and its attributes.
+        call: makes a node of the name of an operator, its inputs and its attributes; a tensor among
+            these is PyTorch's.
         sides: the values of input and grid; two in each of the next lists, too.
         dtypes: what they hold.
         batches: their sizes in the first dimension, as far as these are known.
@@ -200,7 +211,7 @@ def _nodes(
 
     """
     _check_opset(opset, rank)
-    _check_options(options, dtypes[0])
+    _check_options(options, dtypes[0], 2 if rank is None else rank - 2)
     common_type = compute_type(*dtypes)
     to_common = {"to": _ONNX_TYPES[common_type]}
     sides = list(sides)
@@ -215,51 +226,47 @@ def _nodes(
             sides[side] = call("Cast", sides[side], **to_common)
 
     def number(value: float) -> Any:
-        # Constants of an exporter are float32, which holds what is not given by the user.
-        return call("Cast", call("Constant", value_floats=[value]), **to_common)
+        return call("Constant", value=torch.tensor(value, dtype=common_type))
 
     align_corners = _normalizing_corners(options)
     image, grid = sides
-    if options.pixel_coordinates:
+    padding_mode, frame = options.padding_mode, 0
+    if options.pixel_coordinates or options.fill_value != 0:
         if rank is None:
             raise torch.onnx.OnnxExporterError(
-                "grid_sample(): to export coordinates='pixel', the number of input's dimensions "
-                "has to be known"
+                "grid_sample(): to export coordinates='pixel' or a fill_value, the number of "
+                "input's dimensions has to be known"
             )
+        if options.fill_value != 0:
+            padding_mode, frame = _ops.BORDER, _FRAME
+            widths = call("Constant", value_ints=[0, 0, *[frame] * (rank - 2)] * 2)
+            image = call("Pad", image, widths, number(options.fill_value))
+        # What -1 to 1 spans.
         backwards = call("Constant", value_ints=list(range(rank - 1, 1, -1)))
-        sizes = call("Gather", call("Shape", image), backwards, axis=0)
+        span = call("Cast", call("Gather", call("Shape", image), backwards, axis=0), **to_common)
         if align_corners:
-            one = call("Constant", value_ints=[1])
-            sizes = call("Max", call("Sub", sizes, one), one)
-        grid = call("Mul", grid, number(2.0))
-        if not align_corners:
-            grid = call("Add", grid, number(1.0))
-        grid = call("Sub", call("Div", grid, call("Cast", sizes, **to_common)), number(1.0))
-
-    def sample(image: Any) -> Any:
-        return call(
-            "GridSample",
-            image,
-            grid,
-            mode=(_MODES_FROM_16 if opset < 20 else _MODES_FROM_20)[options.interpolation_mode],
-            padding_mode=_PADDING_MODES[options.padding_mode],
-            align_corners=int(align_corners),
-        )
-
-    output = sample(image)
-    if options.fill_value != 0:
-        # One channel of ones: what they are short of 1 is the weight of taps outside.
-        channel = call("Gather", call("Shape", image), call("Constant", value_ints=[0]), axis=0)
-        one = call("Constant", value_ints=[1])
-        spatial = call("Shape", image, start=2)
-        ones = call("Expand", number(1.0), call("Concat", channel, one, spatial, axis=0))
-        missing = call("Sub", number(1.0), sample(ones))
-        output = call("Add", output, call("Mul", missing, number(options.fill_value)))
+            span = call("Max", call("Sub", span, number(1.0)), number(1.0))
+        if options.pixel_coordinates:
+            shift = 2 * frame + (0 if align_corners else 1)
+            grid = call("Add", call("Mul", grid, number(2.0)), number(float(shift)))
+            grid = call("Sub", call("Div", grid, span), number(1.0))
+        else:
+            inner = call("Sub", span, number(2.0 * frame))
+            grid = call("Mul", grid, call("Div", inner, span))
+    output = call(
+        "GridSample",
+        image,
+        grid,
+        mode=(_MODES_FROM_16 if opset < 20 else _MODES_FROM_20)[options.interpolation_mode],
+        padding_mode=_PADDING_MODES[padding_mode],
+        align_corners=int(align_corners),
+    )
     return output if dtypes[0] == common_type else call("Cast", output, to=_ONNX_TYPES[dtypes[0]])
 
 
 def _translate(input: Any, grid: Any, *options: Any) -> Any:
     """For the exporter of ``dynamo=True``; values are onnxscript's."""
+    import onnx_ir
     from onnxscript import opset18, opset20
 
     opset = _requested_opset()
@@ -268,6 +275,10 @@ def _translate(input: Any, grid: Any, *options: Any) -> Any:
     def call(name: str, *inputs: Any, **attributes: Any) -> Any:
         # Other operators are left to the exporter, whose own are of opset 18.
         operators = opset20 if name == "GridSample" and opset >= 20 else opset18
+        if "value" in attributes:
+            of_torch = attributes["value"]
+            kind = onnx_ir.DataType(_ONNX_TYPES[of_torch.dtype])
+            attributes["value"] = onnx_ir.tensor(of_torch.item(), dtype=kind)
         return getattr(operators, name)(*inputs, **attributes)
 
     return _nodes(
@@ -293,7 +304,7 @@ def _torchscript_symbolic(g: Any, input: Any, grid: Any, *options: Any) -> Any:
     def call(name: str, *inputs: Any, **attributes: Any) -> Any:
         if name == "Constant":  # only tensors there
             (values,) = attributes.values()
-            return g.op(name, value_t=torch.tensor(values))
+            return g.op(name, value_t=torch.as_tensor(values))
         # The name of an attribute ends in its kind: _s for strings, _i for integers.
         return g.op(
             name,

@@ -148,3 +148,39 @@ def test_values_that_are_said_to_be_the_usual_ones():
         proto = export(model, tensors, 20)
         assert types(proto) == ["GridSample"] * 3
         assert_same(run(proto, *tensors), model(*tensors))
+
+
+# Each in a type of image, and of grid, that holds it.
+FILLS = [
+    (torch.float64, 0.1),
+    (torch.float64, 16777217.0),
+    (torch.float64, 1e300),
+    (torch.float32, 1e9),
+    (torch.float32, -3e38),
+]
+
+
+@pytest.mark.parametrize(("dtype", "fill_value"), FILLS, ids=str)
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("export", EXPORTERS)
+def test_fills_are_as_they_were_given(export, mode, dtype, fill_value):
+    """And leave samples alone that have no pixel outside."""
+    cases = [
+        boundaries.Case(2, mode, "zeros", corners, coordinates, fill_value)
+        for corners, coordinates in ((False, "normalized"), (True, "normalized"), (True, "pixel"))
+    ]
+    model = Sampler(cases).eval()
+    image = samples.randn(1, 2, 6, 5, dtype=dtype)
+    pixels = torch.tensor([[[[1.25, 2.25], [2.75, 3.75], [-9.0, 2.0], [3.0, 1e4]]]], dtype=dtype)
+    size = torch.tensor([5.0, 6.0], dtype=dtype)
+    edges, corners = (2 * pixels + 1) / size - 1, 2 * pixels / (size - 1) - 1
+    proto = export(model, (image, edges, corners, pixels), 20)
+    assert_same(run(proto, image, edges, corners, pixels), model(image, edges, corners, pixels))
+
+
+@pytest.mark.parametrize("export", EXPORTERS[::2])
+def test_paddings_are_named(export):
+    for case, name in zip(BAD["padding_mode"], ("'circular'", "('zeros', 'border')"), strict=True):
+        with pytest.raises(torch.onnx.OnnxExporterError) as caught:
+            export(Sampler([case]).eval(), draw(2), 20)
+        assert f"padding_mode={name}" in messages(caught.value)

@@ -213,6 +213,15 @@ def test_an_error_leaves_the_next_call_alone(device):
     assert torch.equal(grid_sample(input, grid, *case.options), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.complex64], ids=str)
+def test_storage_freed_of_images_that_are_converted(dtype, device):
+    """PyTorch's own conversion crashes."""
+    image = INPUT.to(device).to(dtype, copy=True)
+    image.untyped_storage().resize_(8)
+    with pytest.raises(RuntimeError, match=r"input.*allocated.*\["):
+        grid_sample(image, GRID.to(device), align_corners=False)
+
+
 @pytest.mark.parametrize("bytes_left", [0, 64])
 @pytest.mark.parametrize("argument", ["grad_output", "input", "grid"])
 def test_storage_freed_behind_the_tensor(argument, bytes_left, device):

@@ -246,3 +246,25 @@ def test_inside_vmap():
 
     torch.vmap(sample)(image, grids)
     assert [set(explained.paths) for explained in seen] == [{"output"}, {"grad_input", "grad_grid"}]
+
+
+def test_images_of_other_dtypes():
+    """What kernels are called with for them, and the copies beside it."""
+    image, grid = image_and_grid(C=8, size=40)
+    image = image.float()
+    floats = gridsample_ext.explain(image, grid)
+    bytes_ = gridsample_ext.explain(image.to(torch.uint8), grid)
+    assert (bytes_.paths, bytes_.split) == (floats.paths, floats.split)
+    numbers = image.numel() * 4
+    copies = {"copies of images": numbers, "copies of results": numbers}
+    assert bytes_.scratch_bytes == floats.scratch_bytes | copies
+    parts = gridsample_ext.explain(image.to(torch.complex64), grid)
+    twice = gridsample_ext.explain(image.repeat(1, 2, 1, 1), grid)
+    assert (parts.paths, parts.split) == (twice.paths, twice.split)
+    copies = {"copies of images": 2 * numbers, "copies of results": 2 * numbers}
+    assert parts.scratch_bytes == twice.scratch_bytes | copies
+    copied = gridsample_ext.explain(image.to(torch.uint8), grid, "nearest")
+    assert "copies of images" not in copied.scratch_bytes
+    for mode in ("nearest", "bilinear"):
+        with pytest.raises(NotImplementedError, match=r"input.*gradients.*uint8"):
+            gridsample_ext.explain(image.to(torch.uint8), grid, mode, backward=True)

@@ -118,9 +118,22 @@ BAD = {
     "sizes_of_grid": ({"grid": torch.zeros(2, 3, 2)}, RuntimeError, ["grid", "[2, 3, 2]"]),
     "coordinates_of_grid": ({"grid": torch.zeros(1, 2, 3, 3)}, RuntimeError, ["[1, 2, 3, 3]"]),
     "volume": ({"size": (2, 3, 4)}, RuntimeError, ["size", "(2, 3, 4)", "[1, 2, 3, 2]"]),
-    "one_size": ({"size": (2,)}, RuntimeError, ["size", "(2,)"]),
+    "one_size": ({"size": (2,)}, ValueError, ["size", "(2,)", "(H, W)"]),
+    "no_sizes": ({"size": 8}, ValueError, ["size", "8", "input.shape[2:]"]),
+    "whole_shape": ({"size": (1, 3, 8, 8)}, ValueError, ["size", "(1, 3, 8, 8)", "shape[2:]"]),
+    "image": ({"size": torch.zeros(1, 1, 4, 5)}, ValueError, ["size", "Tensor", "[1, 1, 4, 5]"]),
+    "text": ({"size": "45"}, ValueError, ["size", "'45'"]),
+    "texts": ({"size": ("4", "5")}, TypeError, ["size", "ints", "('4', '5')"]),
+    "nothing": ({"size": (4, None)}, TypeError, ["size", "ints", "(4, None)"]),
+    "halves": ({"size": (4, 4.5)}, TypeError, ["size", "ints", "(4, 4.5)"]),
+    "bool": ({"size": (True, 4)}, TypeError, ["size", "ints", "(True, 4)"]),
+    "zero": ({"size": (0, 4)}, ValueError, ["size", "above 0", "(0, 4)"]),
+    "negative": ({"size": (-1, 4)}, ValueError, ["size", "above 0", "(-1, 4)"]),
     "integers": ({"grid": torch.zeros(1, 2, 3, 2).long()}, RuntimeError, ["grid", "int64"]),
-}
+    "sparse": ({"grid": torch.zeros(1, 2, 3, 2).to_sparse()}, NotImplementedError,
+               ["grid", "strided", "[1, 2, 3, 2]", "sparse"]),
+    "dtype": ({"dtype": "float64"}, TypeError, ["dtype", "str"]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -165,3 +178,16 @@ def test_of_a_complex_image(device):
     marked = grid_sample(image, points, align_corners=False, outside_value=7.0).real != 7
     told = inside(points, (1, 1000), align_corners=False, dtype=image.dtype)
     assert torch.equal(marked[:, 0], told)
+
+
+@pytest.mark.parametrize("size", [2**24 + 3, 2**24 + 4])
+def test_sizes_that_float32_does_not_hold(size, device):
+    """The last pixel is the largest number below; csrc/math/coordinates.h."""
+    ends = [size - 3.0, size - 2.0, size - 1.0, float(size), size + 1.0, size + 4.0]
+    grid = torch.stack([torch.tensor(ends), torch.zeros(len(ends))], -1)[None, None].to(device)
+    image = torch.zeros(1, 1, 1, 1, device=device).expand(1, 1, 1, size)
+    output = grid_sample(image, grid, "nearest", "border", coordinates="pixel", outside_value=1.0)
+    mask = inside(grid, (1, size), coordinates="pixel")
+    assert torch.equal(mask, output[:, 0] == 0)
+    assert mask[0, 0, 0]
+    assert not mask[0, 0, -1]

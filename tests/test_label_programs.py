@@ -115,6 +115,20 @@ def test_compile(case):
             assert (output.stride(), output.requires_grad) == (expected.stride(), False)
 
 
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("name", ["fill_value", "outside_value"])
+def test_compile_for_labels_that_change(name, dynamic):
+    """To torch.compile a number that changes is a symbol."""
+    labels, grid = draw(FEW[0], samples.SMALL, torch.int16, torch.float32)
+
+    def call(value):
+        return sample_labels(labels, grid, align_corners=False, **{name: value})
+
+    compiled = torch.compile(call, backend="eager", fullgraph=True, dynamic=dynamic)
+    for value in (2, 3, -7):
+        assert torch.equal(compiled(value), call(value))
+
+
 @pytest.mark.parametrize("strict", [False, True], ids=("non-strict", "strict"))
 @pytest.mark.parametrize("case", FEW[1::3], ids=str)
 def test_export(case, strict):
@@ -226,9 +240,11 @@ BAD = {
     "outside_too_high": ({"outside_value": 256}, RuntimeError, ["outside_value", "256"]),
     "outside_too_low": ({"outside_value": -1}, RuntimeError, ["outside_value", "-1"]),
     "bool_too_high": ({"labels": LABELS.bool(), "fill_value": 2}, RuntimeError, ["fill_value"]),
+    "no_channels": ({"labels": LABELS[0]}, RuntimeError, ["labels", "(N, C, H, W)"]),
+    "floats": ({"labels": LABELS.float()}, NotImplementedError, ["labels", "grid_sample()"]),
     "fill_text": ({"fill_value": "1"}, TypeError, ["fill_value", "str"]),
     "fill_without_zeros": ({"fill_value": 1, "padding_mode": "border"}, ValueError,
-                           ["fill_value", "zeros"]),
+                           ["fill_value=1 ", "zeros", "'border'"]),
     "padding": ({"padding_mode": "wrap"}, ValueError, ["padding_mode", "'wrap'", "'circular'"]),
     "mode": ({"mode": "area"}, ValueError, ["mode", "'area'", "'nearest'"]),
     "coordinates": ({"coordinates": "pixels"}, ValueError, ["coordinates", "'pixel'"]),

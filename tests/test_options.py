@@ -3,6 +3,7 @@
 import decimal
 import fractions
 import inspect
+import math
 import re
 
 import boundaries
@@ -62,12 +63,12 @@ BAD = {
     "fill_without_zeros": (
         {"fill_value": 1.0, "padding_mode": "border"},
         ValueError,
-        ["fill_value", "1.0", "zeros"],
+        ["fill_value", "1.0", "zeros", "'border'"],
     ),
     "zero_fill_without_zeros": (
         {"fill_value": 0, "padding_mode": ("circular", "border")},
         ValueError,
-        ["fill_value", "0", "zeros"],
+        ["fill_value", "0", "zeros", "('circular', 'border')"],
     ),
     "outside_text": ({"outside_value": "nan"}, TypeError, ["outside_value", "float", "str"]),
     "outside_bool": ({"outside_value": False}, TypeError, ["outside_value", "float", "bool"]),
@@ -96,7 +97,13 @@ BAD = {
     "cubic_with_bilinear": (
         {"cubic_coefficient": -0.5},
         ValueError,
-        ["cubic_coefficient", "-0.5", "bicubic"],
+        ["cubic_coefficient", "-0.5", "bicubic", "'bilinear'"],
+    ),
+    "fill_not_held": ({"fill_value": 2**53 + 1}, ValueError, ["fill_value", str(2**53 + 1)]),
+    "fill_overflows": (
+        {"fill_value": fractions.Fraction(10**400)},
+        ValueError,
+        ["fill_value", "float64"],
     ),
     "usual_cubic_with_nearest": (
         {"cubic_coefficient": -0.75, "mode": "nearest"},
@@ -173,6 +180,23 @@ def test_every_real_number_is_good(number, device):
         samples.assert_bitwise_equal(grid_sample(*arguments, **{name: number}), expected)
     with pytest.raises(TypeError, match="fill_value"):
         grid_sample(*arguments, fill_value=decimal.Decimal(2))
+
+
+@pytest.mark.parametrize("name", ["fill_value", "outside_value"])
+@pytest.mark.parametrize("kind", [torch.float16, torch.float32, torch.uint8, torch.complex64])
+def test_values_outside_are_numbers_of_the_compute_type(kind, name, device):
+    """A finite one beyond it would become infinite, and NaN under a weight of 0."""
+    most = torch.finfo(torch.float32).max
+    given = [most, -most, math.inf, -math.inf, math.nan]
+    input, grid = INPUT.to(device).to(kind), GRID.to(device)
+    for value in given:
+        grid_sample(input, grid, align_corners=False, **{name: value})
+    for value in (1e39, -1e39, 2**200):
+        for each in (input, input.to("meta")):
+            with pytest.raises(RuntimeError, match=f"{name}.*float32, which"):
+                grid_sample(each, grid.to(each.device), align_corners=False, **{name: value})
+        output = grid_sample(input, grid.double(), align_corners=False, **{name: value})
+        assert output.dtype == kind
 
 
 @pytest.mark.parametrize("end", [-1, -1.0, 0, 0.0, -0.0])

@@ -70,11 +70,12 @@ Tensors random_tensors(std::mt19937& random, const Geometry& geometry, int64_t p
   given.grad_output = random_values(random, images * geometry.samples, 1);
   given.tangent_grid = random_values(random, points, 1);
   given.grid = random_values(random, points, 1.5);
-  // Far away, at the ends, and what is not a number.
+  // Far away, beyond what 32 bits count, at the ends, and what is not a number.
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  constexpr double kSpecial[] = {kNan,  kInfinity, -kInfinity, 1e30, -1e30, 1234.567,
-                                 -77.7, 1,         -1,         0,    -0.0};
+  constexpr double kSpecial[] = {kNan,     kInfinity, -kInfinity,  1e30,         -1e30,
+                                 1234.567, -77.7,     1,           -1,           0,
+                                 -0.0,     1e18,      0x1p31 + 10, 0x1p32 + 3.5, -0x1p32 - 2.25};
   size_t next = 0;
   for (size_t i = 0; i < given.grid.size(); ++i) {
     if (i % 7 == 3 && given.grid.size() > 3) given.grid[i] = kSpecial[next++ % std::size(kSpecial)];
