@@ -1,6 +1,6 @@
 """Paddings, coordinates and pixels that PyTorch does not have, beside those that it has.
 
-    python benchmarks/boundaries.py [--threads N] [--seconds S]
+    PYTHONPATH=. .venv/bin/python benchmarks/boundaries.py [--threads N] [--seconds S]
 
 prints two tables in Markdown: the times of circular padding, of a padding for each axis and of
 pixel coordinates over those of border padding and normalised coordinates, on grids that reach 3 %

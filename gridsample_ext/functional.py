@@ -55,17 +55,21 @@ def grid_sample(
             (cubic convolution, Keys 1981; the tensor product for volumes).
         padding_mode: what lies outside the image: ``"zeros"``; ``"border"``, its nearest pixel;
             ``"reflection"``, its mirror image, repeated; or ``"circular"``, the image itself,
-            repeated. One for all axes, or a tuple with one for each, in the order x, y(, z).
+            repeated every W pixels (H, D) whatever ``align_corners`` is. One for all axes, or a
+            tuple with one for each, in the order x, y(, z).
         align_corners: whether -1 and 1 are the centres of the outermost pixels (True) or their
             outer edges (False). ``None`` warns and means False, as in PyTorch.
         coordinates: ``"normalized"``, as above, or ``"pixel"``: the grid counts pixels, and 0 is
             the centre of the first. ``align_corners`` then says only where reflection folds, and
-            ``None`` means False without a warning. NaN is read as what -1 is there.
-        fill_value: what pixels outside the image are, on axes padded with zeros: any float; 0 if
-            ``None``.
-        outside_value: if not ``None``, the value of samples that do not lie on a pixel: farther
-            than half a pixel from the nearest pixel's centre on some axis, whatever the padding.
-            They have no gradients. :func:`gridsample_ext.inside` tells which they are not.
+            ``None`` means False without a warning. NaN is read as what -1 is there. (A float16 grid
+            holds whole pixels up to 2048, a bfloat16 grid up to 256.)
+        fill_value: what pixels outside the image are, in all channels, on axes padded with zeros: a
+            number that the coordinates' type holds, or an infinity or NaN; 0 if ``None``. For
+            ``"nearest"`` of integers, a number that ``input``'s dtype holds.
+        outside_value: if not ``None``, such a number, too: the value of samples that do not lie on
+            a pixel, but farther than half a pixel from the nearest pixel's centre on some axis,
+            whatever the padding (circular padding included). They have no gradients.
+            :func:`gridsample_ext.inside` tells which they are not.
         cubic_coefficient: of the cubic kernel, in [-1, 0]: -0.75, PyTorch's and OpenCV's, if
             ``None``; -0.5 is the Catmull-Rom spline, which Pillow and TensorFlow have.
 
@@ -86,7 +90,8 @@ def grid_sample(
         TypeError: ``input`` or ``grid`` is not a tensor, ``align_corners`` not a bool, or a value
             not a number.
         NotImplementedError: ``input`` is not of a dtype named above, or a tensor is not strided.
-        RuntimeError: shapes, dtypes or devices that do not fit; the message names them.
+        RuntimeError: shapes, dtypes or devices that do not fit, or a value outside that its type
+            does not hold; the message names them.
         torch.OutOfMemoryError: no memory for the output or a gradient on CUDA (a RuntimeError on
             the CPU), with PyTorch's text.
 

@@ -128,7 +128,8 @@ def patch(*, native: bool = False) -> Patch:
             tricubic sampling succeed; second derivatives are fused, and there are forward mode and
             a deterministic gradient on CUDA; errors in shapes have other texts; traces and exports
             hold the op of gridsample_ext. While patches of both kinds are in force, all calls are
-            native. ``torch.jit.script`` and code that calls the ops behind ``F.grid_sample`` are
+            native. ``F.grid_sample`` keeps its five arguments and its three paddings, and refuses
+            images of integers and complex numbers. ``torch.jit.script`` and code that calls the ops behind ``F.grid_sample`` are
             patched in the ordinary way.
 
     Returns:

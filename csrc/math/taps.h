@@ -97,10 +97,12 @@ template <Mode kMode, Padding kPadding, Distance kDistance, typename T>
 GRIDSAMPLE_INLINE AxisTaps<T, kTapsPerAxis<kMode>> axis_taps(T grid_value, const Axis<T>& axis) {
   return axis_taps<kMode>(
       grid_value, axis,
-      [&](const Coordinate<T>& raw) {
+      [&](const Coordinate<T>& raw) GRIDSAMPLE_INLINE_LAMBDA {
         return padded_coordinate<kMode, kPadding, kDistance>(raw, axis);
       },
-      [&](const T& position) { return padded_tap<kMode, kPadding, kDistance>(position, axis); });
+      [&](const T& position) GRIDSAMPLE_INLINE_LAMBDA {
+        return padded_tap<kMode, kPadding, kDistance>(position, axis);
+      });
 }
 
 /// w'' of the taps of axis_taps; wraps: of the padding.
