@@ -85,7 +85,8 @@ gpu-check:
 # AddressSanitizer and UndefinedBehaviorSanitizer, in a build of its own (ten minutes to an hour), on
 # every instruction set. PyTorch never frees all it allocates, so leaks are not looked for; the C++
 # library is preloaded as well because exceptions are among what AddressSanitizer follows.
-SANITIZE_TESTS ?= test_forward.py test_backward.py test_few_channels.py test_memory.py test_layouts.py test_threads.py test_hostile.py test_second_order.py
+SANITIZE_TESTS ?= test_forward.py test_backward.py test_few_channels.py test_memory.py test_layouts.py test_threads.py test_hostile.py \
+  test_second_order.py test_boundary_hostile.py test_circular_exact.py test_values_outside.py test_integers.py test_labels.py test_complex.py
 PYTHON_ANYWHERE = $(if $(findstring /,$(PYTHON)),$(abspath $(PYTHON)),$(PYTHON))
 SANITIZED := cd build/sanitize && ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=. \
   LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)"

@@ -95,9 +95,12 @@ def _sample_complex(
 ) -> Tensor:
     """Real and imaginary parts as channels, of which the values outside are real."""
     _check_storage(input)
-    mode, padding_mode, align_corners = options
-    checked = _options.options_of(input, mode, padding_mode, align_corners, keywords, "grid_sample")
-    _ops.output_shape(input.real, grid, checked)  # which raises what is wrong with the sizes
+    if not torch.compiler.is_compiling():
+        mode, padding_mode, align_corners = options
+        checked = _options.options_of(
+            input, mode, padding_mode, align_corners, keywords, "grid_sample"
+        )
+        _ops.output_shape(input.real, grid, checked)  # whose errors name input's sizes
     if input.numel() == 0:
         output = functional.grid_sample(input.real, grid, *options, **keywords._asdict())
         return torch.complex(output, torch.zeros_like(output))

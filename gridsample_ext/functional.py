@@ -301,9 +301,12 @@ def sample_labels(
     return _ops.sample_labels(  # type: ignore[no-any-return]
         labels,
         grid,
-        *options.first,
+        options.interpolation_mode,
+        options.padding_mode,
+        options.align_corners,
         options.pixel_coordinates,
-        *(_ops.as_int64(value) for value in (fill, outside)),
+        _ops.as_int64(fill),
+        _ops.as_int64(outside),
         options.cubic_coefficient,
     )
 

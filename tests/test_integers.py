@@ -303,6 +303,7 @@ def test_transforms_and_programs(dtype, mode):
     assert (on_meta.dtype, on_meta.shape) == (dtype, expected[0].shape)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.uint64], ids=str)
 def test_opcheck_of_nearest(dtype, device):
     pytest.importorskip("expecttest")  # which opcheck imports
