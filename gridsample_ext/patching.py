@@ -129,8 +129,8 @@ def patch(*, native: bool = False) -> Patch:
             a deterministic gradient on CUDA; errors in shapes have other texts; traces and exports
             hold the op of gridsample_ext. While patches of both kinds are in force, all calls are
             native. ``F.grid_sample`` keeps its five arguments and its three paddings, and refuses
-            images of integers and complex numbers. ``torch.jit.script`` and code that calls the ops behind ``F.grid_sample`` are
-            patched in the ordinary way.
+            images of integers and complex numbers. ``torch.jit.script`` and code that calls the ops
+            behind ``F.grid_sample`` are patched in the ordinary way.
 
     Returns:
         The patch, to undo it, or for a ``with`` statement. If the result is dropped, the patch
