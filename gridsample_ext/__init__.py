@@ -6,6 +6,7 @@ from gridsample_ext.explaining import Explanation, explain
 from gridsample_ext.exporting import decompositions
 from gridsample_ext.functional import grid_sample, inside, sample_labels
 from gridsample_ext.patching import patch
+from gridsample_ext.splatting import splat, splat_count
 
 __all__ = [
     "Explanation",
@@ -16,4 +17,6 @@ __all__ = [
     "inside",
     "patch",
     "sample_labels",
+    "splat",
+    "splat_count",
 ]

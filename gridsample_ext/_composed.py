@@ -132,7 +132,8 @@ def _axis(values: Tensor, size: int, padding: int, options: Options) -> _Axis:
         if padding == CIRCULAR:
             u = u.round()
         u, _ = _pad(u, slope, size, padding, align_corners)
-        one, zero = torch.ones_like(u), torch.zeros_like(u)
+        # The weight does not change with the coordinate: its derivative is 0, but not missing.
+        one, zero = torch.where(torch.ones_like(on_image), 1, values), torch.zeros_like(u)
         return _Axis([_Tap(u.round(), (one, zero, zero, zero))], zero, on_image, is_filled)
     if mode != BICUBIC or padding == CIRCULAR:
         u, slope = _pad(u, slope, size, padding, align_corners)
@@ -263,10 +264,7 @@ def sample_labels(
     fill = image.new_full((), fill_value or 0)
     votes: list[tuple[Tensor, Tensor]] = []
     for taps, inside, filled, index in samples.taps():
-        weight = taps[0].weights[0]
-        for tap in taps[1:]:
-            weight = weight * tap.weights[0]
-        weight = torch.where(inside | filled, weight[..., None], 0)
+        weight = torch.where(inside | filled, _weight(taps), 0)
         votes.append((torch.where(inside, image[index], fill), weight))
     best = fill.expand(samples.N, *grid.shape[1:-1], labels.shape[1])
     most = torch.zeros_like(best, dtype=samples.dtype)
@@ -277,6 +275,14 @@ def sample_labels(
     if outside_value is not None:
         best = torch.where(samples.on_image[..., None], best, image.new_full((), outside_value))
     return best.movedim(-1, 1).contiguous()
+
+
+def _weight(taps: Sequence[_Tap]) -> Tensor:
+    """Of a combination of taps, for all channels: (N, [D_out,] H_out, W_out, 1)."""
+    product = taps[0].weights[0]
+    for tap in taps[1:]:
+        product = product * tap.weights[0]
+    return product[..., None]
 
 
 def _is_inside(tap: _Tap, size: int) -> Tensor:
@@ -291,15 +297,13 @@ def grid_sample(input: Tensor, grid: Tensor, options: Options) -> Tensor:
     image = samples.pixels_last(input)
     output = image.new_zeros((samples.N, *grid.shape[1:-1], input.shape[1]))
     for taps, inside, filled, index in samples.taps():
-        weight = taps[0].weights[0]
-        for tap in taps[1:]:
-            weight = weight * tap.weights[0]
+        weight = _weight(taps)
         # Selected before and after: an infinite pixel outside reaches neither result nor gradient.
         pixel = torch.where(inside, image[index], 0)
-        output = output + torch.where(inside, pixel * weight[..., None], 0)
+        output = output + torch.where(inside, pixel * weight, 0)
         if options.fill_value != 0:
             fill = torch.where(filled, weight.new_full((), options.fill_value), 0)
-            output = output + torch.where(filled, fill * weight[..., None], 0)
+            output = output + torch.where(filled, fill * weight, 0)
     if options.fill_value != 0:
         output = torch.where(samples.alive[..., None], output, options.fill_value)
     if options.outside_value is not None:
@@ -307,12 +311,25 @@ def grid_sample(input: Tensor, grid: Tensor, options: Options) -> Tensor:
     return output.movedim(-1, 1).to(input.dtype).clone(memory_format=torch.contiguous_format)
 
 
+def splat(values: Tensor, image: Tensor, grid: Tensor, options: Options) -> Tensor:
+    """Add ``values``, whose batch is whole, into zeros of the sizes of ``image``."""
+    samples = _Samples(image, grid, options)
+    added_to = torch.zeros_like(samples.pixels_last(image))
+    rows = samples.pixels_last(values)
+    for taps, inside, _, index in samples.taps():
+        added = torch.where(inside, rows * _weight(taps), 0)
+        added_to = added_to.index_put(index, added, accumulate=True)
+    return added_to.movedim(-1, 1).to(values.dtype).clone(memory_format=torch.contiguous_format)
+
+
 def _copy_nearest(samples: _Samples, input: Tensor) -> Tensor:
     """Pixels as they are, of any dtype."""
     options = samples.options
-    ((_, inside, _, index),) = samples.taps()
+    ((taps, inside, _, index),) = samples.taps()
     image = input.movedim(1, -1)
     output = torch.where(inside, image[index], image.new_full((), options.fill_value))
+    if input.is_floating_point():  # the gradient by the grid is 0, but not missing
+        output = torch.where(torch.ones_like(inside), output, _weight(taps).to(input.dtype))
     if options.outside_value is not None:
         outside = image.new_full((), options.outside_value)
         output = torch.where(samples.on_image[..., None], output, outside)

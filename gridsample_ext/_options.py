@@ -185,6 +185,28 @@ def spatial_sizes(size: object, function: str) -> tuple[int, ...]:
     return sizes
 
 
+def check_grid(grid: object, size: tuple[int, ...], function: str) -> None:
+    """Raise what is wrong with a grid for images of a size in space."""
+    if not isinstance(grid, Tensor):
+        raise TypeError(f"{function}(): expected grid to be a Tensor, not {type_name(grid)}")
+    if grid.layout is not torch.strided:
+        raise NotImplementedError(
+            f"{function}(): expected grid to be strided (dense), but got grid with sizes "
+            f"{list(grid.shape)} and layout {grid.layout}"
+        )
+    if grid.dtype not in _ops.DTYPES:
+        raise RuntimeError(
+            f"{function}(): expected grid to have dtype float16, bfloat16, float32 or float64, but "
+            f"got grid with sizes {list(grid.shape)} and dtype {grid.dtype}"
+        )
+    if grid.dim() != len(size) + 2 or grid.shape[-1] != len(size):
+        shape = "(N, H_out, W_out, 2)" if len(size) == 2 else "(N, D_out, H_out, W_out, 3)"
+        raise RuntimeError(
+            f"{function}(): expected grid to be {shape} for size {size}, but got grid with sizes "
+            f"{list(grid.shape)}"
+        )
+
+
 def check_tensors(tensors: dict[str, object], function: str) -> None:
     """Raise what is wrong with the two tensors of a call, but for their sizes and dtypes."""
     for name, tensor in tensors.items():

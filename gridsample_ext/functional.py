@@ -293,7 +293,7 @@ def sample_labels(
         raise torch.onnx.OnnxExporterError("sample_labels(): ONNX has no operator for it")
     why_not = why_not_ours(labels.device)
     if why_not is not None:
-        _warn_fallback_once(why_not, "tensor operations are", "more memory and time")
+        warn_of_composing(why_not)
         _ops.output_shape(labels, grid, options, may_copy=True, name="labels")  # which checks
         return _composed.sample_labels(labels, grid, options, fill, outside)
     if type(labels) is not Tensor or type(grid) is not Tensor:
@@ -354,29 +354,12 @@ def inside(
     if coordinates not in ("normalized", "pixel"):
         raise _options.unknown("coordinates", coordinates, ("normalized", "pixel"), "inside")
     corners = _options.align_corners_or_default(align_corners, coordinates, "inside")
-    if not isinstance(grid, Tensor):
-        raise TypeError(f"inside(): expected grid to be a Tensor, not {_options.type_name(grid)}")
     sizes = _options.spatial_sizes(size, "inside")
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(
             f"inside(): expected dtype to be a torch.dtype or None, not {_options.type_name(dtype)}"
         )
-    if grid.layout is not torch.strided:
-        raise NotImplementedError(
-            f"inside(): expected grid to be strided (dense), but got grid with sizes "
-            f"{list(grid.shape)} and layout {grid.layout}"
-        )
-    if grid.dtype not in _ops.DTYPES:
-        raise RuntimeError(
-            "inside(): expected grid to have dtype float16, bfloat16, float32 or float64, but got "
-            f"grid with sizes {list(grid.shape)} and dtype {grid.dtype}"
-        )
-    if grid.dim() != len(sizes) + 2 or grid.shape[-1] != len(sizes):
-        shape = "(N, H_out, W_out, 2)" if len(sizes) == 2 else "(N, D_out, H_out, W_out, 3)"
-        raise RuntimeError(
-            f"inside(): expected grid to be {shape} for size {sizes}, but got grid with sizes "
-            f"{list(grid.shape)}"
-        )
+    _options.check_grid(grid, sizes, "inside")
     is_wide = dtype in (torch.float64, torch.complex128)
     compute_type = _composed.compute_type(grid.dtype, torch.float64 if is_wide else grid.dtype)
     options = Options(_ops.NEAREST, _ops.ZEROS, corners, coordinates == "pixel")
@@ -396,8 +379,7 @@ def why_not_ours(device: torch.device) -> str | None:
 def _fall_back(why: str, input: Tensor, grid: Tensor, options: Options) -> Tensor:
     """``F.grid_sample``, or a composition of tensor operations for options it does not know."""
     if not options.are_known_to_pytorch or input.dtype not in _ops.DTYPES:
-        if not torch.compiler.is_compiling():
-            _warn_fallback_once(why, "tensor operations are", "more memory and time")
+        warn_of_composing(why)
         may_copy = options.interpolation_mode == _ops.NEAREST
         _ops.output_shape(input, grid, options, may_copy=may_copy)  # which checks
         return _composed.grid_sample(input, grid, options)
@@ -409,6 +391,12 @@ def _fall_back(why: str, input: Tensor, grid: Tensor, options: Options) -> Tenso
         elif grid.size(0) == 1:
             grid = grid.expand(input.size(0), *grid.shape[1:])
     return torch_grid_sampler(input, grid, *options.first)
+
+
+def warn_of_composing(why: str) -> None:
+    """Say once that tensor operations stand for kernels, of which there are none."""
+    if not torch.compiler.is_compiling():
+        _warn_fallback_once(why, "tensor operations are", "more memory and time")
 
 
 @functools.cache

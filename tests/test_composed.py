@@ -75,3 +75,16 @@ def test_the_default_dtype_does_not_matter():
         assert torch.equal(third_derivative(input, grid, align_corners=False), wanted)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_gradients_of_nearest_are_zero_and_not_missing():
+    image = samples.randn(1, 2, 4, 5).requires_grad_()
+    grid = torch.tensor([[[[0.3, float("nan")], [1.2, -9.0]]]]).double().requires_grad_()
+    options = _ops.Options(_ops.NEAREST, _ops.ZEROS, False, True)
+    values = samples.randn(1, 2, 1, 2)
+    for result in (
+        _composed.grid_sample(image, grid, options),
+        _composed.splat(values, image, grid, options),
+    ):
+        (gradient,) = torch.autograd.grad(result.sum(), grid)
+        assert torch.equal(gradient, torch.zeros_like(grid))
