@@ -94,9 +94,11 @@ class BackwardPlanner {
   /// From here on the call is of groups of images.
   void take_images_together() {
     const View to = grad_input_view();
-    // One offset has to find the image, or the copy of it that is read, and its gradient.
+    // Where both are used, one offset has to find the image, or the copy of it that is read, and
+    // its gradient.
     const bool differ = call_.input.view.batch_stride != to.batch_stride;
-    if (grid_is_broadcast() || call_.input.batch != geometry_.batch || (to_input_ && differ))
+    if (grid_is_broadcast() || call_.input.batch != geometry_.batch ||
+        (to_input_ && to_grid_ && differ))
       return;
     const int64_t most_apart = copies_pixels(geometry_.mode) ? kMostApart : kMostGradientsApart;
     int64_t images = geometry_.batch;
