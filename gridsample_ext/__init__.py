@@ -7,6 +7,7 @@ from gridsample_ext.exporting import decompositions
 from gridsample_ext.functional import grid_sample, inside, sample_labels
 from gridsample_ext.patching import patch
 from gridsample_ext.splatting import splat, splat_count
+from gridsample_ext.warping import warp
 
 __all__ = [
     "Explanation",
@@ -19,4 +20,5 @@ __all__ = [
     "sample_labels",
     "splat",
     "splat_count",
+    "warp",
 ]
