@@ -10,18 +10,23 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 from gridsample_ext import _composed, _ops, _options, distributed, functional, onnx
 from gridsample_ext._compat import guard_or_false
 from gridsample_ext._options import Keywords
+from gridsample_ext._sources import UNITS, Source
 
 
 def splat(
     values: Tensor,
-    grid: Tensor,
-    size: Sequence[int],
+    grid: Tensor | None = None,
+    size: Sequence[int] | None = None,
     mode: str = "bilinear",
     padding_mode: str | Sequence[str] = "zeros",
     align_corners: bool | None = None,
     *,
     coordinates: str = "normalized",
     cubic_coefficient: float | None = None,
+    displacement: Tensor | None = None,
+    affine: Tensor | None = None,
+    units: str | None = None,
+    displacement_dim: int = 1,
 ) -> Tensor:
     r"""Add ``values`` into an image of zeros at the positions that ``grid`` gives.
 
@@ -35,26 +40,33 @@ def splat(
         values: (N, C, H_out, W_out) or (N, C, D_out, H_out, W_out), float16, bfloat16, float32 or
             float64, in any strides.
         grid: (N, H_out, W_out, 2) or (N, D_out, H_out, W_out, 3), as :func:`grid_sample` takes it.
-            N may be 1 here or in ``values``.
-        size: the spatial sizes of the result, (H, W) or (D, H, W).
-        mode: see :func:`grid_sample`; so are the rest.
+            N may be 1 here or in ``values``. Without it ``displacement`` or ``affine`` say where
+            values go, and the result is what :func:`warp` of these is the adjoint of.
+        size: the spatial sizes of the result, (H, W) or (D, H, W); without a grid by default those
+            of ``values``.
+        mode: see :func:`grid_sample`; so are the next four.
         padding_mode: see :func:`grid_sample`.
-        align_corners: see :func:`grid_sample`.
-        coordinates: see :func:`grid_sample`.
+        align_corners: see :func:`grid_sample`; without a grid ``None`` means False.
+        coordinates: see :func:`grid_sample`; of a grid alone.
         cubic_coefficient: see :func:`grid_sample`.
+        displacement: see :func:`warp`; so are the rest. Not together with a grid.
+        affine: see :func:`warp`.
+        units: see :func:`warp`; ``None`` means ``"pixel"``.
+        displacement_dim: see :func:`warp`.
 
     Returns:
         (N, C, \*size) in ``values``' dtype, contiguous. Sums are float32, or float64 if ``values``
         or ``grid`` is, and rounded once.
 
-    Gradients flow to ``values``, by sampling, and to ``grid``, to any order, in reverse and forward
-    mode. On the CPU results are bitwise repeatable and do not depend on the number of threads; on
-    CUDA they are bitwise repeatable under :func:`torch.use_deterministic_algorithms`.
+    Gradients flow to ``values``, by sampling, and to what says where they go, to any order, in
+    reverse and forward mode. On the CPU results are bitwise repeatable and do not depend on the
+    number of threads; on CUDA they are bitwise repeatable under
+    :func:`torch.use_deterministic_algorithms`.
 
     Raises:
-        ValueError: unknown ``mode``, ``padding_mode`` or ``coordinates``; ``size`` is not two or
-            three sizes above 0; a ``cubic_coefficient`` out of range, or where the mode is not
-            bicubic.
+        ValueError: unknown ``mode``, ``padding_mode``, ``coordinates`` or ``units``; ``size`` is
+            not two or three sizes above 0; a ``cubic_coefficient`` out of range, or where the mode
+            is not bicubic; a grid and what takes its place, or neither.
         TypeError: ``values`` or ``grid`` is not a tensor, ``size`` not of ints, ``align_corners``
             not a bool.
         NotImplementedError: a tensor is not strided (dense).
@@ -71,24 +83,21 @@ def splat(
 
         Softmax splatting (Niklaus and Liu 2020): where pixels of a frame meet, the important win.
 
-        >>> def softmax_splat(frame, positions, importance):
+        >>> def softmax_splat(frame, flow, importance):
         ...     weight = importance.exp()
-        ...     both = gridsample_ext.splat(
-        ...         torch.cat([frame * weight, weight], 1),
-        ...         positions,
-        ...         frame.shape[2:],
-        ...         coordinates="pixel",
-        ...     )
+        ...     weighted = torch.cat([frame * weight, weight], 1)
+        ...     both = gridsample_ext.splat(weighted, displacement=flow)
         ...     return both[:, :-1] / both[:, -1:].clamp(min=1e-7)
-        >>> frame, meeting = torch.tensor([[[[1.0, 2.0]]]]), torch.zeros(1, 1, 2, 2)
-        >>> softmax_splat(frame, meeting, importance=torch.tensor([[[[0.0, 1.0]]]]))
+        >>> frame = torch.tensor([[[[1.0, 2.0]]]])
+        >>> flow = torch.tensor([[[[0.0, -1.0]], [[0.0, 0.0]]]])  # the second goes to the first
+        >>> softmax_splat(frame, flow, importance=torch.tensor([[[[0.0, 1.0]]]]))
         tensor([[[[1.7311, 0.0000]]]])
 
     """
-    if has_torch_function_variadic(values, grid):
+    if has_torch_function_variadic(values, grid, displacement, affine):
         return handle_torch_function(
             splat,
-            (values, grid),
+            (values, grid, displacement, affine),
             values,
             grid,
             size,
@@ -97,12 +106,45 @@ def splat(
             align_corners=align_corners,
             coordinates=coordinates,
             cubic_coefficient=cubic_coefficient,
+            displacement=displacement,
+            affine=affine,
+            units=units,
+            displacement_dim=displacement_dim,
+        )
+    if not isinstance(values, Tensor):
+        raise TypeError(
+            f"splat(): expected values to be a Tensor, not {_options.type_name(values)}"
+        )
+    if grid is None:
+        if coordinates != "normalized":
+            raise ValueError(
+                f"splat(): expected coordinates to go with a grid, but got {coordinates!r} and no "
+                "grid; units is what tells how displacement and affine count"
+            )
+        coordinates = "pixel" if units is None else units
+        if coordinates not in UNITS:
+            raise _options.unknown("units", units, UNITS, "splat")
+        align_corners = False if align_corners is None else align_corners
+    elif displacement is not None or affine is not None or units is not None:
+        raise ValueError(
+            "splat(): expected grid, or displacement, affine and units in its place, but got both"
         )
     keywords = Keywords(coordinates, cubic_coefficient=cubic_coefficient)
     options = _options.options_of(values, mode, padding_mode, align_corners, keywords, "splat")
-    sizes = _options.spatial_sizes(size, "splat")
-    _options.check_tensors({"values": values, "grid": grid}, "splat")
-    _options.check_grid(grid, sizes, "splat")
+    if grid is None:
+        sizes = _options.spatial_sizes(values.shape[2:] if size is None else size, "splat")
+        if values.dim() != len(sizes) + 2:
+            raise RuntimeError(
+                f"splat(): expected values to have {len(sizes) + 2} dimensions for size {sizes}, "
+                f"but got values with sizes {list(values.shape)}"
+            )
+        source = Source(displacement, affine, coordinates, displacement_dim)
+        corners = options.align_corners
+        grid = source.grid({"values": values}, sizes, values.shape[2:], corners, "splat")
+    else:
+        sizes = _options.spatial_sizes(size, "splat")
+        _options.check_tensors({"values": values, "grid": grid}, "splat")
+        _options.check_grid(grid, sizes, "splat")
     N = _checked_batch(values, grid)
     if values.shape[0] != N:
         values = values.expand(N, *values.shape[1:])

@@ -1,5 +1,6 @@
 """splat, the adjoint of grid_sample: against plain loops, autograd, and what users make of it."""
 
+import inspect
 import itertools
 import math
 
@@ -163,15 +164,8 @@ def test_count(case, dtype, device):
 
 def softmax_splat(frame, flow, importance):
     """By splat: Niklaus and Liu, Softmax Splatting for Video Frame Interpolation, 2020."""
-    rows, columns = (torch.arange(n, dtype=frame.dtype) for n in frame.shape[2:])
-    home = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
     weight = importance.exp()
-    both = splat(
-        torch.cat([frame * weight, weight], 1),
-        home + flow.movedim(1, -1),
-        frame.shape[2:],
-        coordinates="pixel",
-    )
+    both = splat(torch.cat([frame * weight, weight], 1), displacement=flow)
     return both[:, :-1] / both[:, -1:].clamp(min=1e-7)
 
 
@@ -225,10 +219,41 @@ def test_empty(case, device):
         assert [g.shape for g in gradients] == [values.shape, grid.shape]
 
 
+@pytest.mark.parametrize("units", ["pixel", "normalized"])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("kind", ["displacement", "affine", "both"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_adjoint_of_warping(dims, kind, align_corners, units, device):
+    size, out = (3, 4, 5)[-dims:], (4, 3, 6)[-dims:]
+    image = samples.randn(2, 3, *size, device=device)
+    values = samples.randn(2, 3, *out, device=device, seed=1)
+    displacement = samples.randn(2, dims, *out, device=device, seed=2)
+    affine = samples.randn(1, dims, dims + 1, device=device, seed=3)
+    source = {"displacement": displacement, "affine": affine}
+    source = {name: each for name, each in source.items() if kind in (name, "both")}
+    source["units"] = units
+    there = gridsample_ext.warp(image, size=out, align_corners=align_corners, **source)
+    back = splat(values, size=size, align_corners=align_corners, **source)
+    samples.assert_close((there * values).sum(), (image * back).sum(), terms=10)
+    # A displacement's values go home by default.
+    if kind == "displacement":
+        assert splat(values, **source).shape == (2, 3, *out)
+
+
 VALUES, GRID = torch.ones(2, 3, 5, 6), torch.zeros(2, 5, 6, 2)
 BAD = {
     "values": ({"values": [1.0]}, TypeError, ["values", "Tensor", "list"]),
-    "grid": ({"grid": None}, TypeError, ["grid", "Tensor", "NoneType"]),
+    "grid": ({"grid": [0.0]}, TypeError, ["grid", "Tensor", "list"]),
+    "nothing": ({"grid": None}, ValueError, ["displacement", "affine", "None"]),
+    "too_much": ({"displacement": VALUES[:, :2]}, ValueError, ["grid", "displacement", "both"]),
+    "units_of_grid": ({"units": "pixel"}, ValueError, ["grid", "units"]),
+    "units": ({"grid": None, "displacement": VALUES[:, :2], "units": "px"}, ValueError,
+              ["units", "'px'", "'pixel'"]),
+    "coordinates_of_none": ({"grid": None, "displacement": VALUES[:, :2], "coordinates": "pixel"},
+                            ValueError, ["coordinates", "grid", "'pixel'", "units"]),
+    "displacement": ({"grid": None, "displacement": VALUES}, RuntimeError,
+                     ["displacement", "(N, 2, H_out, W_out)", "[2, 3, 5, 6]"]),
+    "no_size": ({"size": None}, ValueError, ["size", "None", "(H, W)"]),
     "size_missing": ({"size": 4}, ValueError, ["size", "4", "(H, W)"]),
     "size_of_volume": ({"size": (2, 3, 4)}, RuntimeError, ["grid", "(2, 3, 4)", "[2, 5, 6, 2]"]),
     "size_of_floats": ({"size": (2.5, 3)}, TypeError, ["size", "2.5"]),
@@ -258,7 +283,8 @@ def test_errors(name):
         splat(**given)
     for word in words:
         assert word in str(error.value)
-    if "values" not in changes and name not in ("devices", "batches", "sparse"):
+    of_count = set(given) - {"values"} <= set(inspect.signature(splat_count).parameters)
+    if of_count and "values" not in changes and name not in ("devices", "batches", "nothing"):
         given.pop("values")
         with pytest.raises(kind):
             splat_count(**given)
