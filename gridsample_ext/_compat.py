@@ -175,8 +175,25 @@ def guard_or_false(condition: Any) -> bool:
     """Whether a condition on sizes holds; False where symbols leave it open."""
     if isinstance(condition, bool):
         return condition
+    if isinstance(condition, Tensor):  # torch.jit.trace has tensors for sizes
+        return bool(condition)
     guard = _get(_GUARD)  # imports sympy: only where there are symbols
     return bool(condition) if guard is None else guard(condition)
+
+
+_KNOWN = _declare("torch.fx.experimental.symbolic_shapes.statically_known_true", "2.10-2.15")
+
+
+def known_true(condition: Any) -> bool:
+    """Whether a condition on sizes holds whatever symbols stand for, of which nothing is asked."""
+    # To torch.compile a condition on symbols is a bool, which it would guard.
+    if not torch.compiler.is_compiling():
+        if isinstance(condition, bool):
+            return condition
+        if isinstance(condition, Tensor):  # of torch.jit.trace
+            return False
+    known = _get(_KNOWN)
+    return known is not None and known(condition)
 
 
 def constant_under_compile(function: _Function) -> _Function:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gridsample_ext._compat import guard_or_false
+from gridsample_ext._compat import known_true
 from gridsample_ext._ops import BICUBIC, BILINEAR, CIRCULAR, NEAREST, REFLECTION, ZEROS, Options
 
 _Pair = tuple[Tensor | None, Tensor | None]
@@ -26,7 +26,7 @@ def compute_type(*dtypes: torch.dtype) -> torch.dtype:
 def _held(whole: int, dtype: torch.dtype, *, above: bool = False) -> int:
     """The largest number of a type that is not above a whole one; or the least not below it."""
     digits = 53 if dtype == torch.float64 else 24
-    if not guard_or_false(whole > 2**digits):
+    if not known_true(whole > 2**digits):
         return whole
     step = 1 << (int(whole).bit_length() - digits)
     steps = -(-int(whole) // step) if above else int(whole) // step

@@ -73,6 +73,11 @@ ZEROS, BORDER, REFLECTION, CIRCULAR = (
 TORCH_PADDING_MODES = ZEROS, BORDER, REFLECTION
 
 
+def name_of(names: dict[str, int], number: int) -> str:
+    """The name of a mode or padding."""
+    return next(name for name, other in names.items() if other == number)
+
+
 def padding_number(paddings: tuple[int, ...]) -> int:
     """The ``padding_mode`` of the ops for a padding of each axis, x, y(, z)."""
     if len(set(paddings)) == 1:
@@ -104,8 +109,7 @@ class Options(NamedTuple):
 
     def padding_name(self, dims: int) -> str | tuple[str, ...]:
         """``padding_mode`` as the public functions take it."""
-        known = tuple(PADDING_MODES)
-        names = tuple(known[padding] for padding in self.paddings(dims))
+        names = tuple(name_of(PADDING_MODES, padding) for padding in self.paddings(dims))
         return names[0] if len(set(names)) == 1 else names
 
     @property

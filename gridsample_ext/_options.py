@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gridsample_ext import _ops
+from gridsample_ext import _compat, _ops
 from gridsample_ext._ops import Options
 
 
@@ -65,7 +65,9 @@ def dims_of(input: Tensor) -> int:
     return 3 if isinstance(input, Tensor) and input.dim() == 5 else 2
 
 
-def align_corners_or_default(align_corners: object, coordinates: str, function: str) -> bool:
+def align_corners_or_default(
+    align_corners: object, coordinates: str, function: str, stacklevel: int = 3
+) -> bool:
     """False for None, with PyTorch's warning where it matters to what the grid's values mean."""
     if align_corners is None:
         if coordinates == "normalized" and not torch.compiler.is_compiling():
@@ -73,7 +75,7 @@ def align_corners_or_default(align_corners: object, coordinates: str, function: 
                 "Default grid_sample and affine_grid behavior has changed to align_corners=False "
                 "since 1.3.0. Please specify align_corners=True if the old behavior is desired. "
                 "See the documentation of grid_sample for details.",
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
         return False
     if not isinstance(align_corners, bool):
@@ -101,7 +103,7 @@ def later_options(
     if cubic is not None and mode != _ops.BICUBIC:
         raise ValueError(
             f"{function}(): expected cubic_coefficient to go with mode='bicubic', but got "
-            f"cubic_coefficient={cubic!r} and mode={tuple(_ops.MODES)[mode]!r}"
+            f"cubic_coefficient={cubic!r} and mode={_ops.name_of(_ops.MODES, mode)!r}"
         )
     return (
         keywords.coordinates == "pixel",
@@ -160,25 +162,27 @@ def options_of(
     mode_enum = mode_number(mode, function)
     padding_enum = padding_number(padding_mode, input, function)
     later = later_options(input, mode_enum, padding_enum, keywords, function)
-    corners = align_corners_or_default(align_corners, keywords.coordinates, function)
+    corners = align_corners_or_default(align_corners, keywords.coordinates, function, stacklevel=4)
     return Options(mode_enum, padding_enum, corners, *later)
 
 
 def spatial_sizes(size: object, function: str) -> tuple[int, ...]:
     """The sizes of an image in space, (H, W) or (D, H, W), which a caller gives."""
-    sizes = tuple(size) if isinstance(size, Iterable) and not isinstance(size, Tensor | str) else ()
+    sizes = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str | bytes) else ()
     if len(sizes) not in (2, 3):
-        given = (
-            f"a Tensor with sizes {list(size.shape)}" if isinstance(size, Tensor) else repr(size)
-        )
+        given = repr(size)
+        if isinstance(size, Tensor):
+            given = f"a Tensor with sizes {list(size.shape)}"
         raise ValueError(
-            f"{function}(): expected size to be (H, W) or (D, H, W), as input.shape[2:] is, but "
-            f"got: {given}"
+            f"{function}(): expected size to be (H, W) or (D, H, W), an image's sizes in space "
+            f"(shape[2:]), but got: {given}"
         )
+    if not torch.compiler.is_compiling() and _compat.is_jit_tracing():  # sizes are tensors there
+        return sizes
     for each in sizes:
         if isinstance(each, bool) or not isinstance(each, numbers.Integral | torch.SymInt):
             raise TypeError(f"{function}(): expected size to hold ints, but got: {sizes!r}")
-        if each <= 0:
+        if _compat.guard_or_false(each <= 0):
             raise ValueError(
                 f"{function}(): expected size to hold sizes above 0, but got: {sizes!r}"
             )
@@ -194,16 +198,21 @@ def check_grid(grid: object, size: tuple[int, ...], function: str) -> None:
             f"{function}(): expected grid to be strided (dense), but got grid with sizes "
             f"{list(grid.shape)} and layout {grid.layout}"
         )
-    if grid.dtype not in _ops.DTYPES:
-        raise RuntimeError(
-            f"{function}(): expected grid to have dtype float16, bfloat16, float32 or float64, but "
-            f"got grid with sizes {list(grid.shape)} and dtype {grid.dtype}"
-        )
+    check_dtype_of_grid(grid, function)
     if grid.dim() != len(size) + 2 or grid.shape[-1] != len(size):
         shape = "(N, H_out, W_out, 2)" if len(size) == 2 else "(N, D_out, H_out, W_out, 3)"
         raise RuntimeError(
             f"{function}(): expected grid to be {shape} for size {size}, but got grid with sizes "
             f"{list(grid.shape)}"
+        )
+
+
+def check_dtype_of_grid(grid: Tensor, function: str) -> None:
+    """Raise if a grid is of none of the floating-point dtypes that kernels have."""
+    if grid.dtype not in _ops.DTYPES:
+        raise RuntimeError(
+            f"{function}(): expected grid to have dtype float16, bfloat16, float32 or float64, but "
+            f"got grid with sizes {list(grid.shape)} and dtype {grid.dtype}"
         )
 
 

@@ -59,18 +59,23 @@ def image_for_kernels(
         results = samples * input.shape[1] * image.element_size()
     else:
         return input, {}
-    return image, {"copies of images": copied, "copies of results": results}
+    copies = {"copies of images": copied, "copies of results": results}
+    return image, {name: count for name, count in copies.items() if count > 0}
 
 
 def _floating(input: Tensor, grid: Tensor) -> Tensor:
     return input.to(_composed.compute_type(grid.dtype))
 
 
+def _is_traced() -> bool:
+    return torch.compiler.is_compiling() or _compat.is_jit_tracing()
+
+
 def _check_storage(input: Tensor) -> None:
     """``has_storage`` in csrc/checks.h, for an image that PyTorch reads before a kernel does."""
-    if type(input) is not Tensor or not input.is_cpu or input.numel() == 0:
+    if _is_traced() or _compat.in_func_transform():
         return
-    if torch.compiler.is_compiling() or _compat.in_func_transform():
+    if type(input) is not Tensor or not input.is_cpu or input.numel() == 0:
         return
     reach = sum((n - 1) * stride for n, stride in zip(input.shape, input.stride(), strict=True))
     end = (input.storage_offset() + reach + 1) * input.element_size()
@@ -95,7 +100,8 @@ def _sample_complex(
 ) -> Tensor:
     """Real and imaginary parts as channels, of which the values outside are real."""
     _check_storage(input)
-    if not torch.compiler.is_compiling():
+    if not _is_traced():
+        _options.check_dtype_of_grid(grid, "grid_sample")
         mode, padding_mode, align_corners = options
         checked = _options.options_of(
             input, mode, padding_mode, align_corners, keywords, "grid_sample"

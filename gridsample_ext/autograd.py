@@ -193,7 +193,11 @@ class _Backward(torch.autograd.Function):
         grad_grad_output = grad_input = grad_grid = None
         if _any(*gradients):
             if ctx.needs_input_grad[0]:
-                grad_grad_output = _ops.grid_sample_jvp(input, grid, *gradients, *ctx.options)
+                if gradients[1] is None:  # linear in the first
+                    tangents = ctx.options.of_directions
+                    grad_grad_output = _ops.grid_sample(gradients[0], grid, *tangents)
+                else:
+                    grad_grad_output = _ops.grid_sample_jvp(input, grid, *gradients, *ctx.options)
                 grad_grad_output = grad_grad_output.to(grad_output.dtype)
             # Only grad_grid depends on input's values, and in nearest mode that does not either.
             mode = ctx.options.interpolation_mode

@@ -379,7 +379,8 @@ def why_not_ours(device: torch.device) -> str | None:
 def _fall_back(why: str, input: Tensor, grid: Tensor, options: Options) -> Tensor:
     """``F.grid_sample``, or a composition of tensor operations for options it does not know."""
     if not options.are_known_to_pytorch or input.dtype not in _ops.DTYPES:
-        warn_of_composing(why)
+        if not torch.compiler.is_compiling():
+            _warn_fallback_once(why, *_COMPOSING)
         may_copy = options.interpolation_mode == _ops.NEAREST
         _ops.output_shape(input, grid, options, may_copy=may_copy)  # which checks
         return _composed.grid_sample(input, grid, options)
@@ -393,16 +394,19 @@ def _fall_back(why: str, input: Tensor, grid: Tensor, options: Options) -> Tenso
     return torch_grid_sampler(input, grid, *options.first)
 
 
-def warn_of_composing(why: str) -> None:
+_COMPOSING = "tensor operations are", "more memory and time"
+
+
+def warn_of_composing(why: str, stacklevel: int = 4) -> None:
     """Say once that tensor operations stand for kernels, of which there are none."""
     if not torch.compiler.is_compiling():
-        _warn_fallback_once(why, "tensor operations are", "more memory and time")
+        _warn_fallback_once(why, *_COMPOSING, stacklevel)
 
 
 @functools.cache
-def _warn_fallback_once(why: str, what: str, cost: str) -> None:
+def _warn_fallback_once(why: str, what: str, cost: str, stacklevel: int = 4) -> None:
     warnings.warn(
         f"gridsample_ext has nothing of its own for {why} yet; {what} used there, with {cost} "
         "(this is said once)",
-        stacklevel=4,
+        stacklevel=stacklevel,
     )

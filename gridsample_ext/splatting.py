@@ -1,7 +1,6 @@
 """``splat``: what is sampled at a grid, given back to the image. The adjoint of ``grid_sample``."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +11,8 @@ from gridsample_ext._compat import guard_or_false
 from gridsample_ext._options import Keywords
 from gridsample_ext._sources import UNITS, Source
 
+_SHAPES = {2: "(N, C, H_out, W_out)", 3: "(N, C, D_out, H_out, W_out)"}
+
 
 def splat(
     values: Tensor,
@@ -19,7 +20,7 @@ def splat(
     size: Sequence[int] | None = None,
     mode: str = "bilinear",
     padding_mode: str | Sequence[str] = "zeros",
-    align_corners: bool | None = None,
+    align_corners: bool = False,
     *,
     coordinates: str = "normalized",
     cubic_coefficient: float | None = None,
@@ -46,7 +47,7 @@ def splat(
             of ``values``.
         mode: see :func:`grid_sample`; so are the next four.
         padding_mode: see :func:`grid_sample`.
-        align_corners: see :func:`grid_sample`; without a grid ``None`` means False.
+        align_corners: see :func:`grid_sample`.
         coordinates: see :func:`grid_sample`; of a grid alone.
         cubic_coefficient: see :func:`grid_sample`.
         displacement: see :func:`warp`; so are the rest. Not together with a grid.
@@ -55,8 +56,8 @@ def splat(
         displacement_dim: see :func:`warp`.
 
     Returns:
-        (N, C, \*size) in ``values``' dtype, contiguous. Sums are float32, or float64 if ``values``
-        or ``grid`` is, and rounded once.
+        (N, C, \*size) in ``values``' dtype, contiguous. Sums are float32, or float64 if a tensor
+        is.
 
     Gradients flow to ``values``, by sampling, and to what says where they go, to any order, in
     reverse and forward mode. On the CPU results are bitwise repeatable and do not depend on the
@@ -111,50 +112,71 @@ def splat(
             units=units,
             displacement_dim=displacement_dim,
         )
-    if not isinstance(values, Tensor):
-        raise TypeError(
-            f"splat(): expected values to be a Tensor, not {_options.type_name(values)}"
-        )
     if grid is None:
         if coordinates != "normalized":
             raise ValueError(
                 f"splat(): expected coordinates to go with a grid, but got {coordinates!r} and no "
                 "grid; units is what tells how displacement and affine count"
             )
-        coordinates = "pixel" if units is None else units
-        if coordinates not in UNITS:
+        units = "pixel" if units is None else units
+        if units not in UNITS:
             raise _options.unknown("units", units, UNITS, "splat")
-        align_corners = False if align_corners is None else align_corners
+        where: Tensor | Source = Source(displacement, affine, units, displacement_dim)
+        coordinates = units
     elif displacement is not None or affine is not None or units is not None:
         raise ValueError(
             "splat(): expected grid, or displacement, affine and units in its place, but got both"
         )
-    keywords = Keywords(coordinates, cubic_coefficient=cubic_coefficient)
-    options = _options.options_of(values, mode, padding_mode, align_corners, keywords, "splat")
-    if grid is None:
-        sizes = _options.spatial_sizes(values.shape[2:] if size is None else size, "splat")
-        if values.dim() != len(sizes) + 2:
-            raise RuntimeError(
-                f"splat(): expected values to have {len(sizes) + 2} dimensions for size {sizes}, "
-                f"but got values with sizes {list(values.shape)}"
-            )
-        source = Source(displacement, affine, coordinates, displacement_dim)
-        corners = options.align_corners
-        grid = source.grid({"values": values}, sizes, values.shape[2:], corners, "splat")
     else:
-        sizes = _options.spatial_sizes(size, "splat")
-        _options.check_tensors({"values": values, "grid": grid}, "splat")
-        _options.check_grid(grid, sizes, "splat")
-    N = _checked_batch(values, grid)
+        where = grid
+    keywords = Keywords(coordinates, cubic_coefficient=cubic_coefficient)
+    return _splat(values, where, size, mode, padding_mode, align_corners, keywords, "splat")
+
+
+def _splat(
+    values: Tensor,
+    where: Tensor | Source,
+    size: Sequence[int] | None,
+    mode: str,
+    padding_mode: str | Sequence[str],
+    align_corners: bool,
+    keywords: Keywords,
+    function: str,
+) -> Tensor:
+    if onnx.is_exporting():
+        raise torch.onnx.OnnxExporterError(f"{function}(): ONNX has no operator for it")
+    for name, value, kind in (
+        ("values", values, Tensor),
+        ("align_corners", align_corners, bool),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(
+                f"{function}(): expected {name} to be a {kind.__name__}, not "
+                f"{_options.type_name(value)}"
+            )
+    if size is None and isinstance(where, Source):
+        size = values.shape[2:]
+    sizes = _options.spatial_sizes(size, function)
+    if values.dim() != len(sizes) + 2:
+        raise RuntimeError(
+            f"{function}(): expected values to be {_SHAPES[len(sizes)]} for size {sizes}, but got "
+            f"values with sizes {list(values.shape)}"
+        )
+    options = _options.options_of(values, mode, padding_mode, align_corners, keywords, function)
+    if isinstance(where, Source):
+        grid = where.grid({"values": values}, sizes, values.shape[2:], align_corners, function)
+    else:
+        grid = where
+        _options.check_tensors({"values": values, "grid": grid}, function)
+        _options.check_grid(grid, sizes, function)
+    N = _checked_batch(values, grid, function)
     if values.shape[0] != N:
         values = values.expand(N, *values.shape[1:])
-    # Only sizes and dtype are asked of it.
+    # The op asks the image for its sizes and dtype alone, so one zero stands for all of it.
     image = values.new_zeros(()).expand(N, values.shape[1], *sizes)
-    if torch.compiler.is_compiling() and onnx.is_exporting():
-        raise torch.onnx.OnnxExporterError("splat(): ONNX has no operator for it")
     why_not = functional.why_not_ours(values.device)
     if why_not is not None:
-        functional.warn_of_composing(why_not)
+        functional.warn_of_composing(why_not, stacklevel=5)
         return _composed.splat(values, image, grid, options)
     if type(values) is not Tensor or type(grid) is not Tensor:
         distributed.prepare_for(type(values), type(grid))
@@ -163,20 +185,19 @@ def splat(
     return result
 
 
-def _checked_batch(values: Tensor, grid: Tensor) -> int:
+def _checked_batch(values: Tensor, grid: Tensor, function: str) -> int:
     """The batch size of both, or the error that says what is wrong with ``values`` for ``grid``."""
 
     def error(expected: str) -> RuntimeError:
         return RuntimeError(
-            f"splat(): expected values to {expected}, but got values with sizes "
+            f"{function}(): expected values to {expected}, but got values with sizes "
             f"{list(values.shape)} and dtype {values.dtype} and grid with sizes {list(grid.shape)}"
         )
 
     if values.dtype not in _ops.DTYPES:
         raise error("have dtype float16, bfloat16, float32 or float64")
-    if values.dim() != grid.dim() or values.shape[2:] != grid.shape[1:-1]:
-        shape = "(N, C, H_out, W_out)" if grid.dim() == 4 else "(N, C, D_out, H_out, W_out)"
-        raise error(f"be {shape} for grid's samples")
+    if values.shape[2:] != grid.shape[1:-1]:
+        raise error(f"be {_SHAPES[grid.dim() - 2]} for grid's samples")
     N: int = values.shape[0]
     if guard_or_false(N == 1):
         return grid.shape[0]
@@ -190,8 +211,10 @@ def splat_count(
     size: Sequence[int],
     mode: str = "bilinear",
     padding_mode: str | Sequence[str] = "zeros",
-    align_corners: bool | None = None,
-    **keywords: Any,
+    align_corners: bool = False,
+    *,
+    coordinates: str = "normalized",
+    cubic_coefficient: float | None = None,
 ) -> Tensor:
     r"""Add up the weights with which the samples of ``grid`` read each pixel of an image.
 
@@ -204,7 +227,8 @@ def splat_count(
         mode: see :func:`splat`.
         padding_mode: see :func:`splat`.
         align_corners: see :func:`splat`.
-        **keywords: ``coordinates`` and ``cubic_coefficient``; see :func:`splat`.
+        coordinates: see :func:`splat`.
+        cubic_coefficient: see :func:`splat`.
 
     Returns:
         (N, 1, \*size), float64 if ``grid`` is, else float32.
@@ -228,9 +252,11 @@ def splat_count(
             mode=mode,
             padding_mode=padding_mode,
             align_corners=align_corners,
-            **keywords,
+            coordinates=coordinates,
+            cubic_coefficient=cubic_coefficient,
         )
     _options.check_grid(grid, _options.spatial_sizes(size, "splat_count"), "splat_count")
     dtype = _composed.compute_type(grid.dtype)
     ones = grid.new_ones((), dtype=dtype).expand(grid.shape[0], 1, *grid.shape[1:-1])
-    return splat(ones, grid, size, mode, padding_mode, align_corners, **keywords)
+    keywords = Keywords(coordinates, cubic_coefficient=cubic_coefficient)
+    return _splat(ones, grid, size, mode, padding_mode, align_corners, keywords, "splat_count")

@@ -218,3 +218,17 @@ def test_half_complex_numbers_are_refused(device):
         grid_sample(input, torch.zeros(1, 2, 2, 2, device=device), align_corners=False)
     with pytest.raises(NotImplementedError, match="complex64"):
         gridsample_ext.explain(input, torch.zeros(1, 2, 2, 2, device=device))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.uint8, torch.int16], ids=str)
+def test_traced(dtype):
+    """By torch.jit.trace."""
+    image, grid = (9 * torch.rand(1, 2, 4, 5)).to(dtype), torch.rand(1, 3, 6, 2)
+
+    def call(image, grid):
+        return grid_sample(image, grid, align_corners=False)
+
+    traced = torch.jit.trace(call, (image, grid))
+    assert torch.equal(traced(image, 0.9 * grid), call(image, 0.9 * grid))

@@ -4,8 +4,10 @@ import boundaries
 import pytest
 import samples
 import torch
+from torch.export import Dim
 
-from gridsample_ext import _composed, _ops, grid_sample
+import gridsample_ext
+from gridsample_ext import _composed, _ops, functional, grid_sample
 
 EVERY_PADDING = [
     case
@@ -88,3 +90,49 @@ def test_gradients_of_nearest_are_zero_and_not_missing():
     ):
         (gradient,) = torch.autograd.grad(result.sum(), grid)
         assert torch.equal(gradient, torch.zeros_like(grid))
+
+
+CALLS = {
+    "grid_sample": lambda image, grid: grid_sample(image, grid, "nearest", "circular", False),
+    "sample_labels": lambda image, grid: gridsample_ext.sample_labels(
+        image.long(), grid, align_corners=False
+    ),
+    "splat": lambda image, grid: gridsample_ext.splat(image, grid, (3, 3)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_warning_is_of_the_line_that_calls(name, monkeypatch):
+    monkeypatch.setattr(functional, "why_not_ours", lambda device: "tests")
+    functional._warn_fallback_once.cache_clear()
+    with pytest.warns(UserWarning, match="tensor operations are used there") as caught:
+        CALLS[name](torch.ones(1, 1, 4, 5).to("meta"), torch.zeros(1, 4, 5, 2).to("meta"))
+    functional._warn_fallback_once.cache_clear()
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_the_warning_of_labels_about_align_corners_is_of_the_line_that_calls():
+    with pytest.warns(UserWarning, match="align_corners=False") as caught:
+        gridsample_ext.sample_labels(torch.ones(1, 1, 4, 5).long(), torch.zeros(1, 4, 5, 2))
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec")
+@pytest.mark.parametrize("padding_mode", ["circular", "border"])
+def test_decomposed_programs_are_for_any_size(padding_mode):
+    """Nothing is asked of sizes that are symbols."""
+
+    class Sampler(torch.nn.Module):
+        def forward(self, image, grid):
+            return grid_sample(
+                image, grid, padding_mode=padding_mode, coordinates="pixel", outside_value=7.0
+            )
+
+    H, W = Dim("H"), Dim("W")
+    arguments = torch.rand(1, 1, 4, 5), torch.rand(1, 3, 3, 2)
+    program = torch.export.export(Sampler(), arguments, dynamic_shapes=[{2: H, 3: W}, None])
+    program = program.run_decompositions(gridsample_ext.decompositions())
+    wide = torch.arange(2**24 + 4, dtype=torch.float32).expand(1, 1, 1, -1)
+    for image in (torch.rand(1, 1, 7, 3), wide):
+        expected = Sampler()(image, arguments[1])
+        samples.assert_close(program.module()(image, arguments[1]), expected.double())

@@ -263,6 +263,9 @@ def test_images_of_other_dtypes():
     assert (parts.paths, parts.split) == (twice.paths, twice.split)
     copies = {"copies of images": 2 * numbers, "copies of results": 2 * numbers}
     assert parts.scratch_bytes == twice.scratch_bytes | copies
+    apart = gridsample_ext.explain(image.to(torch.complex64), grid, fill_value=1.0)
+    assert apart.paths == floats.paths
+    assert apart.scratch_bytes == floats.scratch_bytes | {"copies of results": 2 * numbers}
     copied = gridsample_ext.explain(image.to(torch.uint8), grid, "nearest")
     assert "copies of images" not in copied.scratch_bytes
     for mode in ("nearest", "bilinear"):

@@ -7,6 +7,7 @@ import boundaries
 import pytest
 import samples
 import torch
+from torch.export import Dim
 
 import gridsample_ext
 from gridsample_ext import grid_sample, inside
@@ -119,7 +120,7 @@ BAD = {
     "coordinates_of_grid": ({"grid": torch.zeros(1, 2, 3, 3)}, RuntimeError, ["[1, 2, 3, 3]"]),
     "volume": ({"size": (2, 3, 4)}, RuntimeError, ["size", "(2, 3, 4)", "[1, 2, 3, 2]"]),
     "one_size": ({"size": (2,)}, ValueError, ["size", "(2,)", "(H, W)"]),
-    "no_sizes": ({"size": 8}, ValueError, ["size", "8", "input.shape[2:]"]),
+    "no_sizes": ({"size": 8}, ValueError, ["size", "8", "shape[2:]"]),
     "whole_shape": ({"size": (1, 3, 8, 8)}, ValueError, ["size", "(1, 3, 8, 8)", "shape[2:]"]),
     "image": ({"size": torch.zeros(1, 1, 4, 5)}, ValueError, ["size", "Tensor", "[1, 1, 4, 5]"]),
     "text": ({"size": "45"}, ValueError, ["size", "'45'"]),
@@ -191,3 +192,31 @@ def test_sizes_that_float32_does_not_hold(size, device):
     assert torch.equal(mask, output[:, 0] == 0)
     assert mask[0, 0, 0]
     assert not mask[0, 0, -1]
+
+
+class Inside(torch.nn.Module):
+    """For images of any size."""
+
+    def forward(self, grid, image):
+        """Tell which samples of the grid lie on the image."""
+        return inside(grid, image.shape[2:], align_corners=False)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_exported_for_any_size(strict):
+    """Nothing is asked of the sizes, which have no bounds."""
+    grid, image = torch.rand(2, 5, 6, 2) * 3 - 1.5, torch.zeros(2, 3, 4, 7)
+    shapes = {"grid": {0: Dim("N")}, "image": {2: Dim("H"), 3: Dim("W")}}
+    program = torch.export.export(Inside(), (grid, image), dynamic_shapes=shapes, strict=strict)
+    assert program.module()(grid, image.new_zeros(2, 3, 9, 3)).shape == grid.shape[:-1]
+    bounds = [str(bound.upper) for bound in program.range_constraints.values()]
+    assert bounds == ["int_oo"] * len(bounds)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
+def test_traced():
+    grid, image = torch.rand(2, 5, 6, 2) * 3 - 1.5, torch.zeros(2, 3, 4, 7)
+    traced = torch.jit.trace(Inside(), (grid, image))
+    other = torch.zeros(1, 1, 9, 3)
+    assert torch.equal(traced(grid, other), Inside()(grid, other))

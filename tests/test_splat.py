@@ -1,6 +1,7 @@
 """splat, the adjoint of grid_sample: against plain loops, autograd, and what users make of it."""
 
 import inspect
+import io
 import itertools
 import math
 
@@ -191,7 +192,7 @@ def test_softmax_splatting():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
 @few
 def test_hostile_coordinates(case, dtype, device):
-    """Each is read as grid_sample reads it; values that are not finite stay where they fall."""
+    """Each is read as grid_sample reads it."""
     numbers = [math.nan, math.inf, -math.inf, 1e4, -1e4, 0.0, -1.0, 1.0, 1e30, -1e30]
     rows = torch.tensor([[x, numbers[-i], numbers[i // 2]] for i, x in enumerate(numbers)])
     grid = samples.in_a_row(rows[:, : case.dims], device, dtype)
@@ -204,6 +205,20 @@ def test_hostile_coordinates(case, dtype, device):
     result = splatter(case, size)(values, grid)
     assert result.isfinite().all()
     samples.assert_close(result, expected, torch.float32)
+
+
+def test_values_that_are_not_finite(device):
+    """They reach the pixels under them, with weights of 0 as well, and no other."""
+    values = torch.tensor([[[[math.inf, 1.0]]]], device=device)
+    grid = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]], device=device)
+    result = splat(values, grid, (3, 3), coordinates="pixel")
+    assert result[0, 0].isfinite().tolist() == [
+        [True] * 3,
+        [True, False, False],
+        [True, False, False],
+    ]
+    assert result[0, 0, 1, 1] == math.inf
+    assert result[0, 0, 0, 0] == 1
 
 
 @few
@@ -255,7 +270,8 @@ BAD = {
                      ["displacement", "(N, 2, H_out, W_out)", "[2, 3, 5, 6]"]),
     "no_size": ({"size": None}, ValueError, ["size", "None", "(H, W)"]),
     "size_missing": ({"size": 4}, ValueError, ["size", "4", "(H, W)"]),
-    "size_of_volume": ({"size": (2, 3, 4)}, RuntimeError, ["grid", "(2, 3, 4)", "[2, 5, 6, 2]"]),
+    "size_of_volume": ({"size": (2, 3, 4)}, RuntimeError,
+                       ["values", "(2, 3, 4)", "D_out", "[2, 3, 5, 6]"]),
     "size_of_floats": ({"size": (2.5, 3)}, TypeError, ["size", "2.5"]),
     "size_zero": ({"size": (0, 3)}, ValueError, ["size", "(0, 3)"]),
     "sizes": ({"values": VALUES[..., :5]}, RuntimeError, ["values", "[2, 3, 5, 5]", "[2, 5, 6"]),
@@ -286,7 +302,7 @@ def test_errors(name):
     of_count = set(given) - {"values"} <= set(inspect.signature(splat_count).parameters)
     if of_count and "values" not in changes and name not in ("devices", "batches", "nothing"):
         given.pop("values")
-        with pytest.raises(kind):
+        with pytest.raises(kind, match=r"splat_count\(\)"):
             splat_count(**given)
 
 
@@ -341,6 +357,43 @@ def test_compile_and_export(case, device):
         assert torch.equal(program.module()(*some), call(*some))
 
 
+class SplatsLike(torch.nn.Module):
+    """Into an image as large as another tensor, or of sizes that are known at run time."""
+
+    def forward(self, values, grid, image):
+        """One of each."""
+        H, W = image.shape[2:]
+        return splat(values, grid, image.shape[2:]), splat(values, grid, [H + 1, W])
+
+
+def test_sizes_of_another_tensor():
+    image, values, grid = draw(boundaries.Case(2, "bilinear", "zeros", False), dtype=torch.float32)
+    model = SplatsLike()
+    H, W = Dim("H"), Dim("W")
+    shapes = {"values": None, "grid": None, "image": {2: H, 3: W}}
+    program = torch.export.export(model, (values, grid, image), dynamic_shapes=shapes)
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
+    for size in ((3, 4), (7, 2), (1, 9)):
+        other = torch.zeros(*image.shape[:2], *size)
+        expected = model(values, grid, other)
+        for function in (program.module(), compiled):
+            for actual, wanted in zip(function(values, grid, other), expected, strict=True):
+                assert torch.equal(actual, wanted)
+
+
+def test_sizes_known_at_run_time():
+    class Splatter(torch.nn.Module):
+        def forward(self, values, grid, size):
+            return splat(values, grid, size.tolist())
+
+    size = torch.tensor([4, 5])
+    program = torch.export.export(Splatter(), (VALUES, GRID, size))
+    for size in ([4, 5], [2, 7]):
+        expected = splat(VALUES, GRID, size)
+        assert torch.equal(program.module()(VALUES, GRID, torch.tensor(size)), expected)
+
+
 def test_without_data():
     result = splat(VALUES.to("meta"), GRID.to("meta"), (4, 5), align_corners=False)
     assert (result.shape, result.dtype, result.is_meta) == ((2, 3, 4, 5), torch.float32, True)
@@ -383,7 +436,7 @@ def test_repeatable(device):
     values = samples.randn(2, 5, 70, 80, dtype=torch.float32, device=device)
     grid = 2.4 * samples.randn(2, 70, 80, 2, dtype=torch.float32, device=device)
     results = []
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(device != "cpu")
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
@@ -440,6 +493,9 @@ def test_distributed_tensors(processes, case):  # noqa: F811
     )
 
 
+@pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The feature will be removed:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
 def test_in_onnx_there_is_none():
     class Splatter(torch.nn.Module):
         def forward(self, values, grid):
@@ -449,6 +505,8 @@ def test_in_onnx_there_is_none():
     with pytest.raises(torch.onnx.OnnxExporterError) as caught:
         torch.onnx.export(Splatter().eval(), (VALUES, GRID), dynamo=True, verbose=False)
     assert "splat(): ONNX has no operator" in messages(caught.value)
+    with pytest.raises(torch.onnx.OnnxExporterError, match=r"splat\(\): ONNX has no operator"):
+        torch.onnx.export(Splatter().eval(), (VALUES, GRID), io.BytesIO(), dynamo=False)
 
 
 def test_public():
