@@ -94,12 +94,13 @@ class BackwardPlanner {
   /// From here on the call is of groups of images.
   void take_images_together() {
     const View to = grad_input_view();
-    // Where both are used, one offset has to find the image, or the copy of it that is read, and
-    // its gradient.
-    const bool differ = call_.input.view.batch_stride != to.batch_stride;
-    if (grid_is_broadcast() || call_.input.batch != geometry_.batch ||
-        (to_input_ && to_grid_ && differ))
+    // Where the image, or the copy of it that is read, serves as well, one offset has to find it
+    // and its gradient: for grad_grid, and in one walk.
+    const bool both = to_grid_ || same_spatial_strides(call_.input.view, to, geometry_);
+    const bool differ = both && call_.input.view.batch_stride != to.batch_stride;
+    if (grid_is_broadcast() || call_.input.batch != geometry_.batch || (to_input_ && differ)) {
       return;
+    }
     const int64_t most_apart = copies_pixels(geometry_.mode) ? kMostApart : kMostGradientsApart;
     int64_t images = geometry_.batch;
     const auto limit = [&](const View& view) {
