@@ -5,15 +5,15 @@
 prints a table in Markdown. Composed code adds the displacement to a mesh of pixels, or calls
 ``affine_grid``, normalises, and calls ``F.grid_sample``; it is timed as it is, and compiled by
 ``torch.compile``. "On a grid" is gridsample_ext.grid_sample of a grid that is there already. Memory
-is what the process's peak grows by during one call, less the results, in a process of its own.
+is what a process has at most during its only call, less what it had before and the results (Linux).
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,18 +103,25 @@ def step(sampler: Sampler, case: Case, backward: bool) -> Callable[[], Any]:
     return call
 
 
+def memory(name: str) -> int:
+    """Of this process, in bytes: VmRSS, what it has, or VmHWM, the most it has had (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
+
+
 def peak(case: Case, side: str, backward: bool) -> None:
     """Print what one call needs beside its results, in bytes."""
     sampler = {"composed": composed, "warp": warped}[side](case)
     small = Case("small", (*case.shape[:2], *[8] * (len(case.shape) - 2)), case.affine, case.half)
     step({"composed": composed, "warp": warped}[side](small), small, backward)()
     call = step(sampler, case, backward)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the most is what there is
+    before = memory("VmRSS")
     results = call()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    after = memory("VmHWM")
     results = results if backward else (results,)
     kept = sum(each.numel() * each.element_size() for each in results)
-    print(max((after - before) * 1024 - kept, 0))
+    print(max(after - before - kept, 0))
 
 
 def main() -> None:
@@ -140,16 +147,16 @@ def main() -> None:
         if not backward:
             calls.append(step(on_a_grid(case, case.tensors()[1]), case, False))
         times = [1e3 * seconds for seconds in in_turns(calls, arguments.seconds)]
-        memory = []
+        beside = []
         for side in ("composed", "warp"):
             words = ["--peak", str(CASES.index(case)), side, str(backward)]
             words += ["--threads", str(arguments.threads)]
             printed = subprocess.check_output([sys.executable, __file__, *words], text=True)
-            memory.append(f"{int(printed) / 2**20:.1f}")
+            beside.append(f"{int(printed) / 2**20:.1f}")
         alone = f"{times[3]:.2f} ms" if not backward else ""
         cells = [*(f"{time:.2f} ms" for time in times[:3]), f"{times[0] / times[2]:.1f}", alone]
         name = f"{case.name}, {'forward and backward' if backward else 'forward'}"
-        tqdm.write(f"| {name} | {' | '.join([*cells, *memory])} |")
+        tqdm.write(f"| {name} | {' | '.join([*cells, *beside])} |")
     return None
 
 
