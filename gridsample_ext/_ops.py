@@ -147,7 +147,10 @@ def put_together(
     options: Options, output_mask: Sequence[bool], deterministic: bool = False
 ) -> tuple[Any, ...]:
     """The last arguments of a backward op."""
-    return *options.first, output_mask, deterministic, *options.later
+    # Sliced, because torch.compile of PyTorch 2.10 knows no properties of a NamedTuple.
+    later = options[3:]
+    ends = *options[:3], output_mask, deterministic
+    return ends if later == USUAL_LATER else (*ends, *later)
 
 
 grid_sample = torch.ops.gridsample_ext.grid_sample.default

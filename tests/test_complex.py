@@ -220,7 +220,7 @@ def test_half_complex_numbers_are_refused(device):
         gridsample_ext.explain(input, torch.zeros(1, 2, 2, 2, device=device))
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.")  # deprecated by torch itself
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.uint8, torch.int16], ids=str)
 def test_traced(dtype):

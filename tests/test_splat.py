@@ -495,7 +495,7 @@ def test_distributed_tensors(processes, case):  # noqa: F811
 
 @pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The feature will be removed:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.")  # deprecated by torch itself
 def test_in_onnx_there_is_none():
     class Splatter(torch.nn.Module):
         def forward(self, values, grid):
