@@ -75,7 +75,7 @@ inline View mutable_grid_view(const Tensor& tensor, const Geometry& geometry) {
 }
 
 /// True when the strides read as channels-last (C, x, y, z, N from the inside out, gaps allowed, as
-/// in a crop) and not also as contiguous. gridsample_ext/_ops.py says the same for fake tensors.
+/// in a crop) and not also as contiguous. gridsample_ext/_fakes.py says so for fake tensors.
 inline bool prefers_channels_last(const Tensor& tensor) {
   if (tensor.is_contiguous()) return false;
   int64_t least = 0;

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gridsample_ext import _compat, _composed, _ops, _options, functional
+from gridsample_ext import _compat, _composed, _fakes, _ops, _options, functional
 from gridsample_ext._options import Keywords
 
 _COMPLEX = (torch.complex64, torch.complex128)
@@ -106,7 +106,7 @@ def _sample_complex(
         checked = _options.options_of(
             input, mode, padding_mode, align_corners, keywords, "grid_sample"
         )
-        _ops.output_shape(input.real, grid, checked)  # whose errors name input's sizes
+        _fakes.output_shape(input.real, grid, checked)  # whose errors name input's sizes
     if input.numel() == 0:
         output = functional.grid_sample(input.real, grid, *options, **keywords._asdict())
         return torch.complex(output, torch.zeros_like(output))

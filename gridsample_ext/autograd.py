@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from gridsample_ext import _batching, _compat, _composed, _ops
+from gridsample_ext import _batching, _compat, _composed, _fakes, _ops
 from gridsample_ext._ops import Options, put_together, take_apart
 from gridsample_ext.saving import without_data
 
@@ -272,7 +272,7 @@ class _Jvp(torch.autograd.Function):
             moved = _ops.grid_sample_jvp(input, grid, tangent_input_t, tangent_grid_t, *ctx.options)
         if _any(input_t, grid_t):
             # Linear in grad_output, whose value therefore does not matter.
-            anything = input.new_zeros(_ops.output_shape(input, grid, ctx.options))
+            anything = input.new_zeros(_fakes.output_shape(input, grid, ctx.options))
             curved = _composed.triple_backward(
                 (tangent_input, tangent_grid),
                 (input_t, grid_t),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gridsample_ext import _C, _compat, _ops, _options, _pixels, functional
+from gridsample_ext import _C, _compat, _fakes, _ops, _options, _pixels, functional
 from gridsample_ext._options import Keywords
 from gridsample_ext.saving import without_data
 
@@ -167,7 +167,7 @@ def _has_data(tensor: Tensor) -> bool:
 
 def _facts(tensor: Tensor) -> tuple[Sequence[int], Sequence[int], str, bool]:
     dtype = str(tensor.dtype).removeprefix("torch.")
-    channels_last = _ops.memory_format(tensor) is not torch.contiguous_format
+    channels_last = _fakes.memory_format(tensor) is not torch.contiguous_format
     return tuple(tensor.shape), tensor.stride(), dtype, channels_last
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from gridsample_ext import _compat, _composed, _ops
+from gridsample_ext import _compat, _composed, _fakes, _ops
 from gridsample_ext._ops import Options, take_apart
 
 
@@ -50,9 +50,9 @@ def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
 
 def _fitted(input: Tensor, grid: Tensor, options: Options) -> tuple[Tensor, Tensor]:
     """Of one type and batch size, and finite, as PyTorch's ops have to have them."""
-    batch = _ops.output_shape(input, grid, options)[0]
+    batch = _fakes.output_shape(input, grid, options)[0]
     dtype = _composed.compute_type(input.dtype, grid.dtype)
-    input, grid = _ops.with_one_batch_size(input, grid, batch)
+    input, grid = _fakes.with_one_batch_size(input, grid, batch)
     limits = torch.finfo(dtype)
     return input.to(dtype), grid.to(dtype).nan_to_num(-1.0, limits.max, limits.min)
 
@@ -66,14 +66,14 @@ def _is_for_pytorch(input: Tensor, options: Options) -> bool:
 
 def _decomposed_grid_sample(input: Tensor, grid: Tensor, *rest: Any) -> Tensor:
     options = Options(*rest)
-    dtype, layout = input.dtype, _ops.memory_format(input)
+    dtype, layout = input.dtype, _fakes.memory_format(input)
     if _is_for_pytorch(input, options):
         aten = torch.ops.aten
         sampler = aten.grid_sampler_2d if input.dim() == 4 else aten.grid_sampler_3d
         output: Tensor = sampler.default(*_fitted(input, grid, options), *options.first).to(dtype)
     else:
         may_copy = options.interpolation_mode == _ops.NEAREST
-        _ops.output_shape(input, grid, options, may_copy=may_copy)  # which checks
+        _fakes.output_shape(input, grid, options, may_copy=may_copy)  # which checks
         output = _composed.grid_sample(input, grid, options)
     return output.contiguous(memory_format=layout)
 
@@ -90,7 +90,7 @@ def _decomposed_backward(grad_output: Tensor, input: Tensor, grid: Tensor, *rest
     for gradient, of, layout, wanted in zip(
         gradients,
         (input, grid),
-        (_ops.memory_format(input), torch.contiguous_format),
+        (_fakes.memory_format(input), torch.contiguous_format),
         output_mask,
         strict=True,
     ):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from gridsample_ext import _compat, _composed, _ops, _options, _pixels, distributed, onnx
+from gridsample_ext import _compat, _composed, _fakes, _ops, _options, _pixels, distributed, onnx
 from gridsample_ext._ops import Options
 from gridsample_ext._options import Keywords
 from gridsample_ext.autograd import bare_grid_sample, below_autograd, record_grid_sample
@@ -288,13 +288,13 @@ def sample_labels(
             "grid_sample()"
         )
     for name, value in (("fill_value", fill), ("outside_value", outside)):
-        _ops.check_holds(labels.dtype, name, value)
+        _fakes.check_holds(labels.dtype, name, value)
     if torch.compiler.is_compiling() and onnx.is_exporting():
         raise torch.onnx.OnnxExporterError("sample_labels(): ONNX has no operator for it")
     why_not = why_not_ours(labels.device)
     if why_not is not None:
         warn_of_composing(why_not)
-        _ops.output_shape(labels, grid, options, may_copy=True, name="labels")  # which checks
+        _fakes.output_shape(labels, grid, options, may_copy=True, name="labels")  # which checks
         return _composed.sample_labels(labels, grid, options, fill, outside)
     if type(labels) is not Tensor or type(grid) is not Tensor:
         distributed.prepare_for(type(labels), type(grid))
@@ -382,7 +382,7 @@ def _fall_back(why: str, input: Tensor, grid: Tensor, options: Options) -> Tenso
         if not torch.compiler.is_compiling():
             _warn_fallback_once(why, *_COMPOSING)
         may_copy = options.interpolation_mode == _ops.NEAREST
-        _ops.output_shape(input, grid, options, may_copy=may_copy)  # which checks
+        _fakes.output_shape(input, grid, options, may_copy=may_copy)  # which checks
         return _composed.grid_sample(input, grid, options)
     if not torch.compiler.is_compiling():
         _warn_fallback_once(why, "torch.nn.functional.grid_sample is", "its speed and its limits")

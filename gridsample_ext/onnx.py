@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gridsample_ext import _ops
+from gridsample_ext import _fakes, _ops
 from gridsample_ext._compat import constant_under_compile, default_onnx_opset, look_up
 from gridsample_ext._composed import compute_type
 from gridsample_ext._ops import Options
@@ -149,8 +149,8 @@ def grid_sample_for_export(input: Tensor, grid: Tensor, options: Options) -> Ten
     _check_opset(_requested_opset(), input.dim())
     dtype = input.dtype
     _check_options(options, dtype, input.dim() - 2)
-    shape = _ops.output_shape(input, grid, options)
-    input, grid = _ops.with_one_batch_size(input, grid, shape[0])
+    shape = _fakes.output_shape(input, grid, options)
+    input, grid = _fakes.with_one_batch_size(input, grid, shape[0])
     common_type = compute_type(dtype, grid.dtype)
     input, grid = input.to(common_type), grid.to(common_type)
     align_corners = _normalizing_corners(options)
