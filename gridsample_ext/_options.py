@@ -78,11 +78,8 @@ def align_corners_or_default(
                 stacklevel=stacklevel,
             )
         return False
-    if not isinstance(align_corners, bool):
-        raise TypeError(
-            f"{function}(): expected align_corners to be a bool, not {type_name(align_corners)}"
-        )
-    return align_corners
+    check_kind("align_corners", align_corners, bool, function)
+    return bool(align_corners)
 
 
 def later_options(
@@ -189,10 +186,18 @@ def spatial_sizes(size: object, function: str) -> tuple[int, ...]:
     return sizes
 
 
+def check_kind(name: str, value: object, kind: type, function: str) -> None:
+    """Raise if an argument is not of its type."""
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{function}(): expected {name} to be a {kind.__name__}, not {type_name(value)}"
+        )
+
+
 def check_grid(grid: object, size: tuple[int, ...], function: str) -> None:
     """Raise what is wrong with a grid for images of a size in space."""
-    if not isinstance(grid, Tensor):
-        raise TypeError(f"{function}(): expected grid to be a Tensor, not {type_name(grid)}")
+    check_kind("grid", grid, Tensor, function)
+    assert isinstance(grid, Tensor)
     if grid.layout is not torch.strided:
         raise NotImplementedError(
             f"{function}(): expected grid to be strided (dense), but got grid with sizes "
@@ -219,10 +224,7 @@ def check_dtype_of_grid(grid: Tensor, function: str) -> None:
 def check_tensors(tensors: dict[str, object], function: str) -> None:
     """Raise what is wrong with the two tensors of a call, but for their sizes and dtypes."""
     for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"{function}(): expected {name} to be a Tensor, not {type_name(tensor)}"
-            )
+        check_kind(name, tensor, Tensor, function)
     (first, image), (second, grid) = tensors.items()
     assert isinstance(image, Tensor)
     assert isinstance(grid, Tensor)

@@ -145,15 +145,8 @@ def _splat(
 ) -> Tensor:
     if onnx.is_exporting():
         raise torch.onnx.OnnxExporterError(f"{function}(): ONNX has no operator for it")
-    for name, value, kind in (
-        ("values", values, Tensor),
-        ("align_corners", align_corners, bool),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(
-                f"{function}(): expected {name} to be a {kind.__name__}, not "
-                f"{_options.type_name(value)}"
-            )
+    _options.check_kind("values", values, Tensor, function)
+    _options.check_kind("align_corners", align_corners, bool, function)
     if size is None and isinstance(where, Source):
         size = values.shape[2:]
     sizes = _options.spatial_sizes(size, function)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from gridsample_ext import _options, functional
-from gridsample_ext._options import Keywords, type_name
+from gridsample_ext._options import Keywords
 from gridsample_ext._sources import UNITS, Source
 
 
@@ -107,13 +107,9 @@ def warp(
     if units not in UNITS:
         raise _options.unknown("units", units, UNITS, "warp")
     keywords = Keywords(units, fill_value, outside_value, cubic_coefficient)
-    if not isinstance(align_corners, bool):
-        raise TypeError(
-            f"warp(): expected align_corners to be a bool, not {type_name(align_corners)}"
-        )
+    _options.check_kind("align_corners", align_corners, bool, "warp")
     _options.options_of(input, mode, padding_mode, align_corners, keywords, "warp")
-    if not isinstance(input, Tensor):
-        raise TypeError(f"warp(): expected input to be a Tensor, not {type_name(input)}")
+    _options.check_kind("input", input, Tensor, "warp")
     if input.dim() not in (4, 5):
         raise RuntimeError(
             "warp(): expected input to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W), but got input "

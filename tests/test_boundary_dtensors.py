@@ -8,6 +8,7 @@ import samples
 import torch
 from test_distributed import (
     RANKS,
+    assert_same_placed,
     distribute,
     mesh_of,
     parse,
@@ -35,21 +36,8 @@ def check_every_placement(case, shape):
     """Partial inputs, too: parts of which each would get the fill of the whole."""
     input, grid = samples.sample(case, shape)
     weight = samples.grad_like(input, grid)
-    leaves = [tensor.clone().requires_grad_() for tensor in (input, grid)]
-    call = boundaries.sampler(case, grid_sample)
-    output = call(*leaves)
-    expected = output.detach(), *torch.autograd.grad(output, leaves, weight)
-    mesh = mesh_of(RANKS)
-    for names in itertools.product(["R", "P", *map(str, range(case.dims + 2))], repeat=2):
-        placed = [
-            distribute(tensor, parse(name), mesh).requires_grad_()
-            for tensor, name in zip((input, grid), names, strict=True)
-        ]
-        output = call(*placed)
-        (output * distribute(weight, parse("R"), mesh)).sum().backward()
-        actual = output.detach(), *(leaf.grad for leaf in placed)
-        for tensor, values in zip(actual, expected, strict=True):
-            samples.assert_close(tensor.full_tensor(), values, terms=8)
+    placements = itertools.product(["R", "P", *map(str, range(case.dims + 2))], repeat=2)
+    assert_same_placed(boundaries.sampler(case, grid_sample), (input, grid), weight, placements)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -267,6 +267,24 @@ def test_dtensors_without_exchange(processes, arguments):
     processes.run(check_without_exchange, *arguments, WITHOUT_EXCHANGE[arguments])
 
 
+def assert_same_placed(call, tensors, weight, placements):
+    """Compare a call of two tensors and its gradients, placed in each way, with one process's."""
+    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+    output = call(*leaves)
+    expected = output.detach(), *torch.autograd.grad(output, leaves, weight)
+    mesh = mesh_of(RANKS)
+    for names in placements:
+        placed = [
+            distribute(tensor, parse(name), mesh).requires_grad_()
+            for tensor, name in zip(tensors, names, strict=True)
+        ]
+        output = call(*placed)
+        (output * distribute(weight, parse("R"), mesh)).sum().backward()
+        actual = output.detach(), *(leaf.grad for leaf in placed)
+        for tensor, values in zip(actual, expected, strict=True):
+            samples.assert_close(tensor.full_tensor(), values, terms=8)
+
+
 def check_every_placement(case, shape, needs_grad):
     """Also those that have to be redistributed: split along an axis of the image, partial sums."""
     mesh = mesh_of(RANKS)

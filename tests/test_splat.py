@@ -12,10 +12,7 @@ import reference
 import samples
 import torch
 from test_distributed import (
-    RANKS,
-    distribute,
-    mesh_of,
-    parse,
+    assert_same_placed,
     processes,  # noqa: F401  a fixture
 )
 from torch.export import Dim
@@ -469,21 +466,11 @@ def test_subclasses_see_the_call():
 def check_every_placement(case, shape):
     _, values, grid = draw(case, shape)
     call = splatter(case, (3, 4, 5)[-case.dims :])
-    leaves = [tensor.clone().requires_grad_() for tensor in (values, grid)]
-    output = call(*leaves)
-    weight = torch.randn(output.shape, dtype=output.dtype, generator=samples.generator(9))
-    expected = output.detach(), *torch.autograd.grad(output, leaves, weight)
-    mesh = mesh_of(RANKS)
-    for names in itertools.product(["R", "P", *map(str, range(case.dims + 2))], ["R", "0", "1"]):
-        placed = [
-            distribute(tensor, parse(name), mesh).requires_grad_()
-            for tensor, name in zip((values, grid), names, strict=True)
-        ]
-        output = call(*placed)
-        (output * distribute(weight, parse("R"), mesh)).sum().backward()
-        actual = output.detach(), *(leaf.grad for leaf in placed)
-        for tensor, whole in zip(actual, expected, strict=True):
-            samples.assert_close(tensor.full_tensor(), whole, terms=8)
+    weight = torch.randn(
+        call(values, grid).shape, dtype=values.dtype, generator=samples.generator(9)
+    )
+    placements = itertools.product(["R", "P", *map(str, range(case.dims + 2))], ["R", "0", "1"])
+    assert_same_placed(call, (values, grid), weight, placements)
 
 
 @pytest.mark.parametrize("case", FEW[::4], ids=str)
