@@ -184,35 +184,38 @@ inline void check_fits_float(const char* name, double value) {
         name, " to be a number that float32, which this call computes in, holds, but got ", value);
 }
 
-/// Checks input, grid and options, and says what the call is about. may_copy: whether input, known
-/// to the caller by `name`, may hold integers.
+/// Checks input, grid and options, and says what the call is about. The caller knows input and grid
+/// by these names. may_copy: whether input may hold integers; is_wide: whether something else is
+/// float64.
 inline Geometry check_call(const Tensor& input, const Tensor& grid, const Options& options,
-                           bool may_copy = false, const char* name = "input") {
+                           bool may_copy = false, const char* name = "input",
+                           const char* grid_name = "grid", bool is_wide = false) {
   check_tensor(name, input, input, may_copy);
-  check_tensor("grid", grid, input);
+  check_tensor(grid_name, grid, input);
   check(input.dim() == 4 || input.dim() == 5, "expected ", name,
         " to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W), but got ", name, " with sizes ",
         sizes_of(input));
-  check(grid.dim() == input.dim(), "expected grid to have as many dimensions as ", name,
-        ", but got ", name, " with sizes ", sizes_of(input), " and grid with sizes ",
+  check(grid.dim() == input.dim(), "expected ", grid_name, " to have as many dimensions as ", name,
+        ", but got ", name, " with sizes ", sizes_of(input), " and ", grid_name, " with sizes ",
         sizes_of(grid));
 
   const int dims = static_cast<int>(input.dim()) - 2;
   check_options(options, dims);
-  check(grid.size(grid.dim() - 1) == dims, "expected grid to have size ", dims,
-        " in its last dimension, but got grid with sizes ", sizes_of(grid), " for ", name,
-        " with sizes ", sizes_of(input));
+  check(grid.size(grid.dim() - 1) == dims, "expected ", grid_name, " to have size ", dims,
+        " in its last dimension, but got ", grid_name, " with sizes ", sizes_of(grid), " for ",
+        name, " with sizes ", sizes_of(input));
   const int64_t input_batch = input.size(0);
   const int64_t grid_batch = grid.size(0);
   check(input_batch == grid_batch || input_batch == 1 || grid_batch == 1, "expected ", name,
-        " and grid to have the same batch size, or one of them a batch of 1, but got ", name,
-        " with sizes ", sizes_of(input), " and grid with sizes ", sizes_of(grid));
+        " and ", grid_name, " to have the same batch size, or one of them a batch of 1, but got ",
+        name, " with sizes ", sizes_of(input), " and ", grid_name, " with sizes ", sizes_of(grid));
 
   for (int64_t d = input.dim() - 1; d >= 2; --d) {
     check(input.size(d) > 0, "expected ", name, " to have non-empty spatial dimensions, but got ",
           name, " with sizes ", sizes_of(input), ", dimension ", d, " being empty");
   }
-  const bool in_double = dtype_of(input) == DType::kDouble || dtype_of(grid) == DType::kDouble;
+  const bool in_double =
+      is_wide || dtype_of(input) == DType::kDouble || dtype_of(grid) == DType::kDouble;
   if (!in_double) {
     check_fits_float("fill_value", options.fill_value);
     check_fits_float("outside_value", options.outside_value.value_or(0));
@@ -220,6 +223,26 @@ inline Geometry check_call(const Tensor& input, const Tensor& grid, const Option
   return make_geometry(
       dims, [&](int d) { return input.size(d); }, [&](int d) { return grid.size(d); }, options,
       in_double);
+}
+
+/// Checks the arguments of a warp. The displacement is called the grid in errors: it has the sizes
+/// of one, and gradients as one.
+inline Geometry check_warp(const Tensor& input, const Tensor& displacement,
+                           const std::optional<Tensor>& affine, const Options& options,
+                           bool may_copy = false) {
+  if (affine.has_value()) check_tensor("affine", *affine, input);
+  const bool is_wide = affine.has_value() && dtype_of(*affine) == DType::kDouble;
+  const Geometry geometry =
+      check_call(input, displacement, options, may_copy, "input", "displacement", is_wide);
+  if (!affine.has_value()) return geometry;
+  const int64_t dims = geometry.dims;
+  check(affine->dim() == 3 && affine->size(1) == dims && affine->size(2) == dims + 1,
+        "expected affine to be (N, ", dims, ", ", dims + 1, "), but got affine with sizes ",
+        sizes_of(*affine), " for input with sizes ", sizes_of(input));
+  check(affine->size(0) == displacement.size(0) || affine->size(0) == 1,
+        "expected affine to have the batch size of displacement, or a batch of 1, but got affine ",
+        "with sizes ", sizes_of(*affine), " and displacement with sizes ", sizes_of(displacement));
+  return geometry;
 }
 
 /// What labels are, and a call of sample_labels: its geometry has values outside where the call has
@@ -258,7 +281,7 @@ inline LabelCall check_labels(const Tensor& labels, const Tensor& grid,
 }
 
 inline void check_grad_output(const Tensor& grad_output, const Tensor& input, const Tensor& grid,
-                              const Geometry& geometry) {
+                              const Geometry& geometry, const char* grid_name = "grid") {
   check_tensor("grad_output", grad_output, input);
   bool matches = grad_output.dim() == input.dim() && grad_output.size(0) == geometry.batch &&
                  grad_output.size(1) == geometry.channels;
@@ -267,13 +290,13 @@ inline void check_grad_output(const Tensor& grad_output, const Tensor& input, co
   }
   check(matches,
         "expected grad_output to have the sizes of the output, but got grad_output with sizes ",
-        sizes_of(grad_output), " for input with sizes ", sizes_of(input), " and grid with sizes ",
-        sizes_of(grid));
+        sizes_of(grad_output), " for input with sizes ", sizes_of(input), " and ", grid_name,
+        " with sizes ", sizes_of(grid));
 }
 
-inline void check_output_mask(const std::vector<bool>& output_mask) {
-  check(output_mask.size() == 2, "expected output_mask to have 2 elements, but got ",
-        output_mask.size());
+inline void check_output_mask(const std::vector<bool>& output_mask, size_t results = 2) {
+  check(output_mask.size() == results, "expected output_mask to have ", results,
+        " elements, but got ", output_mask.size());
 }
 
 /// What is given along with a tensor, as its tangent or as the gradient of its gradient, if it is.

@@ -55,6 +55,31 @@ struct View {
   int64_t stride[kMaxDims + 1] = {0, 0, 0, 0};
 };
 
+/// What samples are looked up at: the values of a grid. Or, of a warp, the places to which an
+/// affine map takes the pixels of the output, and values that are added, those of a displacement.
+struct GridView : View {
+  GridView() = default;
+  GridView(const View& values) : View(values) {}
+
+  bool is_warp = false;
+  // Of the compute type: for each image `dims` rows of dims + 1. Null: the identity.
+  const void* affine = nullptr;
+  int64_t affine_batch_stride = 0;
+};
+
+/// Where gradients by coordinates go; of a warp also into sums, of which the gradient of its affine
+/// map is made.
+struct GradGridView : View {
+  GradGridView() = default;
+  GradGridView(const View& values) : View(values) {}
+
+  // For each tile of samples as many as an affine map has numbers. Null: not wanted.
+  double* affine_sums = nullptr;
+  int64_t affine_batch_stride = 0;
+
+  bool is_wanted() const { return data != nullptr || affine_sums != nullptr; }
+};
+
 /// What a tensor of labels holds.
 struct LabelType {
   int64_t bytes;

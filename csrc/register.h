@@ -68,6 +68,27 @@ struct Unpacked {
         output_mask, deterministic);
   }
 
+  static Tensor warp(const Tensor& input, const Tensor& displacement, const OptionalTensor& affine,
+                     int64_t interpolation_mode, int64_t padding_mode, bool align_corners,
+                     bool pixel_coordinates, double fill_value, std::optional<double> outside_value,
+                     double cubic_coefficient) {
+    return Ops::warp(input, displacement, affine,
+                     {interpolation_mode, padding_mode, align_corners, pixel_coordinates,
+                      fill_value, outside_value, cubic_coefficient});
+  }
+
+  static std::tuple<Tensor, Tensor, Tensor> warp_backward(
+      const Tensor& grad_output, const Tensor& input, const Tensor& displacement,
+      const OptionalTensor& affine, int64_t interpolation_mode, int64_t padding_mode,
+      bool align_corners, const std::vector<bool>& output_mask, bool deterministic,
+      bool pixel_coordinates, double fill_value, std::optional<double> outside_value,
+      double cubic_coefficient) {
+    return Ops::warp_backward(grad_output, input, displacement, affine,
+                              {interpolation_mode, padding_mode, align_corners, pixel_coordinates,
+                               fill_value, outside_value, cubic_coefficient},
+                              output_mask, deterministic);
+  }
+
   static Tensor sample_labels(const Tensor& labels, const Tensor& grid, int64_t interpolation_mode,
                               int64_t padding_mode, bool align_corners, bool pixel_coordinates,
                               std::optional<int64_t> fill_value,
@@ -86,6 +107,8 @@ void register_ops(torch::stable::detail::StableLibrary& library) {
   library.impl("grid_sample_backward", TORCH_BOX(&Functions::grid_sample_backward));
   library.impl("grid_sample_jvp", TORCH_BOX(&Functions::grid_sample_jvp));
   library.impl("grid_sample_double_backward", TORCH_BOX(&Functions::grid_sample_double_backward));
+  library.impl("warp", TORCH_BOX(&Functions::warp));
+  library.impl("warp_backward", TORCH_BOX(&Functions::warp_backward));
   library.impl("sample_labels", TORCH_BOX(&Functions::sample_labels));
 }
 

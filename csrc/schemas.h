@@ -22,6 +22,10 @@
 // symmetric, it is also the directional derivative of (grad_input, grad_grid) along (U, V), with
 // grad_output held fixed.
 //
+// warp: grid_sample at displacement + affine * place, the places being those of the output's pixels
+// and affine the identity if it is None. displacement has the sizes of a grid, and both are in its
+// units; affine is (N or 1, dims, dims + 1). A displacement that repeats one zero is one of none.
+//
 // sample_labels: for each sample the label whose taps' weights add up to most. labels: integers of
 // any type, or bools. fill_value and outside_value are labels, of uint64 as the int64 of their
 // bits.
@@ -45,6 +49,11 @@ inline constexpr const char* kSchemas[] = {
     "Tensor grad_output, Tensor input, Tensor grid, int interpolation_mode, int padding_mode, "
     "bool align_corners, bool[2] output_mask, bool deterministic=False, " GRIDSAMPLE_LATER_OPTIONS
     ") -> (Tensor, Tensor)",
+    "warp(Tensor input, Tensor displacement, Tensor? affine, int interpolation_mode, "
+    "int padding_mode, bool align_corners, " GRIDSAMPLE_LATER_OPTIONS ") -> Tensor",
+    "warp_backward(Tensor grad_output, Tensor input, Tensor displacement, Tensor? affine, "
+    "int interpolation_mode, int padding_mode, bool align_corners, bool[3] output_mask, "
+    "bool deterministic=False, " GRIDSAMPLE_LATER_OPTIONS ") -> (Tensor, Tensor, Tensor)",
     "sample_labels(Tensor labels, Tensor grid, int interpolation_mode, int padding_mode, "
     "bool align_corners, bool pixel_coordinates=False, int? fill_value=None, "
     "int? outside_value=None, float cubic_coefficient=-0.75) -> Tensor",

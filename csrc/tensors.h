@@ -66,6 +66,28 @@ inline View grid_view(const Tensor& tensor, const Geometry& geometry) {
                  geometry.dims);
 }
 
+/// What coordinates are made of: a grid; or, of a warp, a displacement of a grid's sizes and an
+/// affine map, (N or 1, dims, dims + 1) of the compute type, contiguous, or undefined.
+struct GridSource {
+  GridSource(const Tensor& grid) : values(grid) {}
+  GridSource(const Tensor& displacement, const Tensor& affine)
+      : values(displacement), affine(affine), is_warp(true) {}
+
+  Tensor values;
+  Tensor affine;
+  bool is_warp = false;
+};
+
+inline GridView grid_view(const GridSource& source, const Geometry& geometry) {
+  GridView view = grid_view(source.values, geometry);
+  view.is_warp = source.is_warp;
+  if (source.affine.defined()) {
+    view.affine = source.affine.const_data_ptr();
+    view.affine_batch_stride = source.affine.size(0) == 1 ? 0 : geometry.dims * (geometry.dims + 1);
+  }
+  return view;
+}
+
 inline View mutable_image_view(const Tensor& tensor, const Geometry& geometry) {
   return view_of(tensor, geometry, tensor.mutable_data_ptr(), 1, geometry.dims + 1);
 }
@@ -228,6 +250,25 @@ inline std::vector<int64_t> output_sizes(const Geometry& geometry) {
 inline std::vector<int64_t> sizes_vector(const Tensor& tensor) {
   const auto sizes = tensor.sizes();
   return {sizes.begin(), sizes.end()};
+}
+
+/// An uninitialised gradient by coordinates: contiguous, but for a displacement in planes, whose
+/// gradient is in planes. gridsample_ext/_fakes.py says so for fake tensors.
+inline Tensor empty_grid(const GridSource& like, ScalarType dtype) {
+  const Tensor& values = like.values;
+  const std::vector<int64_t> sizes = sizes_vector(values);
+  if (!like.is_warp || values.stride(values.dim() - 1) == 1) {
+    return empty_contiguous(sizes, dtype, values);
+  }
+  std::vector<int64_t> strides(sizes.size());
+  int64_t stride = 1;
+  for (size_t d = sizes.size() - 1; d-- > 1;) {
+    strides[d] = stride;
+    stride *= std::max<int64_t>(sizes[d], 1);
+  }
+  strides.back() = stride;
+  strides[0] = stride * sizes.back();
+  return empty_strided(sizes, strides, dtype, values);
 }
 
 /// Sums of the compute type, rounded once to the type of what they are the gradient of, by

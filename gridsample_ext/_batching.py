@@ -298,3 +298,57 @@ def double_backward(
             moved = _batched_grad_grid(B, along_grid(1), grad_output, input, [grid, tangent_grid])
             grad_grid = moved if grad_grid is None else grad_grid + moved
     return _with_dims(grad_input, grad_grid)
+
+
+def _one_batch(
+    B: int, tensors: list[tuple[Tensor | None, _Dim]], *, shares: bool
+) -> tuple[int, list[Tensor | None]]:
+    """Tensors of a warp, N or 1 in front of each, with B and N folded into one dimension.
+
+    ``shares``: a tensor with neither stays as it is. Returns N, too.
+    """
+    counts = {_shape(tensor, dim)[0] for tensor, dim in tensors if tensor is not None} - {1}
+    if len(counts) > 1:
+        sizes = ", ".join(
+            str(list(_shape(tensor, dim))) for tensor, dim in tensors if tensor is not None
+        )
+        raise RuntimeError(
+            "gridsample_ext: expected the tensors of a warp to have the same batch size, or a "
+            f"batch of 1, but got sizes {sizes}, within vmap over {B}"
+        )
+    N = counts.pop() if counts else 1
+
+    def folded(tensor: Tensor | None, dim: _Dim) -> Tensor | None:
+        if tensor is None or (shares and dim is None and tensor.shape[0] == 1):
+            return tensor
+        in_front = _in_front(tensor, dim, B)
+        return in_front.expand(B, N, *in_front.shape[2:]).flatten(0, 1)
+
+    return N, [folded(tensor, dim) for tensor, dim in tensors]
+
+
+def warp(warp_op: _Op, info: Any, in_dims: Any, *arguments: Any) -> _Result:
+    """The rule of warp."""
+    tensors = list(zip(arguments[:3], in_dims[:3], strict=True))
+    N, (input, displacement, affine) = _one_batch(info.batch_size, tensors, shares=True)
+    assert displacement is not None
+    if affine is not None and displacement.shape[0] == 1:
+        displacement = displacement.expand(affine.shape[0], *displacement.shape[1:])
+    output = warp_op(input, displacement, affine, *arguments[3:])
+    return _unflatten(output, 0, (info.batch_size, N)), 0
+
+
+def warp_backward(backward_op: _Op, info: Any, in_dims: Any, *arguments: Any) -> _Result:
+    """The rule of warp_backward."""
+    tensors = list(zip(arguments[:4], in_dims[:4], strict=True))
+    N, folded = _one_batch(info.batch_size, tensors, shares=False)
+
+    def result_of(gradient: Tensor | None, of: tuple[Tensor, _Dim]) -> Tensor | None:
+        if gradient is None:
+            return None
+        gradient = _unflatten(gradient, 0, (info.batch_size, N))
+        return gradient.sum(1, keepdim=True) if _shape(*of)[0] == 1 < N else gradient
+
+    gradients = backward_op(*folded, *arguments[4:])
+    results = [result_of(*pair) for pair in zip(gradients, tensors[1:], strict=True)]
+    return _with_dims(*results)

@@ -40,35 +40,45 @@ def memory_format(input: Tensor) -> torch.memory_format:
 
 
 def output_shape(
-    input: Tensor, grid: Tensor, options: Options, *, may_copy: bool = False, name: str = "input"
+    input: Tensor,
+    grid: Tensor,
+    options: Options,
+    *,
+    may_copy: bool = False,
+    name: str = "input",
+    grid_name: str = "grid",
+    is_wide: bool = False,
 ) -> tuple[int, ...]:
     """The shape of the output, or the error that csrc/checks.h has for real tensors.
 
-    The caller knows input by ``name``.
+    The caller knows input and grid by ``name`` and ``grid_name``. ``is_wide``: whether something
+    else is float64.
     """
-    sizes = f"got {name} with sizes {list(input.shape)} and grid with sizes {list(grid.shape)}"
+    sizes = (
+        f"got {name} with sizes {list(input.shape)} and {grid_name} with sizes {list(grid.shape)}"
+    )
 
     def check(condition: bool, expected: str) -> None:
         torch._check(condition, lambda: f"gridsample_ext: expected {expected}, but {sizes}")
 
     check(
         input.device == grid.device,
-        f"grid (on {grid.device}) and {name} (on {input.device}) to be on the same device",
+        f"{grid_name} (on {grid.device}) and {name} (on {input.device}) to be on the same device",
     )
     check(
         (input.dtype in DTYPES or (may_copy and input.dtype in INTEGERS)) and grid.dtype in DTYPES,
-        f"{name} ({input.dtype}) and grid ({grid.dtype}) to have dtype float16, bfloat16, float32 "
-        "or float64",
+        f"{name} ({input.dtype}) and {grid_name} ({grid.dtype}) to have dtype float16, bfloat16, "
+        "float32 or float64",
     )
     check(input.dim() in (4, 5), f"{name} to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W)")
     _check_options(options, input.dim() - 2)
-    if torch.float64 not in (input.dtype, grid.dtype):
+    if not is_wide and torch.float64 not in (input.dtype, grid.dtype):
         _check_fits_float("fill_value", options.fill_value)
         _check_fits_float("outside_value", options.outside_value)
-    check(grid.dim() == input.dim(), f"grid to have as many dimensions as {name}")
+    check(grid.dim() == input.dim(), f"{grid_name} to have as many dimensions as {name}")
     check(
         grid.size(-1) == input.dim() - 2,
-        f"grid to have size {input.dim() - 2} in its last dimension",
+        f"{grid_name} to have size {input.dim() - 2} in its last dimension",
     )
     for dim in range(2, input.dim()):
         check(input.size(dim) > 0, f"{name} to have non-empty spatial dimensions")
@@ -78,7 +88,7 @@ def output_shape(
     elif not guard_or_false(grid.size(0) == 1):
         check(
             grid.size(0) == batch,
-            f"{name} and grid to have the same batch size, or one of them a batch of 1",
+            f"{name} and {grid_name} to have the same batch size, or one of them a batch of 1",
         )
     return (batch, input.size(1), *grid.shape[1:-1])
 
@@ -197,20 +207,23 @@ def _check_companions(companions: dict[str, tuple[Tensor | None, str, Tensor]]) 
             )
 
 
+def _check_output_mask(output_mask: Sequence[bool], results: int) -> None:
+    torch._check(
+        len(output_mask) == results,
+        lambda: (
+            f"gridsample_ext: expected output_mask to have {results} elements, but got "
+            f"{len(output_mask)}"
+        ),
+    )
+
+
 def _empty_gradients(
     input: Tensor, grid: Tensor, output_mask: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    torch._check(
-        len(output_mask) == 2,
-        lambda: (
-            f"gridsample_ext: expected output_mask to have 2 elements, but got {len(output_mask)}"
-        ),
-    )
+    _check_output_mask(output_mask, 2)
     grad_input = grad_grid = None
     if output_mask[0]:
-        grad_input = torch.empty(
-            input.shape, dtype=input.dtype, device=input.device, memory_format=memory_format(input)
-        )
+        grad_input = _empty_output(input, input.shape)
     if output_mask[1]:
         grad_grid = torch.empty(grid.shape, dtype=grid.dtype, device=grid.device)
     return grad_input, grad_grid
@@ -279,6 +292,78 @@ def _grid_sample_double_backward_fake(
         }
     )
     return _empty_gradients(input, grid, output_mask)
+
+
+def warp_shape(
+    input: Tensor,
+    displacement: Tensor,
+    affine: Tensor | None,
+    options: Options,
+    *,
+    may_copy: bool = False,
+) -> tuple[int, ...]:
+    """``output_shape`` of a warp: ``check_warp`` in csrc/checks.h."""
+    if affine is not None:
+        _check_dtype("affine", affine)
+    shape = output_shape(
+        input,
+        displacement,
+        options,
+        may_copy=may_copy,
+        grid_name="displacement",
+        is_wide=affine is not None and affine.dtype == torch.float64,
+    )
+    if affine is None:
+        return shape
+    dims = input.dim() - 2
+    sizes = f"but got affine with sizes {list(affine.shape)}"
+    torch._check(
+        affine.device == input.device
+        and affine.dim() == 3
+        and affine.size(1) == dims
+        and affine.size(2) == dims + 1,
+        lambda: (
+            f"gridsample_ext: expected affine to be (N, {dims}, {dims + 1}) on {input.device}, "
+            f"{sizes} on {affine.device}"
+        ),
+    )
+    if not guard_or_false(affine.size(0) == 1):
+        torch._check(
+            affine.size(0) == displacement.size(0),
+            lambda: (
+                "gridsample_ext: expected affine to have the batch size of displacement, or a "
+                f"batch of 1, {sizes} and displacement with sizes {list(displacement.shape)}"
+            ),
+        )
+    return shape
+
+
+@torch.library.register_fake("gridsample_ext::warp")
+def _warp_fake(input: Tensor, displacement: Tensor, affine: Tensor | None, *rest: Any) -> Tensor:
+    options = Options(*rest)
+    may_copy = options.interpolation_mode == NEAREST
+    check_holds(input.dtype, "fill_value", options.fill_value)
+    check_holds(input.dtype, "outside_value", options.outside_value)
+    shape = warp_shape(input, displacement, affine, options, may_copy=may_copy)
+    return _empty_output(input, shape)
+
+
+@torch.library.register_fake("gridsample_ext::warp_backward")
+def _warp_backward_fake(
+    grad_output: Tensor, input: Tensor, displacement: Tensor, affine: Tensor | None, *rest: Any
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    options, output_mask, _ = take_apart(rest)
+    _check_grad_output(grad_output, input, warp_shape(input, displacement, affine, options))
+    _check_output_mask(output_mask, 3)
+    grad_input, grad_displacement = _empty_gradients(input, displacement, output_mask[:2])
+    if grad_displacement is not None and not guard_or_false(displacement.stride(-1) == 1):
+        # In planes, as empty_grid in csrc/tensors.h has it.
+        N, *out, dims = displacement.shape
+        grad_displacement = displacement.new_empty((N, dims, *out)).movedim(1, -1)
+    grad_affine = None
+    if output_mask[2] and affine is not None:
+        grad_affine = affine.new_empty(affine.shape)
+    return grad_input, grad_displacement, grad_affine
 
 
 @torch.library.register_fake("gridsample_ext::sample_labels")

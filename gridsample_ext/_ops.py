@@ -156,12 +156,16 @@ grid_sample_backward = torch.ops.gridsample_ext.grid_sample_backward.default
 grid_sample_jvp = torch.ops.gridsample_ext.grid_sample_jvp.default
 grid_sample_double_backward = torch.ops.gridsample_ext.grid_sample_double_backward.default
 sample_labels = torch.ops.gridsample_ext.sample_labels.default
+warp = torch.ops.gridsample_ext.warp.default
+warp_backward = torch.ops.gridsample_ext.warp_backward.default
 OPS = (
     grid_sample,
     grid_sample_backward,
     grid_sample_jvp,
     grid_sample_double_backward,
     sample_labels,
+    warp,
+    warp_backward,
 )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gridsample_ext import _composed, _ops, _options
 from gridsample_ext._compat import guard_or_false
+from gridsample_ext._ops import Options
 from gridsample_ext._options import type_name
 
 UNITS = ("pixel", "normalized")
@@ -22,18 +23,17 @@ class Source:
     units: str
     displacement_dim: int
 
-    def grid(
+    def checked(
         self,
         tensors: dict[str, Tensor],
         of: tuple[int, ...],
         size: tuple[int, ...] | None,
-        align_corners: bool,
         function: str,
-    ) -> Tensor:
-        """The coordinates in an image of sizes ``of``, in the compute type.
+    ) -> tuple[Tensor, Tensor | None]:
+        """The displacement as the op ``warp`` takes it, and the affine map.
 
-        ``tensors``: the call's only other tensor, by name. ``size``: the sizes of the output, by
-        default the displacement's, else ``of``.
+        ``tensors``: the call's only other tensor, by name. ``of``: the image's sizes in space.
+        ``size``: those of the output, by default the displacement's, else ``of``.
         """
         ((name, tensor),) = tensors.items()
         call = _Call(function, name, tensor, len(of))
@@ -43,46 +43,129 @@ class Source:
                 f"{function}(): expected displacement or affine to be a tensor, but both are None"
             )
         if displacement is not None:
-            displacement = call.channels_first(displacement, self.displacement_dim, size)
-            size = displacement.shape[2:]
-        elif size is None:
-            size = of
+            displacement = call.channels_last(displacement, self.displacement_dim, size)
         if affine is not None:
             call.check_affine(affine)
         call.check_batches({name: tensor, "displacement": displacement, "affine": affine})
-        dtypes = [each.dtype for each in (tensor, displacement, affine) if each is not None]
-        is_wide = torch.complex128 in dtypes
-        dtype = torch.float64 if is_wide else _composed.compute_type(*dtypes)
+        if displacement is None:
+            # One zero, which takes no memory, and which kernels do not add.
+            assert affine is not None
+            zero = affine.detach().new_zeros(())
+            displacement = zero.expand(affine.shape[0], *(of if size is None else size), len(of))
+        elif affine is not None and guard_or_false(displacement.shape[0] == 1):
+            displacement = displacement.expand(affine.shape[0], *displacement.shape[1:])
+        return displacement, affine
 
+    def grid(
+        self,
+        tensors: dict[str, Tensor],
+        of: tuple[int, ...],
+        size: tuple[int, ...] | None,
+        options: Options,
+        function: str,
+    ) -> Tensor:
+        """The coordinates in an image of sizes ``of``, in the compute type."""
+        ((_, tensor),) = tensors.items()
+        displacement, affine = self.checked(tensors, of, size, function)
+        return compose(tensor.dtype, displacement, affine, of, options)
+
+
+def compose(
+    dtype: torch.dtype,
+    displacement: Tensor,
+    affine: Tensor | None,
+    of: tuple[int, ...],
+    options: Options,
+) -> Tensor:
+    """The grid of a warp, of tensor operations, in the type that a call with ``dtype`` computes in.
+
+    ``displacement`` and ``affine`` are those of the op ``warp``; ``of``: the image's sizes in
+    space.
+    """
+    dtypes = [each.dtype for each in (displacement, affine) if each is not None]
+    is_wide = dtype == torch.complex128
+    compute_type = torch.float64 if is_wide else _composed.compute_type(dtype, *dtypes)
+    places = _places_of(displacement, of, options, compute_type)
+    axes = places if affine is None else _mapped(affine.to(compute_type), places)
+    moved = displacement.to(compute_type).unbind(-1)
+    return torch.stack([at + added for at, added in zip(axes, moved, strict=True)], -1)
+
+
+def direction(
+    grid: Tensor,
+    displacement: Tensor | None,
+    affine: Tensor | None,
+    of: tuple[int, ...],
+    options: Options,
+) -> Tensor | None:
+    """How a composed grid moves, of tangents of the displacement and the affine map."""
+    if affine is None:
+        return None if displacement is None else displacement.to(grid.dtype)
+    moved = _mapped(affine.to(grid.dtype), _places_of(grid, of, options, grid.dtype))
+    total = torch.stack(moved, -1).expand(grid.shape)
+    return total if displacement is None else total + displacement
+
+
+def gradients(
+    grad_grid: Tensor | None,
+    displacement: Tensor | None,
+    affine: Tensor | None,
+    of: tuple[int, ...],
+    options: Options,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Those of the displacement and the affine map, of that of a composed grid; None for None."""
+    if grad_grid is None:
+        return None, None
+    by_displacement = by_affine = None
+    if displacement is not None:
+        by_displacement = grad_grid.to(displacement.dtype)
+    if affine is not None:
         dims = len(of)
-        places = [
-            _places(n, pixels, self.units, align_corners, dtype, tensor.device).reshape(
-                1, *[n if d == dims - 1 - a else 1 for d in range(dims)]
-            )
-            for a, (n, pixels) in enumerate(zip(size[::-1], of[::-1], strict=True))
-        ]
-        axes = []
-        for a in range(dims):
-            coordinate = places[a]
-            if affine is not None:
-                row = affine.to(dtype)[:, a].reshape(-1, dims + 1, *[1] * dims)
-                coordinate = row[:, 0] * places[0]
-                for b in range(1, dims):
-                    coordinate = coordinate + row[:, b] * places[b]
-                coordinate = coordinate + row[:, dims]
-            if displacement is not None:
-                coordinate = coordinate + displacement[:, a].to(dtype)
-            axes.append(coordinate)
-        return torch.stack(torch.broadcast_tensors(*axes), -1)
+        places = _places_of(grad_grid, of, options, grad_grid.dtype)
+        over = tuple(range(1, dims + 1))
+        columns = [(grad_grid * place.unsqueeze(-1)).sum(over) for place in places]
+        by_affine = torch.stack([*columns, grad_grid.sum(over)], -1)
+        if guard_or_false(affine.shape[0] == 1):
+            by_affine = by_affine.sum(0, keepdim=True)
+        by_affine = by_affine.to(affine.dtype)
+    return by_displacement, by_affine
+
+
+def _places_of(
+    grid: Tensor, of: tuple[int, ...], options: Options, dtype: torch.dtype
+) -> list[Tensor]:
+    """Where the samples of a grid lie along x, y(, z) if nothing moves them, to be broadcast."""
+    dims = len(of)
+    out = grid.shape[1:-1]
+    pixel, corners = options.pixel_coordinates, options.align_corners
+    return [
+        _places(n, pixels, pixel, corners, dtype, grid.device).reshape(
+            1, *[n if d == dims - 1 - a else 1 for d in range(dims)]
+        )
+        for a, (n, pixels) in enumerate(zip(out[::-1], of[::-1], strict=True))
+    ]
+
+
+def _mapped(affine: Tensor, places: list[Tensor]) -> list[Tensor]:
+    """Coordinates of an affine map of places."""
+    dims = len(places)
+    axes = []
+    for a in range(dims):
+        row = affine[:, a].reshape(-1, dims + 1, *[1] * dims)
+        coordinate = row[:, 0] * places[0]
+        for b in range(1, dims):
+            coordinate = coordinate + row[:, b] * places[b]
+        axes.append(coordinate + row[:, dims])
+    return axes
 
 
 def _places(
-    n: int, of: int, units: str, align_corners: bool, dtype: torch.dtype, device: torch.device
+    n: int, of: int, pixel: bool, align_corners: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """Where n pixels of the output lie along an axis of ``of`` pixels, if nothing moves them."""
     i = torch.arange(n, device=device).to(dtype)
     is_single = guard_or_false(n == 1)
-    if units == "normalized":
+    if not pixel:
         if align_corners:
             return 2 * i / (n - 1) - 1 if not is_single else i
         return (2 * i + 1) / n - 1
@@ -106,10 +189,8 @@ class _Call:
     def _other(self) -> str:
         return f"{self.name} with sizes {list(self.tensor.shape)}"
 
-    def channels_first(
-        self, displacement: Tensor, dim: int, size: tuple[int, ...] | None
-    ) -> Tensor:
-        """The displacement with x, y(, z) in dimension 1."""
+    def channels_last(self, displacement: Tensor, dim: int, size: tuple[int, ...] | None) -> Tensor:
+        """The displacement with x, y(, z) in the last dimension, as in a grid."""
         self._check_tensor("displacement", displacement)
         dims, rank = self.dims, self.dims + 2
         if dim not in (1, -1, rank - 1):
@@ -125,8 +206,8 @@ class _Call:
                 f"{self.function}(): expected displacement to be {shape} for {self._other}, but "
                 f"{sizes} and displacement_dim={dim}"
             )
-        displacement = displacement.movedim(dim, 1)
-        if size is not None and tuple(displacement.shape[2:]) != tuple(size):
+        displacement = displacement.movedim(dim, -1)
+        if size is not None and tuple(displacement.shape[1:-1]) != tuple(size):
             raise RuntimeError(
                 f"{self.function}(): expected displacement to have the output's sizes in space, "
                 f"{tuple(size)}, but {sizes}"

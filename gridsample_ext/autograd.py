@@ -19,6 +19,10 @@ double_backward(U, V, g, ...)  U, V: double_backward;            double_backward
                                g, input, grid: composed          tangents and of g's, + composed
 =============================  ================================  =================================
 
+``warp`` has one derivative of its own, ``warp_backward``. Its other derivatives are those of
+``grid_sample`` at the composed grid (``_sources.py``), to which the tangents and gradients of
+displacement and affine map are carried over.
+
 ``double_backward`` is its own derivative along (U, V) because it is linear in them and symmetric:
 second derivatives commute.
 
@@ -36,7 +40,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from gridsample_ext import _batching, _compat, _composed, _fakes, _ops
+from gridsample_ext import _batching, _compat, _composed, _fakes, _ops, _sources
 from gridsample_ext._ops import Options, put_together, take_apart
 from gridsample_ext.saving import without_data
 
@@ -359,6 +363,143 @@ class _DoubleBackward(torch.autograd.Function):
         return tuple(_sum(*parts) for parts in zip(*terms, strict=True))
 
 
+class _Warp(torch.autograd.Function):
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return _within_function(_ops.warp, *arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        input, displacement, affine, *options = inputs
+        ctx.options = Options(*options)
+        ctx.save_for_backward(displacement, affine, input)
+        ctx.save_for_forward(displacement, affine, input)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor | None) -> _Gradients:
+        if grad_output is None:
+            return None, None, None, *_NO_GRADIENTS
+        displacement, affine, input = ctx.saved_tensors
+        ends = put_together(ctx.options, ctx.needs_input_grad[:3], _deterministic())
+        gradients = _ops.warp_backward(grad_output, input, displacement, affine, *ends)
+        return *gradients, *_NO_GRADIENTS
+
+    @staticmethod
+    @_tangent_rule
+    def jvp(
+        ctx: Any,
+        input_t: Tensor | None,
+        displacement_t: Tensor | None,
+        affine_t: Tensor | None,
+        *_: None,
+    ) -> Tensor | None:
+        displacement, affine, input = ctx.saved_tensors
+        if not (_any(input_t, displacement_t, affine_t) and input.is_floating_point()):
+            return None
+        at = _WarpGrid(input, displacement, affine, ctx.options)
+        direction = at.direction(displacement_t, affine_t)
+        tangent: Tensor = _ops.grid_sample_jvp(input, at.grid, input_t, direction, *ctx.options)
+        return tangent
+
+
+class _WarpBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return _within_function(_ops.warp_backward, *arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        tensors, rest = inputs[:4], inputs[4:]
+        ctx.options, ctx.output_mask, ctx.deterministic = take_apart(rest)
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> _Gradients:
+        grad_output, input, displacement, affine = ctx.saved_tensors
+        results: list[Tensor | None] = [None] * 4
+        if _any(*gradients):
+            at = _WarpGrid(input, displacement, affine, ctx.options)
+            of_input, direction = gradients[0], at.direction(*gradients[1:])
+            needs = ctx.needs_input_grad
+            if needs[0]:
+                if direction is None:  # linear in the first
+                    tangents = ctx.options.of_directions
+                    results[0] = _ops.grid_sample(of_input, at.grid, *tangents)
+                else:
+                    results[0] = _ops.grid_sample_jvp(
+                        input, at.grid, of_input, direction, *ctx.options
+                    )
+                results[0] = results[0].to(grad_output.dtype)
+            mode = ctx.options.interpolation_mode
+            mask = (
+                needs[1] and direction is not None and mode != _ops.NEAREST,
+                needs[2] or needs[3],
+            )
+            if any(mask):
+                ends = put_together(ctx.options, mask, ctx.deterministic)
+                results[1], grad_grid = _ops.grid_sample_double_backward(
+                    of_input, direction, grad_output, input, at.grid, *ends
+                )
+                results[2:] = at.gradients(grad_grid, needs[2], needs[3])
+        return *results, None, None, *_NO_GRADIENTS
+
+    @staticmethod
+    @_tangent_rule
+    def jvp(
+        ctx: Any,
+        grad_t: Tensor | None,
+        input_t: Tensor | None,
+        displacement_t: Tensor | None,
+        affine_t: Tensor | None,
+        *_: None,
+    ) -> _Gradients:
+        grad_output, input, displacement, affine = ctx.saved_tensors
+        mask = ctx.output_mask
+        tangents: _Gradients = None, None, None
+        if grad_t is not None:
+            ends = put_together(ctx.options, mask, ctx.deterministic)
+            tangents = _ops.warp_backward(grad_t, input, displacement, affine, *ends)
+        if _any(input_t, displacement_t, affine_t):
+            at = _WarpGrid(input, displacement, affine, ctx.options)
+            direction = at.direction(displacement_t, affine_t)
+            ends = put_together(ctx.options, (mask[0], mask[1] or mask[2]), ctx.deterministic)
+            grad_input, grad_grid = _ops.grid_sample_double_backward(
+                input_t, direction, grad_output, input, at.grid, *ends
+            )
+            curved = grad_input, *at.gradients(grad_grid, mask[1], mask[2])
+            tangents = tuple(_sum(*pair) for pair in zip(tangents, curved, strict=True))
+        return tangents
+
+
+class _WarpGrid:
+    """The grid that a warp stands for, composed, and what its derivatives are carried over by."""
+
+    def __init__(
+        self, input: Tensor, displacement: Tensor, affine: Tensor | None, options: Options
+    ) -> None:
+        self._displacement, self._affine = displacement, affine
+        self._of = input.shape[2:], options
+        self.grid = _sources.compose(input.dtype, displacement, affine, *self._of)
+
+    def direction(self, displacement_t: Tensor | None, affine_t: Tensor | None) -> Tensor | None:
+        """The direction in which tangents of displacement and affine map move it."""
+        return _sources.direction(self.grid, displacement_t, affine_t, *self._of)
+
+    def gradients(
+        self, grad_grid: Tensor | None, wants_displacement: bool, wants_affine: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Those of displacement and affine map."""
+        return _sources.gradients(
+            grad_grid,
+            self._displacement if wants_displacement else None,
+            self._affine if wants_affine else None,
+            *self._of,
+        )
+
+
 def _autograd_kernel(
     op: OpOverload[..., Any], function: type[torch.autograd.Function]
 ) -> Callable[..., Any]:
@@ -400,6 +541,8 @@ for _op, _function, _rule, _parts in (
         _batching.double_backward,
         (_ops.grid_sample_backward, _ops.grid_sample_double_backward),
     ),
+    (_ops.warp, _Warp, _batching.warp, (_ops.warp,)),
+    (_ops.warp_backward, _WarpBackward, _batching.warp_backward, (_ops.warp_backward,)),
 ):
     _name = _op._schema.name
     _library.impl(

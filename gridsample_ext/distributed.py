@@ -40,13 +40,14 @@ class _Sharding:
     """What the arguments and results of an op stand for.
 
     ``"input"``: sizes as of input, (N, C, ...); ``"grid"``: as of grid, (N, ...out, dims);
-    ``"output"``: as of output, (N, C, ...out).
+    ``"output"``: as of output, (N, C, ...out); ``"affine"``: (N, dims, dims + 1).
     """
 
     arguments: dict[str, str]  # the tensors among them
     results: tuple[str, ...]
     # Arguments in which the op is linear, together.
     linear_in: tuple[tuple[str, ...], ...] = ()
+    splits_samples: bool = True
 
 
 _SHARDINGS = {
@@ -73,6 +74,24 @@ _SHARDINGS = {
         (("grad_output",), ("grad_grad_input", "grad_grad_grid")),
     ),
     "sample_labels": _Sharding({"labels": "input", "grid": "grid"}, ("output",)),
+    # A sample's coordinates depend on where it is in the whole output.
+    "warp": _Sharding(
+        {"input": "input", "displacement": "grid", "affine": "affine"},
+        ("output",),
+        (("input",),),
+        splits_samples=False,
+    ),
+    "warp_backward": _Sharding(
+        {
+            "grad_output": "output",
+            "input": "input",
+            "displacement": "grid",
+            "affine": "affine",
+        },
+        ("input", "grid", "affine"),
+        (("grad_output",),),
+        splits_samples=False,
+    ),
 }
 
 
@@ -123,9 +142,9 @@ def _acceptable(
         for name, role in sharding.arguments.items()
         if values_by_name.get(name) is not None
     }
-    input = values_by_name["labels" if "labels" in roles else "input"]
-    grid = values_by_name["grid"]
-    N_input, N_grid = input.shape[0], grid.shape[0]
+    sizes = {role: values_by_name[name].shape for name, role in roles.items()}
+    N_input, N_grid = sizes["input"][0], sizes["grid"][0]
+    is_one_map = "affine" in sizes and sizes["affine"][0] == 1
 
     acceptable: list[tuple[list[Any], list[Any]]] = []
 
@@ -141,13 +160,15 @@ def _acceptable(
             "input": Replicate() if N_input == 1 != N_grid else Shard(0),
             "grid": Replicate() if N_grid == 1 != N_input else Shard(0),
             "output": Shard(0),
+            "affine": Replicate() if is_one_map or N_grid == 1 != N_input else Shard(0),
         },
-        {"input": Shard(1), "grid": Replicate(), "output": Shard(1)},
-        *(
-            {"input": Replicate(), "grid": Shard(1 + axis), "output": Shard(2 + axis)}
-            for axis in range(input.ndim - 2)
-        ),
+        {"input": Shard(1), "grid": Replicate(), "output": Shard(1), "affine": Replicate()},
     ]
+    if sharding.splits_samples:
+        splits += [
+            {"input": Replicate(), "grid": Shard(1 + axis), "output": Shard(2 + axis)}
+            for axis in range(len(sizes["input"]) - 2)
+        ]
     for split in splits:
         # A result of a replicated argument's kind is summed over what is split.
         results = [split[role] for role in sharding.results]

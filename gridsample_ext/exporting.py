@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from gridsample_ext import _compat, _composed, _fakes, _ops
-from gridsample_ext._ops import Options, take_apart
+from gridsample_ext import _compat, _composed, _fakes, _ops, _sources
+from gridsample_ext._ops import Options, put_together, take_apart
 
 
 def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
@@ -45,6 +45,8 @@ def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
     return {
         _ops.grid_sample: _decomposed_grid_sample,
         _ops.grid_sample_backward: _decomposed_backward,
+        _ops.warp: _decomposed_warp,
+        _ops.warp_backward: _decomposed_warp_backward,
     }
 
 
@@ -103,3 +105,32 @@ def _decomposed_backward(grad_output: Tensor, input: Tensor, grid: Tensor, *rest
             gradient = gradient.sum(0, keepdim=True)
         results.append(gradient.to(of.dtype).contiguous(memory_format=layout))
     return tuple(results)
+
+
+def _decomposed_warp(
+    input: Tensor, displacement: Tensor, affine: Tensor | None, *rest: Any
+) -> Tensor:
+    options = Options(*rest)
+    grid = _sources.compose(input.dtype, displacement, affine, input.shape[2:], options)
+    return _decomposed_grid_sample(input, grid, *rest)
+
+
+def _decomposed_warp_backward(
+    grad_output: Tensor, input: Tensor, displacement: Tensor, affine: Tensor | None, *rest: Any
+) -> Any:
+    options, output_mask, deterministic = take_apart(rest)
+    of = input.shape[2:]
+    grid = _sources.compose(input.dtype, displacement, affine, of, options)
+    mask = output_mask[0], output_mask[1] or output_mask[2]
+    ends = put_together(options, mask, deterministic)
+    gradients = _decomposed_backward(grad_output, input, grid, *ends)
+    if gradients is NotImplemented:
+        return NotImplemented
+    of_source = _sources.gradients(
+        gradients[1],
+        displacement if output_mask[1] else None,
+        affine if output_mask[2] else None,
+        of,
+        options,
+    )
+    return gradients[0], *of_source

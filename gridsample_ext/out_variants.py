@@ -18,7 +18,7 @@ def _out_variant(op: OpOverload[..., Any]) -> tuple[str, Callable[..., Any]]:
     """The schema and the kernel of an op that writes to tensors that it is given."""
     count = len(op._schema.returns)
     names = ["out"] if count == 1 else [f"out{i}" for i in range(count)]
-    outs = [f"Tensor({letter}!)" for letter in "ab"[:count]]
+    outs = [f"Tensor({letter}!)" for letter in "abc"[:count]]
     written = ", ".join(f"{kind} {name}" for kind, name in zip(outs, names, strict=True))
     returned = outs[0] if count == 1 else f"({', '.join(outs)})"
     head, _, _ = str(op._schema).partition(") -> ")

@@ -156,8 +156,14 @@ def _splat(
             f"values with sizes {list(values.shape)}"
         )
     options = _options.options_of(values, mode, padding_mode, align_corners, keywords, function)
+    why_not = functional.why_not_ours(values.device)
+    affine = None
     if isinstance(where, Source):
-        grid = where.grid({"values": values}, sizes, values.shape[2:], align_corners, function)
+        call = {"values": values}, sizes, values.shape[2:]
+        if why_not is not None:
+            grid = where.grid(*call, options, function)
+        else:
+            grid, affine = where.checked(*call, function)
     else:
         grid = where
         _options.check_tensors({"values": values, "grid": grid}, function)
@@ -167,14 +173,19 @@ def _splat(
         values = values.expand(N, *values.shape[1:])
     # The op asks the image for its sizes and dtype alone, so one zero stands for all of it.
     image = values.new_zeros(()).expand(N, values.shape[1], *sizes)
-    why_not = functional.why_not_ours(values.device)
     if why_not is not None:
         functional.warn_of_composing(why_not, stacklevel=5)
         return _composed.splat(values, image, grid, options)
     if type(values) is not Tensor or type(grid) is not Tensor:
         distributed.prepare_for(type(values), type(grid))
-    ends = _ops.put_together(options, (True, False), torch.are_deterministic_algorithms_enabled())
-    result: Tensor = _ops.grid_sample_backward(values, image, grid, *ends)[0]
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    result: Tensor
+    if isinstance(where, Source):
+        ends = _ops.put_together(options, (True, False, False), deterministic)
+        result = _ops.warp_backward(values, image, grid, affine, *ends)[0]
+    else:
+        ends = _ops.put_together(options, (True, False), deterministic)
+        result = _ops.grid_sample_backward(values, image, grid, *ends)[0]
     return result
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from gridsample_ext import _options, functional
+from gridsample_ext import _ops, _options, distributed, functional, onnx
 from gridsample_ext._options import Keywords
 from gridsample_ext._sources import UNITS, Source
 
@@ -108,7 +108,7 @@ def warp(
         raise _options.unknown("units", units, UNITS, "warp")
     keywords = Keywords(units, fill_value, outside_value, cubic_coefficient)
     _options.check_kind("align_corners", align_corners, bool, "warp")
-    _options.options_of(input, mode, padding_mode, align_corners, keywords, "warp")
+    options = _options.options_of(input, mode, padding_mode, align_corners, keywords, "warp")
     _options.check_kind("input", input, Tensor, "warp")
     if input.dim() not in (4, 5):
         raise RuntimeError(
@@ -122,7 +122,13 @@ def warp(
             f"input with sizes {list(input.shape)}"
         )
     source = Source(displacement, affine, units, displacement_dim)
-    grid = source.grid({"input": input}, input.shape[2:], sizes, align_corners, "warp")
-    return functional.grid_sample(
-        input, grid, mode, padding_mode, align_corners, **keywords._asdict()
-    )
+    call = {"input": input}, input.shape[2:], sizes
+    has_kernels = input.dtype in _ops.DTYPES or (mode == "nearest" and input.dtype in _ops.INTEGERS)
+    if not has_kernels or functional.why_not_ours(input.device) or onnx.is_exporting():
+        grid = source.grid(*call, options, "warp")
+        return functional.grid_sample(
+            input, grid, mode, padding_mode, align_corners, **keywords._asdict()
+        )
+    displacement, affine = source.checked(*call, "warp")
+    distributed.prepare_for(*{type(each) for each in (input, displacement, affine)})
+    return _ops.warp(input, displacement, affine, *options)  # type: ignore[no-any-return]

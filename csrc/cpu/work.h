@@ -43,7 +43,7 @@ constexpr int kMostRegisterTaps = 2;
 struct ForwardParams {
   Geometry geometry;
   View input;
-  View grid;
+  GridView grid;
   View output;
   int64_t channel_blocks;
   int64_t run_tiles;  // of nearest from planes at most kNearestRun
@@ -70,7 +70,7 @@ struct TapRange {
 struct GradInputParams {
   Geometry geometry;
   View grad_output;
-  View grid;
+  GridView grid;
   View grad_input;  // in the compute type; each item zeros what it owns
   int64_t input_batch;
   int64_t channel_blocks;
@@ -106,8 +106,8 @@ struct GradGridParams {
   Geometry geometry;
   View grad_output;
   View input;
-  View grid;
-  View grad_grid;
+  GridView grid;
+  GradGridView grad_grid;
   int64_t grid_batch;
   int64_t piece_channels;
   int64_t chunk_groups;
@@ -123,8 +123,8 @@ struct PackedBlockParams {
   Geometry geometry;
   View grad_output;
   View input;
-  View grid;
-  View grad_grid;  // in the compute type; holds the running sum over pieces
+  GridView grid;
+  GradGridView grad_grid;  // in the compute type; holds the running sum over pieces
   int64_t batch;
   int64_t channel;
   int64_t channels;
@@ -140,9 +140,9 @@ struct BackwardParams {
   Geometry geometry;
   View grad_output;
   View input;
-  View grid;
-  View grad_input;  // in the compute type; no data: not wanted
-  View grad_grid;   // in the compute type; no data: not wanted
+  GridView grid;
+  View grad_input;         // in the compute type; no data: not wanted
+  GradGridView grad_grid;  // in the compute type
   int64_t input_batch;
   int64_t groups;
   int64_t group_channels;
@@ -173,7 +173,7 @@ inline bool has_channel_lanes(const Geometry& geometry) {
 /// double_backward_grid (grid batch, strip).
 struct SecondOrderParams {
   Geometry geometry;
-  View grid;
+  GridView grid;
   View tangent_grid;   // no data: does not move
   View input;          // rows
   View tangent_input;  // rows; no data: does not change
@@ -214,7 +214,7 @@ struct PlainParams {
   // The geometry's values outside, of the output of nearest.
   Element fill_value;
   Element outside_value;
-  View grid;
+  GridView grid;
   View tangent_grid;   // no data: a first-order op
   View input;          // of list_taps, add_taps and scatter: grad_input, zeroed
   View tangent_input;  // no data: does not change
@@ -231,7 +231,7 @@ struct PlainParams {
 /// Of sample_labels. Work item = (batch, sample).
 struct LabelParams {
   Geometry geometry;
-  View grid;
+  GridView grid;
   View labels;
   View output;
   LabelType type;
@@ -287,6 +287,12 @@ inline View group_images(const View& view, const Geometry& grouped) {
   View result = view;
   result.stride[grouped.dims] = view.batch_stride;
   result.batch_stride = view.batch_stride * grouped.images_per_group;
+  return result;
+}
+
+inline GridView group_images(const GridView& grid, const Geometry& grouped) {
+  GridView result = grid;
+  static_cast<View&>(result) = group_images(static_cast<const View&>(grid), grouped);
   return result;
 }
 

@@ -13,7 +13,7 @@
 
 namespace gridsample_ext::cpu {
 
-bool is_scattered(const Geometry& geometry, const View& grid) {
+bool is_scattered(const Geometry& geometry, const GridView& grid) {
   constexpr int64_t kRuns = 16;
   constexpr int64_t kRunSamples = 8;
   const int64_t tiles = tile_count(geometry);
@@ -56,12 +56,47 @@ void divide_grad_input(GradInputParams& params, const GradInputSplit& split, voi
 
 namespace {
 
+/// Numbers of an image that sums for an affine map are made in.
+int64_t affine_sums_of_image(const Geometry& geometry) {
+  return tile_count(geometry) * geometry.dims * (geometry.dims + 1);
+}
+
+/// The sums over the samples of each tile of which the gradient of an affine map is made.
+class AffineSums {
+ public:
+  AffineSums(const Geometry& geometry, int64_t images, bool wanted)
+      : numbers_(geometry.dims * (geometry.dims + 1)),
+        of_image_(affine_sums_of_image(geometry)),
+        sums_(wanted ? static_cast<size_t>(images * of_image_) : 0) {}
+
+  double* data() { return sums_.empty() ? nullptr : sums_.data(); }
+
+  /// Added up in the order of the tiles, in the type of the affine map.
+  Tensor gradient(const Tensor& affine) const {
+    const Tensor total = empty_contiguous(sizes_vector(affine), ScalarType::Double, affine);
+    zero(total);
+    auto* to = static_cast<double*>(total.mutable_data_ptr());
+    const int64_t maps = affine.size(0);
+    for (size_t i = 0; i < sums_.size(); ++i) {
+      const auto number = static_cast<int64_t>(i);
+      const int64_t map = maps == 1 ? 0 : number / of_image_;
+      to[map * numbers_ + number % numbers_] += sums_[i];
+    }
+    return rounded(total, affine, copy);
+  }
+
+ private:
+  const int64_t numbers_;
+  const int64_t of_image_;
+  std::vector<double> sums_;
+};
+
 /// Carries out a plan, for results of the types that it asks for.
 class Backward {
  public:
   Backward(const BackwardCall& call, const BackwardPlan& plan, const Lent& lent,
-           const Tensor& grad_output, const Tensor& input, const Tensor& grid,
-           const Tensor& grad_input, const Tensor& grad_grid)
+           const Tensor& grad_output, const Tensor& input, const GridSource& grid,
+           const Tensor& grad_input, const Tensor& grad_grid, double* affine_sums)
       : plan_(plan),
         lent_(lent),
         geometry_(group_images(call.geometry, plan.images_per_group)),
@@ -78,6 +113,7 @@ class Backward {
     if (grad_grid.defined()) {
       grad_grid_ = group_images(mutable_grid_view(grad_grid, geometry_), geometry_);
     }
+    set_affine_sums(affine_sums);
   }
 
   void in_one_walk() const {
@@ -117,6 +153,15 @@ class Backward {
     if (plan_.chunk_groups > 1) finish_grad_grid(false);
   }
 
+  /// Of a warp whose gradients by coordinates have been stored.
+  void add_affine_sums(double* sums) {
+    set_affine_sums(sums);
+    const GradGridParams params = grad_grid_params();
+    run_items(
+        grid_batch_ * tile_count(geometry_), plan_.threads,
+        [&](int64_t, int64_t begin, int64_t end) { kernels_.affine_sums(params, begin, end); });
+  }
+
   /// One packed block of channels after the other; threads share the pixels to be packed, then the
   /// samples.
   void grad_grid_packed() const {
@@ -151,7 +196,7 @@ class Backward {
             .input = input_,
             .grid = grid_,
             .grad_input = is_joint(plan_.grad_input) ? grad_input_ : View(),
-            .grad_grid = is_joint(plan_.grad_grid) ? grad_grid_ : View(),
+            .grad_grid = is_joint(plan_.grad_grid) ? grad_grid_ : GradGridView(),
             .input_batch = input_batch_,
             .groups = plan_.groups,
             .group_channels = plan_.group_channels,
@@ -188,6 +233,11 @@ class Backward {
             .scattered = scattered_};
   }
 
+  void set_affine_sums(double* sums) {
+    grad_grid_.affine_sums = sums;
+    grad_grid_.affine_batch_stride = grid_batch_ == 1 ? 0 : affine_sums_of_image(geometry_);
+  }
+
   /// Adds up the partial sums of grad_grid.
   void finish_grad_grid(bool has_first_sums) const {
     GradGridParams params = grad_grid_params();
@@ -204,17 +254,18 @@ class Backward {
   const BackwardKernels& kernels_;
   const View grad_output_;
   const View input_;
-  const View grid_;
+  const GridView grid_;
   const int64_t input_batch_;
   const int64_t grid_batch_;
   const bool scattered_;
   View grad_input_;  // no data: not wanted
-  View grad_grid_;   // no data: not wanted
+  GradGridView grad_grid_;
 };
 
 /// Results of the type that they are computed in.
-void allocate_results(const BackwardPlan& plan, const Tensor& input, const Tensor& grid,
-                      const Geometry& geometry, Tensor& grad_input, Tensor& grad_grid) {
+void allocate_results(const BackwardPlan& plan, const Tensor& input, const GridSource& grid,
+                      const Geometry& geometry, bool stores_grid, Tensor& grad_input,
+                      Tensor& grad_grid) {
   if (plan.grad_input != GradInputPath::kNotWanted) {
     const bool own_type =
         plan.grad_input == GradInputPath::kEmpty || plan.grad_input == GradInputPath::kListedTaps;
@@ -223,22 +274,25 @@ void allocate_results(const BackwardPlan& plan, const Tensor& input, const Tenso
       grad_input = empty_image(input, sizes_vector(input), type);
     }
   }
-  if (plan.grad_grid != GradGridPath::kNotWanted && !grad_grid.defined()) {
-    const bool own_type =
-        plan.grad_grid == GradGridPath::kEmpty || plan.grad_grid == GradGridPath::kZero;
-    grad_grid = empty_contiguous(sizes_vector(grid),
-                                 own_type ? grid.scalar_type() : sum_type(geometry), grid);
+  if (stores_grid && plan.grad_grid != GradGridPath::kNotWanted && !grad_grid.defined()) {
+    const ScalarType type =
+        is_zero(plan.grad_grid) ? grid.values.scalar_type() : sum_type(geometry);
+    grad_grid = empty_grid(grid, type);
   }
 }
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input,
-                                    const Tensor& grid, const Geometry& geometry, bool wants_input,
-                                    bool wants_grid) {
-  BackwardCall call{
-      geometry, plan_image(input, geometry), *dtype_of(grid), grid.size(0), wants_input, wants_grid,
-      false};
+Gradients backward(const Tensor& grad_output, const Tensor& input, const GridSource& grid,
+                   const Geometry& geometry, const Wanted& wanted) {
+  BackwardCall call{geometry,
+                    plan_image(input, geometry),
+                    *dtype_of(grid.values),
+                    grid.values.size(0),
+                    wanted.input,
+                    wanted.grid || wanted.affine.has_value(),
+                    false,
+                    wanted.affine.has_value()};
   if (asks_whether_scattered(call)) {
     call.scattered = is_scattered(geometry, grid_view(grid, geometry));
   }
@@ -249,10 +303,14 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& inp
   Tensor grad_grid;
   Tensor image = input;
   std::optional<Lent> lent;
+  // What is computed sample by sample, or again, is stored first.
+  bool adds_up_later = false;
   do {
     lent.reset();
     plan = plan_backward(call, most, without);
-    allocate_results(plan, input, grid, geometry, grad_input, grad_grid);
+    adds_up_later = plan.grad_grid == GradGridPath::kPlain || geometry.fill_value != 0;
+    allocate_results(plan, input, grid, geometry, wanted.grid || adds_up_later, grad_input,
+                     grad_grid);
     if (plan.copies_input && dtype_of(image) != compute_dtype(geometry)) {
       image = read_in_compute_type(input, geometry);
     }
@@ -261,8 +319,10 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& inp
   executed.grad_input = plan.grad_input;
   executed.grad_grid = plan.grad_grid;
 
+  AffineSums affine_sums(geometry, call.grid_batch, wanted.affine.has_value());
   const PlainParams plain = plain_params(geometry, grid, std::nullopt);
-  const Backward kernels(call, plan, *lent, grad_output, image, grid, grad_input, grad_grid);
+  Backward kernels(call, plan, *lent, grad_output, image, grid, grad_input, grad_grid,
+                   adds_up_later ? nullptr : affine_sums.data());
   switch (plan.grad_input) {
     case GradInputPath::kNotWanted:
       break;
@@ -292,7 +352,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& inp
       break;
     case GradGridPath::kEmpty:
     case GradGridPath::kZero:
-      zero(grad_grid);
+      if (grad_grid.defined()) zero(grad_grid);
       break;
     case GradGridPath::kPlain:
       plain_grad_grid(plain, grad_output, input, std::nullopt, grad_grid, plan.threads);
@@ -312,18 +372,18 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& inp
       kernels.grad_grid();
   }
   lent.reset();
-  const Tensor by_grid = rounded(grad_grid, grid, copy);
-  switch (plan.grad_grid) {
-    case GradGridPath::kNotWanted:
-    case GradGridPath::kEmpty:
-    case GradGridPath::kZero:
-    case GradGridPath::kPlain:
-      break;
-    default:
-      finish_grad_grid(geometry, grad_output, input, grid, std::nullopt, std::nullopt, by_grid,
-                       plan.threads);
+  if (grad_grid.defined() && !is_zero(plan.grad_grid) && plan.grad_grid != GradGridPath::kPlain) {
+    finish_grad_grid(geometry, grad_output, input, grid, std::nullopt, std::nullopt, grad_grid,
+                     plan.threads);
   }
-  return {rounded(grad_input, input, copy), by_grid};
+  Gradients gradients;
+  gradients.input = rounded(grad_input, input, copy);
+  if (wanted.affine) {
+    if (adds_up_later && !is_zero(plan.grad_grid)) kernels.add_affine_sums(affine_sums.data());
+    gradients.affine = affine_sums.gradient(*wanted.affine);
+  }
+  if (wanted.grid) gradients.grid = rounded(grad_grid, grid.values, copy);
+  return gradients;
 }
 
 std::tuple<Tensor, Tensor> Ops::grid_sample_backward(const Tensor& grad_output, const Tensor& input,
@@ -333,7 +393,23 @@ std::tuple<Tensor, Tensor> Ops::grid_sample_backward(const Tensor& grad_output, 
   const Geometry geometry = check_call(input, grid, options);
   check_grad_output(grad_output, input, grid, geometry);
   check_output_mask(output_mask);
-  return backward(grad_output, input, grid, geometry, output_mask[0], output_mask[1]);
+  const Gradients gradients =
+      backward(grad_output, input, grid, geometry, {output_mask[0], output_mask[1], std::nullopt});
+  return {gradients.input, gradients.grid};
+}
+
+std::tuple<Tensor, Tensor, Tensor> Ops::warp_backward(
+    const Tensor& grad_output, const Tensor& input, const Tensor& displacement,
+    const std::optional<Tensor>& affine, const Options& options,
+    const std::vector<bool>& output_mask, bool /*deterministic: always*/) {
+  const Geometry geometry = check_warp(input, displacement, affine, options);
+  check_grad_output(grad_output, input, displacement, geometry, "displacement");
+  check_output_mask(output_mask, 3);
+  const bool wants_affine = output_mask[2] && affine.has_value();
+  const Gradients gradients =
+      backward(grad_output, input, {displacement, dense_affine(affine, geometry)}, geometry,
+               {output_mask[0], output_mask[1], wants_affine ? affine : std::nullopt});
+  return {gradients.input, gradients.grid, gradients.affine};
 }
 
 }  // namespace gridsample_ext::cpu

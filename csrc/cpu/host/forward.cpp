@@ -11,8 +11,8 @@
 namespace gridsample_ext::cpu {
 namespace {
 
-void sample(const ForwardPlan& plan, const Geometry& of_images, const View& input, const View& grid,
-            const View& output, void* scratch) {
+void sample(const ForwardPlan& plan, const Geometry& of_images, const View& input,
+            const GridView& grid, const View& output, void* scratch) {
   const Geometry geometry = group_images(of_images, plan.images_per_group);
   const ForwardParams params{.geometry = geometry,
                              .input = group_images(input, geometry),
@@ -37,7 +37,7 @@ void sample(const ForwardPlan& plan, const Geometry& of_images, const View& inpu
 
 }  // namespace
 
-Tensor forward(const Tensor& input, const Tensor& grid, const Geometry& geometry) {
+Tensor forward(const Tensor& input, const GridSource& grid, const Geometry& geometry) {
   const Tensor output = empty_image(input, output_sizes(geometry), input.scalar_type());
   const ForwardCall call{geometry, plan_image(input, geometry),
                          mutable_image_view(output, geometry)};
@@ -75,6 +75,14 @@ Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& 
   const Geometry geometry = check_call(input, grid, options, may_copy);
   if (!is_floating(*dtype_of(input))) check_values(geometry, input);
   return forward(input, grid, geometry);
+}
+
+Tensor Ops::warp(const Tensor& input, const Tensor& displacement,
+                 const std::optional<Tensor>& affine, const Options& options) {
+  const bool may_copy = options.interpolation_mode == static_cast<int64_t>(Mode::kNearest);
+  const Geometry geometry = check_warp(input, displacement, affine, options, may_copy);
+  if (!is_floating(*dtype_of(input))) check_values(geometry, input);
+  return forward(input, {displacement, dense_affine(affine, geometry)}, geometry);
 }
 
 }  // namespace gridsample_ext::cpu

@@ -35,15 +35,44 @@ struct Ops {
       const Tensor& grad_output, const Tensor& input, const Tensor& grid, const Options& options,
       const std::vector<bool>& output_mask, bool deterministic);
 
+  static Tensor warp(const Tensor& input, const Tensor& displacement,
+                     const std::optional<Tensor>& affine, const Options& options);
+
+  static std::tuple<Tensor, Tensor, Tensor> warp_backward(
+      const Tensor& grad_output, const Tensor& input, const Tensor& displacement,
+      const std::optional<Tensor>& affine, const Options& options,
+      const std::vector<bool>& output_mask, bool deterministic);
+
   static Tensor sample_labels(const Tensor& labels, const Tensor& grid,
                               const LabelOptions& options);
 };
 
 /// The first two of checked arguments. `geometry` says what to compute in.
-Tensor forward(const Tensor& input, const Tensor& grid, const Geometry& geometry);
-std::tuple<Tensor, Tensor> backward(const Tensor& grad_output, const Tensor& input,
-                                    const Tensor& grid, const Geometry& geometry, bool wants_input,
-                                    bool wants_grid);
+Tensor forward(const Tensor& input, const GridSource& grid, const Geometry& geometry);
+
+/// Which gradients a caller wants; of an affine map that of the one given.
+struct Wanted {
+  bool input;
+  bool grid;
+  std::optional<Tensor> affine;
+};
+/// Undefined where they are not wanted.
+struct Gradients {
+  Tensor input;
+  Tensor grid;
+  Tensor affine;
+};
+Gradients backward(const Tensor& grad_output, const Tensor& input, const GridSource& grid,
+                   const Geometry& geometry, const Wanted& wanted);
+
+/// An affine map as kernels read it; undefined where there is none.
+inline Tensor dense_affine(const std::optional<Tensor>& affine, const Geometry& geometry) {
+  if (!affine.has_value()) return Tensor();
+  if (affine->is_contiguous() && affine->scalar_type() == sum_type(geometry)) return *affine;
+  const Tensor dense = empty_contiguous(sizes_vector(*affine), sum_type(geometry), *affine);
+  copy(dense, *affine);
+  return dense;
+}
 
 /// A tensor as plans see it.
 inline Image plan_image(const Tensor& image, const Geometry& geometry) {
@@ -65,7 +94,7 @@ inline Tensor read_in_compute_type(Tensor image, const Geometry& geometry) {
 
 /// Whether samples that follow each other lie far apart in the image, as a few runs of them show.
 /// Asked where asks_whether_scattered says so.
-bool is_scattered(const Geometry& geometry, const View& grid);
+bool is_scattered(const Geometry& geometry, const GridView& grid);
 
 /// What a plan says of grad_input, for kernels: blocks of channels, and slabs, whose `ranges` are
 /// filled in.
@@ -74,7 +103,7 @@ void divide_grad_input(GradInputParams& params, const GradInputSplit& split, voi
 
 /// Images of any type and layout, sample by sample (plain.cpp); the geometry's compute type need
 /// not be the image's. With tangent_grid the ops are of second order.
-PlainParams plain_params(const Geometry& geometry, const Tensor& grid,
+PlainParams plain_params(const Geometry& geometry, const GridSource& grid,
                          const std::optional<Tensor>& tangent_grid);
 void plain_output(PlainParams params, const Tensor& input,
                   const std::optional<Tensor>& tangent_input, const Tensor& output,
@@ -84,12 +113,12 @@ void plain_grad_grid(PlainParams params, const Tensor& grad_output, const Tensor
                      int64_t threads);
 /// Computes the samples again that read values outside the image other than 0, if the call has such
 /// values. The kernels before have read 0 there.
-void finish_output(const Geometry& geometry, const Tensor& input, const Tensor& grid,
+void finish_output(const Geometry& geometry, const Tensor& input, const GridSource& grid,
                    const std::optional<Tensor>& tangent_input,
                    const std::optional<Tensor>& tangent_grid, const Tensor& output,
                    int64_t threads);
 void finish_grad_grid(const Geometry& geometry, const Tensor& grad_output, const Tensor& input,
-                      const Tensor& grid, const std::optional<Tensor>& tangent_input,
+                      const GridSource& grid, const std::optional<Tensor>& tangent_input,
                       const std::optional<Tensor>& tangent_grid, const Tensor& grad_grid,
                       int64_t threads);
 /// By a list of the taps of all samples, for which `taps` has room.

@@ -35,7 +35,7 @@ bool has_32_bit_positions(const Geometry& geometry) {
 
 }  // namespace
 
-void finish_output(const Geometry& geometry, const Tensor& input, const Tensor& grid,
+void finish_output(const Geometry& geometry, const Tensor& input, const GridSource& grid,
                    const std::optional<Tensor>& tangent_input,
                    const std::optional<Tensor>& tangent_grid, const Tensor& output,
                    int64_t threads) {
@@ -46,7 +46,7 @@ void finish_output(const Geometry& geometry, const Tensor& input, const Tensor& 
 }
 
 void finish_grad_grid(const Geometry& geometry, const Tensor& grad_output, const Tensor& input,
-                      const Tensor& grid, const std::optional<Tensor>& tangent_input,
+                      const GridSource& grid, const std::optional<Tensor>& tangent_input,
                       const std::optional<Tensor>& tangent_grid, const Tensor& grad_grid,
                       int64_t threads) {
   if (geometry.fill_value == 0) return;
@@ -55,13 +55,13 @@ void finish_grad_grid(const Geometry& geometry, const Tensor& grad_output, const
   plain_grad_grid(params, grad_output, input, tangent_input, grad_grid, threads);
 }
 
-PlainParams plain_params(const Geometry& geometry, const Tensor& grid,
+PlainParams plain_params(const Geometry& geometry, const GridSource& grid,
                          const std::optional<Tensor>& tangent_grid) {
   PlainParams params;
   params.geometry = geometry;
   params.grid = grid_view(grid, geometry);
   if (tangent_grid.has_value()) params.tangent_grid = grid_view(*tangent_grid, geometry);
-  params.grid_batch = grid.size(0);
+  params.grid_batch = grid.values.size(0);
   params.taps = nullptr;
   params.tap_count = 0;
   params.input_batch = 0;

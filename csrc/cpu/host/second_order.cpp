@@ -136,8 +136,9 @@ Tensor double_backward_grid(const DoubleBackwardPlan& plan, const Geometry& geom
                             const std::optional<Tensor>& tangent_input,
                             const std::optional<Tensor>& tangent_grid) {
   if (plan.grad_grid == SecondGradGridPath::kLinear) {
-    return std::get<1>(backward(grad_output, of_type(*tangent_input, input, geometry), grid,
-                                of_directions(geometry), false, true));
+    return backward(grad_output, of_type(*tangent_input, input, geometry), grid,
+                    of_directions(geometry), {false, true, std::nullopt})
+        .grid;
   }
   const Tensor grad_grid = empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid);
   if (plan.grad_grid == SecondGradGridPath::kZero) return zeros(grad_grid);

@@ -13,6 +13,7 @@ extern const BackwardKernels backward_kernels;
 const BackwardKernels backward_kernels{
     backward,         backward_slabs, backward_slabs_in_registers,
     grad_input,       slab_ranges,    grad_grid,
-    finish_grad_grid, pack,           grad_grid_packed};
+    finish_grad_grid, affine_sums,    pack,
+    grad_grid_packed};
 
 GRIDSAMPLE_NAMESPACE_END

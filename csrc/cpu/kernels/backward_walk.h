@@ -166,7 +166,7 @@ void backward_items(const BackwardParams& params, int64_t worker, int64_t begin,
 
 void backward(const BackwardParams& params, int64_t worker, int64_t begin, int64_t end) {
   const bool wants_input = params.grad_input.data != nullptr;
-  if (params.grad_grid.data == nullptr) {
+  if (!params.grad_grid.is_wanted()) {
     dispatch_tile(params.geometry, [&]<typename Tile>() {
       backward_items<true, false, Tile>(params, worker, begin, end);
     });

@@ -89,35 +89,6 @@ void add_sums(int dims, const compute_t (*sums)[kSize], PerAxis<kSize>& total) {
   }
 }
 
-/// grad_grid of the samples [first, first + count), in its own type.
-template <int kSize>
-void store_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
-                     int64_t first, int count, const PerAxis<kSize>& sums) {
-  TileOffsets located;
-  locate_samples(geometry, grad_grid, first, count, located);
-  store_coordinates(grad_grid, grid_batch * grad_grid.batch_stride, located, geometry.dims, sums);
-}
-
-template <int kSize>
-void load_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
-                    int64_t first, int count, PerAxis<kSize>& sums) {
-  TileOffsets located;
-  locate_samples(geometry, grad_grid, first, count, located);
-  load_coordinates(grad_grid, grid_batch * grad_grid.batch_stride, located, geometry.dims, sums);
-}
-
-/// Adds the sums of one piece to those of the pieces before it, which stand in grad_grid itself, of
-/// the compute type.
-inline void add_to_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
-                             int64_t first, int count, bool is_first_piece,
-                             const PerAxis<kTileSize>& sums) {
-  if (is_first_piece) return store_grad_grid(geometry, grad_grid, grid_batch, first, count, sums);
-  alignas(64) PerAxis<kTileSize> total;
-  load_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
-  add_sums(geometry.dims, sums, total);
-  store_grad_grid(geometry, grad_grid, grid_batch, first, count, total);
-}
-
 /// The gradient of one tile or strip, summed over one chunk. Without tap_rows lanes go over
 /// channels.
 template <typename Tile, typename TapRowsOrNone>
@@ -214,14 +185,37 @@ void finish_grad_grid(const GradGridParams& params, int64_t begin, int64_t end) 
     const int64_t first = which % tiles * kTileSize;
     const int count = tile_samples(geometry, which / tiles, first);
     alignas(64) PerAxis<kTileSize> total = {};
-    if (params.has_first_sums) {
-      load_grad_grid(geometry, params.grad_grid, which / tiles, first, count, total);
+    const GradGridView& grad_grid = params.grad_grid;
+    const View& stored = grad_grid;
+    if (params.has_first_sums && stored.data != nullptr) {
+      load_grid(geometry, stored, which / tiles, first, count, total);
     }
     for (int64_t chunk = 0; chunk < params.partial_sums; ++chunk) {
-      const int64_t number = chunk * params.grid_batch * tiles + which;
-      add_sums(geometry.dims, partial + number * geometry.dims, total);
+      const AxisSum* sums = partial + (chunk * params.grid_batch * tiles + which) * geometry.dims;
+      add_sums(geometry.dims, sums, total);
+      if (params.has_first_sums && grad_grid.affine_sums != nullptr) {
+        add_affine_sums(geometry, grad_grid, which / tiles, first, count, sums);
+      }
     }
-    store_grad_grid(geometry, params.grad_grid, which / tiles, first, count, total);
+    if (!params.has_first_sums) {
+      store_grad_grid(geometry, grad_grid, which / tiles, first, count, total);
+    } else if (stored.data != nullptr) {
+      store_grad_grid(geometry, stored, which / tiles, first, count, total);
+    }
+  }
+}
+
+/// Of a warp whose gradients by coordinates have been stored: the sums for its affine map.
+void affine_sums(const GradGridParams& params, int64_t begin, int64_t end) {
+  const Geometry& geometry = params.geometry;
+  const int64_t tiles = tile_count(geometry);
+  const View& stored = params.grad_grid;
+  alignas(64) PerAxis<kTileSize> grads;
+  for (int64_t which = begin; which < end; ++which) {
+    const int64_t first = which % tiles * kTileSize;
+    const int count = tile_samples(geometry, which / tiles, first);
+    load_grid(geometry, stored, which / tiles, first, count, grads);
+    add_affine_sums(geometry, params.grad_grid, which / tiles, first, count, grads);
   }
 }
 

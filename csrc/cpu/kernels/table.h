@@ -23,6 +23,8 @@ struct BackwardKernels {
   void (*slab_ranges)(const GradInputParams&, int64_t begin, int64_t end, TapRange* ranges);
   void (*grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
   void (*finish_grad_grid)(const GradGridParams&, int64_t begin, int64_t end);
+  // Of items (grid batch, tile), from grad_grid.
+  void (*affine_sums)(const GradGridParams&, int64_t begin, int64_t end);
   void (*pack)(const PackedBlockParams&, int64_t begin, int64_t end);
   void (*grad_grid_packed)(const PackedBlockParams&, int64_t begin, int64_t end);
 };

@@ -118,7 +118,7 @@ class PixelFinder {
   }
 
   /// offset[i] of a tile, kOutside for the samples without a pixel; whether all have one.
-  bool find(const View& grid, int64_t batch, int64_t t, offset_t* offset) const {
+  bool find(const GridView& grid, int64_t batch, int64_t t, offset_t* offset) const {
     const int64_t first = t * kTileSize;
     alignas(64) PerAxis<kTileSize> values;
     load_grid(geometry_, grid, batch, first, tile_samples(geometry_, batch, first), values);
@@ -218,7 +218,7 @@ class NearestPixels {
     all_ = true;
   }
   /// The next tile, number t.
-  void append(const PixelFinder& finder, const View& grid, int64_t batch, int64_t t, int count) {
+  void append(const PixelFinder& finder, const GridView& grid, int64_t batch, int64_t t, int count) {
     all_ = finder.find(grid, batch, t, offset_ + samples_) && all_;
     any_ = true;
     samples_ += count;

@@ -44,7 +44,7 @@ class RowFinder {
         lines_(RowPrefetch::lines(geometry, channels * element, pass)) {}
 
   /// The samples of tile t of a grid.
-  void find(const View& grid, int64_t batch, int64_t t) {
+  void find(const GridView& grid, int64_t batch, int64_t t) {
     count_ = tile_samples(geometry_, batch, t * kTileSize);
     finder_.find(grid, batch, t, offset_);
     last_ = last_pixel(geometry_, image_, batch);
@@ -169,7 +169,7 @@ inline void add_to_rows(const RowFinder& pixels, const View& grad_output, int64_
 /// channels, addressed by `view`; the positions `slab` of an axis are owned, and zeroed ahead.
 /// Tiles of which reaches(t) is false are passed over.
 template <typename F>
-void add_nearest_rows(const Geometry& geometry, const View& grid, const View& grad_output,
+void add_nearest_rows(const Geometry& geometry, const GridView& grid, const View& grad_output,
                       int64_t batch, Range channels, const View& view, int slab_axis, Range slab,
                       compute_t* image, Zeros& zeros, const F& reaches) {
   const int64_t count = channels.end - channels.begin;

@@ -98,7 +98,7 @@ class BackwardPlanner {
     // and its gradient: for grad_grid, and in one walk.
     const bool both = to_grid_ || same_spatial_strides(call_.input.view, to, geometry_);
     const bool differ = both && call_.input.view.batch_stride != to.batch_stride;
-    if (grid_is_broadcast() || call_.input.batch != geometry_.batch || (to_input_ && differ)) {
+    if (call_.sums_apart || grid_is_broadcast() || call_.input.batch != geometry_.batch || (to_input_ && differ)) {
       return;
     }
     const int64_t most_apart = copies_pixels(geometry_.mode) ? kMostApart : kMostGradientsApart;

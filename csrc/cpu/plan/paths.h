@@ -102,6 +102,9 @@ constexpr bool is_joint(GradInputPath path) {
          path == GradInputPath::kJointSlabsInPlanes || path == GradInputPath::kJointSlabsInRows ||
          path == GradInputPath::kJointSlabsInRegisters;
 }
+constexpr bool is_zero(GradGridPath path) {
+  return path == GradGridPath::kEmpty || path == GradGridPath::kZero;
+}
 constexpr bool is_joint(GradGridPath path) {
   return path == GradGridPath::kWalkInRows || path == GradGridPath::kWalkInPackedRows ||
          path == GradGridPath::kJointSlabsInPlanes || path == GradGridPath::kJointSlabsInRows ||

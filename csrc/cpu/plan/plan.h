@@ -75,6 +75,7 @@ struct BackwardCall {
   bool wants_input = false;
   bool wants_grid = false;
   bool scattered = false;  // samples that follow each other lie far apart
+  bool sums_apart = false;  // for each image, the sums of its affine map
 };
 
 struct BackwardPlan {

@@ -61,7 +61,8 @@ class StripGradients {
     reads_in_place_ =
         to_input.grad_output.dtype == kDTypeOf<compute_t> && located.even && located.step == 1;
     locate_samples(to_input.geometry, to_grid.grad_grid, 0, 1, located);
-    writes_in_place_ = to_grid.grad_grid.dtype == kDTypeOf<compute_t> &&
+    writes_in_place_ = to_grid.grad_grid.affine_sums == nullptr &&
+                       to_grid.grad_grid.dtype == kDTypeOf<compute_t> &&
                        is_interleaved(to_grid.grad_grid, located, 2);
   }
 
@@ -69,13 +70,15 @@ class StripGradients {
   void plan(int64_t batch, int64_t first, int count, Strip& strip) const {
     const LaneImage places = places_;
     const GridLanes grid = grid_;
+    GridLanes::Ahead<kStripSize> ahead;
     strip.batch = batch;
     strip.first = first;
     strip.count = count;
     bool all_inside = count == kStripSize;
     for (int b = 0; b * kNumbers < count; ++b) {
       Numbers coordinates[2];
-      grid.load(batch, first + b * kNumbers, std::min(count - b * kNumbers, kNumbers), coordinates);
+      grid.load(batch, first + b * kNumbers, std::min(count - b * kNumbers, kNumbers), coordinates,
+                ahead);
       strip.taps[b].template fill<kPadding>(coordinates, places, strip.slope[b]);
       if (to_input_.geometry.images_per_group > 1) [[unlikely]] {
         strip.taps[b].find_images(to_input_.geometry, to_input_.grad_input, batch,
@@ -99,7 +102,7 @@ class StripGradients {
   /// grad_grid of a strip.
   void differentiate(Strip& strip) const {
     const View& input = to_grid_.input;
-    const View& target = to_grid_.grad_grid;
+    const GradGridView& target = to_grid_.grad_grid;
     const Image image{static_cast<const compute_t*>(input.data) + strip.batch * input.batch_stride,
                       input.channel_stride, places_.stride[1],
                       static_cast<int>(to_input_.geometry.channels)};
@@ -127,9 +130,7 @@ class StripGradients {
       }
     }
     if (!in_place) {
-      TileOffsets located;
-      locate_samples(to_input_.geometry, target, strip.first, count, located);
-      store_coordinates<2>(target, strip.batch * target.batch_stride, located, sums);
+      store_grad_grid(to_input_.geometry, target, strip.batch, strip.first, count, sums);
     }
   }
 

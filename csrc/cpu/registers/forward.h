@@ -119,6 +119,7 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
   // The taps of the next numbers are computed before the pixels of these are read: reads whose
   // addresses are known for long hold up nothing.
   LaneTaps<kMode> both[2];
+  GridLanes::Ahead<kTileSize> ahead;
   // The last numbers may overlap those before: to sample them again is quicker than to sample few.
   const auto start_of = [&](int64_t next) GRIDSAMPLE_INLINE_LAMBDA {
     return std::max<int64_t>(std::min(next, run - kNumbers), 0);
@@ -129,7 +130,7 @@ GRIDSAMPLE_NOINLINE void sample_run(const ForwardParams& params, const LaneImage
       SampleLanes slope[2][kNumbersVectors];
       const int64_t count = std::min<int64_t>(run, kNumbers);
       LaneTaps<kMode>& taps = both[next / kNumbers % 2];
-      grid.load(batch, first + start_of(next), static_cast<int>(count), coordinates);
+      grid.load(batch, first + start_of(next), static_cast<int>(count), coordinates, ahead);
       taps.template fill<kPadding>(coordinates, places, slope);
       if (params.geometry.images_per_group > 1) [[unlikely]] {
         taps.find_images(params.geometry, input, batch, first + start_of(next));

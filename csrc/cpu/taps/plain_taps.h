@@ -6,6 +6,7 @@
 #include "cpu/simd/scalars.h"
 #include "math/moved_taps.h"
 #include "math/taps.h"
+#include "math/warps.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -69,11 +70,32 @@ struct PlainTaps {
   GRIDSAMPLE_INLINE bool moves() const { return slope[0] != 0 || slope[1] != 0 || slope[2] != 0; }
 };
 
+/// The coordinates of a sample, as a grid has them.
+inline void load_point(const Geometry& geometry, const GridView& grid, int64_t batch,
+                       int64_t sample, compute_t (&values)[kMaxDims]) {
+  const int64_t at = sample_offset(geometry, grid, batch, sample);
+  for (int a = 0; a < geometry.dims; ++a) {
+    values[a] = load_value(grid, at + a * grid.channel_stride);
+  }
+  if (!grid.is_warp) return;
+  Places<compute_t> places[kMaxDims];
+  int64_t pixel[kMaxDims];
+  for (int a = 0; a < geometry.dims; ++a) {
+    places[a] = make_places<compute_t>(geometry, a);
+    pixel[a] = sample % geometry.output_size[a];
+    sample /= geometry.output_size[a];
+  }
+  const auto* affine = static_cast<const compute_t*>(grid.affine);
+  if (affine != nullptr) affine += batch * grid.affine_batch_stride;
+  add_warped_place(places, affine, geometry.dims, pixel, values);
+}
+
 template <Mode kMode>
-void find_taps(const Geometry& geometry, const PlainAxes& axes, const View& grid, int64_t batch,
+void find_taps(const Geometry& geometry, const PlainAxes& axes, const GridView& grid, int64_t batch,
                int64_t sample, PlainTaps<kMode>& taps) {
   constexpr int kTaps = PlainTaps<kMode>::kTaps;
-  const int64_t point = sample_offset(geometry, grid, batch, sample);
+  compute_t values[kMaxDims];
+  load_point(geometry, grid, batch, sample, values);
   taps.is_volume = geometry.dims == 3;
   taps.inside = true;
   taps.excluded = false;
@@ -86,7 +108,7 @@ void find_taps(const Geometry& geometry, const PlainAxes& axes, const View& grid
       taps.derivative[a][0] = taps.second[a][0] = taps.slope[a] = compute_t(0);
       continue;
     }
-    const compute_t value = load_value(grid, point + a * grid.channel_stride);
+    const compute_t value = values[a];
     const bool is_circular = wraps(geometry.padding[a]);
     const auto along = dispatch_padding(geometry.padding[a], [&]<Padding kPadding>() {
       return axis_taps<kMode, kPadding, Distance::kFar>(value, axes.axis[a]);

@@ -3,7 +3,7 @@
 // The taps of a tile of samples, structure of arrays, computed once and shared by all channels.
 
 #include "math/taps.h"
-#include "cpu/taps/samples.h"
+#include "cpu/taps/coordinates.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
@@ -255,15 +255,6 @@ GRIDSAMPLE_NOINLINE void stop_dead_slopes(const Tile& tile, TapDerivatives<Tile>
   }
 }
 
-/// Reads the grid for samples [first, first + count).
-template <int kSize>
-void load_grid(const Geometry& geometry, const View& grid, int64_t batch, int64_t first, int count,
-               PerAxis<kSize>& values) {
-  TileOffsets located;
-  locate_samples(geometry, grid, first, count, located);
-  load_coordinates(grid, batch * grid.batch_stride, located, geometry.dims, values);
-}
-
 /// Taps along axis a; `change` as fill_axis has it.
 template <typename AxisTile, typename Change>
 void fill_axis_taps(AxisTile& tile, Change* change, const Geometry& geometry, int a,
@@ -331,7 +322,7 @@ void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geome
 /// offset of each one's image counts as one on the outermost axis.
 template <typename Tile, typename DerivativesOrNone>
 void fill_taps(Tile& tile, DerivativesOrNone& derivatives, const Geometry& geometry,
-               const View& grid, int64_t batch, int64_t first, int count, const View& image) {
+               const GridView& grid, int64_t batch, int64_t first, int count, const View& image) {
   // All axes are read before the first is used: a vector load right behind the scalar stores of
   // what it loads would wait for them.
   alignas(64) PerAxis<Tile::kSize> values;
