@@ -4,11 +4,13 @@
 
 #include "math/coordinates.h"
 #include "math/labels.h"
+#include "math/warps.h"
 #include "params.h"
 
 namespace gridsample_ext::cuda {
 
 using portable::Axis;
+using portable::Places;
 
 /// Division of numbers below 2^31 by one that is known when kernels are launched: by multiplication
 /// (Granlund and Montgomery, 1994).
@@ -47,7 +49,8 @@ struct Walk {
 template <typename compute_t>
 struct Sampling {
   Walk walk;
-  View grid;
+  GridView grid;
+  Places<compute_t> places[kMaxDims];  // of a warp
   Axis<compute_t> axis[kMaxDims];
   int64_t input_size[kMaxDims];
   Padding padding[kMaxDims];
@@ -111,6 +114,21 @@ struct BackwardParams {
   int64_t tiles;
   int tile;
   int lanes;
+};
+
+/// Of a warp whose gradients by coordinates are in grad_grid, of compute_t. Samples of an image are
+/// divided into so many chunks.
+template <typename compute_t>
+struct AffineSumsParams {
+  View grad_grid;
+  Places<compute_t> places[kMaxDims];
+  int64_t output_size[kMaxDims];
+  int64_t samples;
+  int64_t images;
+  int64_t chunks;
+  int64_t maps;     // 1, or as many as images
+  double* partial;  // for each image and chunk as many numbers as a map has
+  double* total;    // for each map
 };
 
 /// Of tensors in any types and layouts; tangent_input with input's strides along the axes.

@@ -112,6 +112,7 @@ void describe_sampling(Sampling<compute_t>& sampling, const Geometry& geometry) 
     sampling.padding[a] = geometry.padding[a];
     sampling.input_size[a] = geometry.input_size[a];
     sampling.axis[a] = portable::make_axis<compute_t>(geometry, a);
+    sampling.places[a] = portable::make_places<compute_t>(geometry, a);
   }
 }
 

@@ -50,7 +50,7 @@ bool worth_joining(const Geometry& geometry, int64_t grid_batch, const Queue& qu
 /// Adds to grad_input, which is of the compute type, and writes grad_grid; either may be undefined.
 /// grad_output, input and direction.input are of one type, and the latter two have the same strides
 /// along the axes.
-void accumulate_gradients(const Tensor& grad_output, const Tensor& input, const Tensor& grid,
+void accumulate_gradients(const Tensor& grad_output, const Tensor& input, const GridSource& grid,
                           const Direction& direction, const Geometry& geometry,
                           const Tensor& grad_input, bool of_three_channels, const Tensor& grad_grid,
                           const Queue& queue) {
@@ -66,7 +66,7 @@ void accumulate_gradients(const Tensor& grad_output, const Tensor& input, const 
     View to_input;
     if (grad_input.defined()) to_input = mutable_image_view(grad_input, geometry);
     // By its size: a grid expanded over the batch has a gradient for each image.
-    const int64_t grid_batch = grid.size(0);
+    const int64_t grid_batch = grid.values.size(0);
     // Offsets are for one set of strides.
     const bool together =
         grad_input.defined() && grad_grid.defined() &&
@@ -98,7 +98,7 @@ void accumulate_gradients(const Tensor& grad_output, const Tensor& input, const 
 
 /// What is common to the output and to grad_grid; the caller adds these.
 template <typename compute_t>
-FinishParams<compute_t> describe_finish(Tensor& input, Direction& direction, const Tensor& grid,
+FinishParams<compute_t> describe_finish(Tensor& input, Direction& direction, const GridSource& grid,
                                         const Geometry& geometry) {
   FinishParams<compute_t> params = {};
   if (direction.input.defined()) {
@@ -117,23 +117,23 @@ FinishParams<compute_t> describe_finish(Tensor& input, Direction& direction, con
 }
 
 void finish_grad_grid(const Tensor& grad_grid, const Tensor& grad_output, Tensor input,
-                      const Tensor& grid, Direction direction, const Geometry& geometry,
+                      const GridSource& grid, Direction direction, const Geometry& geometry,
                       const Queue& queue) {
   dispatch_compute(geometry, [&]<typename compute_t>() {
     auto params = describe_finish<compute_t>(input, direction, grid, geometry);
     params.grad_output = image_view(grad_output, geometry);
     params.grad_grid = mutable_grid_view(grad_grid, geometry);
-    params.images = geometry.batch / grid.size(0);
+    params.images = geometry.batch / grid.values.size(0);
     params.sampling.walk = walk_over(
-        geometry, grid.size(0),
+        geometry, grid.values.size(0),
         {&params.sampling.grid, &params.grad_output, &params.grad_grid, &params.tangent_grid});
     finish(params, geometry, queue);
   });
 }
 
-Tensor deterministic_grad_input(const Tensor& grad_output, const Tensor& input, const Tensor& grid,
-                                const Tensor& grad_grad_grid, const Geometry& geometry,
-                                const Queue& queue) {
+Tensor deterministic_grad_input(const Tensor& grad_output, const Tensor& input,
+                                const GridSource& grid, const Tensor& grad_grad_grid,
+                                const Geometry& geometry, const Queue& queue) {
   Tensor grad_input = empty_image(input, sizes_vector(input), input.scalar_type());
   const int64_t elements = grad_input.numel();
   const int64_t images = input.size(0);
@@ -170,7 +170,7 @@ Tensor deterministic_grad_input(const Tensor& grad_output, const Tensor& input, 
 
 }  // namespace
 
-void finish_output(const Tensor& output, const Tensor& input, const Tensor& grid,
+void finish_output(const Tensor& output, const Tensor& input, const GridSource& grid,
                    const Direction& direction, const Geometry& geometry, const Queue& queue) {
   if (!has_values_outside(geometry) || output.numel() == 0) return;
   Tensor image = input;
@@ -185,9 +185,10 @@ void finish_output(const Tensor& output, const Tensor& input, const Tensor& grid
 }
 
 std::tuple<Tensor, Tensor> gradients(const Tensor& grad_output, const Tensor& input,
-                                     const Tensor& grid, const Direction& direction,
+                                     const GridSource& grid, const Direction& direction,
                                      const Geometry& geometry, bool wants_input, bool wants_grid,
-                                     bool deterministic, const Queue& queue) {
+                                     bool deterministic, const Queue& queue,
+                                     std::optional<ScalarType> grid_type) {
   // Without, there is a gradient by input alone, and that does not depend on the grid.
   const bool smooth = portable::is_smooth(geometry.mode);
   const bool no_samples = grad_output.numel() == 0;
@@ -202,7 +203,7 @@ std::tuple<Tensor, Tensor> gradients(const Tensor& grad_output, const Tensor& in
         deterministic_grad_input(grad_output, input, grid, direction.grid, geometry, queue);
   }
   if (wants_grid) {
-    grad_grid = empty_contiguous(sizes_vector(grid), grid.scalar_type(), grid);
+    grad_grid = empty_grid(grid, grid_type.value_or(grid.values.scalar_type()));
     if (!adds_grid) set_zero(grad_grid, queue);
   }
   Tensor images[] = {grad_output, input, adds_grid ? direction.input : Tensor()};
@@ -239,6 +240,36 @@ std::tuple<Tensor, Tensor> gradients(const Tensor& grad_output, const Tensor& in
     return {packed->grad_input, grad_grid};
   }
   return {rounded(grad_input, input), grad_grid};
+}
+
+Tensor sum_affine(const Tensor& grad_grid, const Tensor& affine, const Geometry& geometry,
+                  const Queue& queue) {
+  const Tensor total = empty_contiguous(sizes_vector(affine), ScalarType::Double, affine);
+  if (grad_grid.numel() == 0) {
+    set_zero(total, queue);
+    return rounded(total, affine);
+  }
+  const int64_t images = grad_grid.size(0);
+  const int64_t most = std::max<int64_t>(1, ceil_div(queue.wanted_blocks(), images));
+  const int64_t chunks = std::clamp<int64_t>(geometry.samples / (4 * kThreads), 1, most);
+  const int64_t numbers = geometry.dims * (geometry.dims + 1);
+  const Tensor partial = empty_contiguous({images * chunks * numbers}, ScalarType::Double, affine);
+  dispatch_compute(geometry, [&]<typename compute_t>() {
+    AffineSumsParams<compute_t> params = {};
+    params.grad_grid = grid_view(grad_grid, geometry);
+    for (int a = 0; a < kMaxDims; ++a) {
+      params.places[a] = portable::make_places<compute_t>(geometry, a);
+      params.output_size[a] = geometry.output_size[a];
+    }
+    params.samples = geometry.samples;
+    params.images = images;
+    params.chunks = chunks;
+    params.maps = affine.size(0);
+    params.partial = static_cast<double*>(partial.mutable_data_ptr());
+    params.total = static_cast<double*>(total.mutable_data_ptr());
+    affine_sums(params, geometry.dims, queue);
+  });
+  return rounded(total, affine);
 }
 
 }  // namespace gridsample_ext::cuda

@@ -14,7 +14,7 @@ namespace gridsample_ext::cuda {
 
 namespace {
 
-void sample_into(const Tensor& output, const Tensor& input, const Tensor& grid,
+void sample_into(const Tensor& output, const Tensor& input, const GridSource& grid,
                  const Geometry& geometry, const Queue& queue) {
   dispatch_compute(geometry, [&]<typename compute_t>() {
     ForwardParams<compute_t> params = {};
@@ -48,7 +48,7 @@ void sample_into(const Tensor& output, const Tensor& input, const Tensor& grid,
 }
 
 /// Of integers or bools.
-void copy_into(const Tensor& output, const Tensor& input, const Tensor& grid,
+void copy_into(const Tensor& output, const Tensor& input, const GridSource& grid,
                const Geometry& geometry, const Queue& queue) {
   dispatch_compute(geometry, [&]<typename compute_t>() {
     CopyParams<compute_t> params = {};
@@ -84,12 +84,9 @@ void differentiate_into(const Tensor& output, const Tensor& input, const Tensor&
   });
 }
 
-}  // namespace
-
-Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& options) {
-  const bool may_copy = options.interpolation_mode == static_cast<int64_t>(Mode::kNearest);
-  const Geometry geometry = check_call(input, grid, options, may_copy);
-  const CurrentQueue queue(input);
+/// The output of checked arguments.
+Tensor sample(const Tensor& input, const GridSource& grid, const Geometry& geometry,
+              const Queue& queue) {
   if (!is_floating(*dtype_of(input))) {
     check_values(geometry, input);
     const Tensor output = empty_image(input, output_sizes(geometry), input.scalar_type());
@@ -103,6 +100,56 @@ Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& 
   const Tensor result = rounded(output, input);
   finish_output(result, input, grid, {}, geometry, queue);
   return result;
+}
+
+/// An affine map as kernels read it; undefined where there is none.
+Tensor dense_affine(const std::optional<Tensor>& affine, const Geometry& geometry) {
+  if (!affine.has_value()) return Tensor();
+  if (affine->is_contiguous() && affine->scalar_type() == sum_type(geometry)) return *affine;
+  Tensor dense = empty_contiguous(sizes_vector(*affine), sum_type(geometry), *affine);
+  torch::stable::copy_(dense, *affine);
+  return dense;
+}
+
+bool may_copy(const Options& options) {
+  return options.interpolation_mode == static_cast<int64_t>(Mode::kNearest);
+}
+
+}  // namespace
+
+Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& options) {
+  const Geometry geometry = check_call(input, grid, options, may_copy(options));
+  return sample(input, grid, geometry, CurrentQueue(input));
+}
+
+Tensor Ops::warp(const Tensor& input, const Tensor& displacement,
+                 const std::optional<Tensor>& affine, const Options& options) {
+  const Geometry geometry = check_warp(input, displacement, affine, options, may_copy(options));
+  const CurrentQueue queue(input);
+  return sample(input, {displacement, dense_affine(affine, geometry)}, geometry, queue);
+}
+
+std::tuple<Tensor, Tensor, Tensor> Ops::warp_backward(
+    const Tensor& grad_output, const Tensor& input, const Tensor& displacement,
+    const std::optional<Tensor>& affine, const Options& options,
+    const std::vector<bool>& output_mask, bool deterministic) {
+  const Geometry geometry = check_warp(input, displacement, affine, options);
+  check_grad_output(grad_output, input, displacement, geometry, "displacement");
+  check_output_mask(output_mask, 3);
+  const CurrentQueue queue(input);
+  const GridSource source{displacement, dense_affine(affine, geometry)};
+  if (!output_mask[2] || !affine.has_value()) {
+    const auto [grad_input, grad_displacement] =
+        gradients(grad_output, input, source, {}, geometry, output_mask[0], output_mask[1],
+                  deterministic, queue);
+    return {grad_input, grad_displacement, Tensor()};
+  }
+  // Kernels store what is to be added up, in the compute type.
+  const auto [grad_input, grad_grid] =
+      gradients(grad_output, input, source, {}, geometry, output_mask[0], true, deterministic,
+                queue, sum_type(geometry));
+  const Tensor grad_affine = sum_affine(grad_grid, *affine, geometry, queue);
+  return {grad_input, output_mask[1] ? rounded(grad_grid, displacement) : Tensor(), grad_affine};
 }
 
 std::tuple<Tensor, Tensor> Ops::grid_sample_backward(const Tensor& grad_output, const Tensor& input,

@@ -33,6 +33,14 @@ struct Ops {
       const Tensor& grad_output, const Tensor& input, const Tensor& grid, const Options& options,
       const std::vector<bool>& output_mask, bool deterministic);
 
+  static Tensor warp(const Tensor& input, const Tensor& displacement,
+                     const std::optional<Tensor>& affine, const Options& options);
+
+  static std::tuple<Tensor, Tensor, Tensor> warp_backward(
+      const Tensor& grad_output, const Tensor& input, const Tensor& displacement,
+      const std::optional<Tensor>& affine, const Options& options,
+      const std::vector<bool>& output_mask, bool deterministic);
+
   static Tensor sample_labels(const Tensor& labels, const Tensor& grid,
                               const LabelOptions& options);
 };

@@ -124,14 +124,14 @@ inline std::optional<PackedImages> pack_images(const Tensor& grad_output, const 
 }
 
 /// Whether backward_three_channels can take a call.
-inline bool takes_three_channels(const Tensor& grad_output, const Tensor& input, const Tensor& grid,
-                                 const Geometry& geometry) {
+inline bool takes_three_channels(const Tensor& grad_output, const Tensor& input,
+                                 const GridSource& grid, const Geometry& geometry) {
   if (geometry.channels != 3 || number_of_taps(geometry) > 16 ||
       input.scalar_type() != ScalarType::Float || grad_output.scalar_type() != ScalarType::Float ||
       geometry.compute_in_double || !can_be_packed(input, geometry, geometry.input_size)) {
     return false;
   }
-  View grids = grid_view(grid, geometry);
+  GridView grids = grid_view(grid, geometry);
   View grads = image_view(grad_output, geometry);
   View numbers;  // of pixels
   int64_t pixels = 1;
@@ -160,7 +160,7 @@ inline bool worth_summing_apart(const Tensor& grad_output, const Tensor& input,
 /// memory is short. `input` may be a copy of the original in another type, to which sums would have
 /// to be rounded.
 inline Tensor sums_of_three_channels(const Tensor& grad_output, const Tensor& input,
-                                     const Tensor& original_input, const Tensor& grid,
+                                     const Tensor& original_input, const GridSource& grid,
                                      const Geometry& geometry, const Queue& queue) {
   if (input.scalar_type() != original_input.scalar_type() ||
       !takes_three_channels(grad_output, input, grid, geometry) ||

@@ -182,9 +182,10 @@ int64_t rows_of_samples(const Geometry& geometry) {
 }  // namespace
 
 bool takes_few_channels(const ForwardParams<float>& params, const Geometry& geometry, bool narrow) {
-  const View& grid = params.sampling.grid;
-  const bool dense_grid = grid.dtype == DType::kFloat && grid.channel_stride == 1 &&
-                          grid.stride[0] == 2 && grid.batch_stride % 2 == 0 &&
+  const GridView& grid = params.sampling.grid;
+  const bool dense_grid = !grid.is_warp && grid.dtype == DType::kFloat &&
+                          grid.channel_stride == 1 && grid.stride[0] == 2 &&
+                          grid.batch_stride % 2 == 0 &&
                           reinterpret_cast<uintptr_t>(grid.data) % sizeof(float2) == 0;
   return narrow && geometry.dims == 2 && portable::taps_per_axis(geometry.mode) <= 2 &&
          geometry.channels <= kMostChannels && params.input.dtype == DType::kFloat &&

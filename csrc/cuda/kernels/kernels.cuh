@@ -77,6 +77,10 @@ void double_backward(BackwardParams<compute_t> params, const Geometry& geometry,
 template <typename compute_t>
 void finish(const FinishParams<compute_t>& params, const Geometry& geometry, const Queue& queue);
 
+/// The gradient of a warp's affine map, of sums over samples in an order that does not change.
+template <typename compute_t>
+void affine_sums(const AffineSumsParams<compute_t>& params, int dims, const Queue& queue);
+
 /// Output of nearest for images of integers or bools.
 template <typename compute_t>
 void copy_nearest(const CopyParams<compute_t>& params, const Geometry& geometry,

@@ -25,10 +25,7 @@ struct FilledTaps {
                                const Sampling<compute_t>& sampling, bool fills)
       : taps(computed), filled(false), inside(true) {
     compute_t values[Config::kDims];
-    const View& grid = sampling.grid;
-    load_as(values, grid.data, grid.dtype,
-            sample.batch * grid.batch_stride + offset_of<Config>(sample, grid, sampling.walk),
-            grid.channel_stride);
+    load_point<Config>(values, sample, sampling);
     excluded = sampling.excludes_off_image && !is_on_image(values, sampling);
     GRIDSAMPLE_UNROLL_ALL
     for (int a = 0; a < Config::kDims; ++a) {
