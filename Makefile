@@ -16,7 +16,7 @@ PYTHON_SOURCES := setup.py csrc docs gridsample_ext tests benchmarks examples
 .PHONY: help build test test-all demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda test-avx512 lint format clean test-abi test-clang
 
 help:
-	@echo "make demo      register a photograph, the main job, and look across a panorama's seam (examples/)"
+	@echo "make demo      register a photograph and a scan, the main job, and look across a panorama's seam (examples/)"
 	@echo "make test      run the test-suite, parameters combined pairwise;  make test-all  all combinations"
 	@echo "make bench     the benchmark, to JSON, tables and figures;  make bench-quick  part of it"
 	@echo "make sanitize  tests under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -29,10 +29,11 @@ help:
 	@echo "make test-abi NEW_PYTHON=...  test the built binary, as it is, in another environment"
 	@echo "make clean     remove all that was made, .venv included"
 
-$(VENV)/.installed: requirements-dev.txt
+$(VENV)/.installed: requirements-dev.txt requirements-data.txt
 	@$(BOOTSTRAP_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "gridsample_ext needs Python >= 3.10; name one with BOOTSTRAP_PYTHON=...")'
 	$(BOOTSTRAP_PYTHON) -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-data.txt
 	touch $@
 
 build: $(ENVIRONMENT)
@@ -52,6 +53,7 @@ test-all: test
 
 demo: build
 	$(RUN) examples/register_photo.py
+	$(RUN) examples/register_volume.py
 	$(RUN) examples/panorama.py
 
 bench: build

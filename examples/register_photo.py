@@ -10,11 +10,11 @@ The story
     from a small picture and the affine map alone to the full picture and all control grids.
 
 What it exercises
-    Everything is sampled by ``gridsample_ext.grid_sample``, and training needs both gradients: the
-    picture is sampled at the learned map (gradient of ``grid``), and the map's displacement is a
-    control grid sampled at every pixel (gradient of ``input``). The hidden warp, and every call in
-    the last step of each stage, are repeated with ``torch.nn.functional.grid_sample`` in float64;
-    the program stops if values or gradients disagree.
+    Everything is sampled by ``gridsample_ext.warp``, and training needs all its gradients: the
+    picture is warped by the learned map (gradients of ``displacement`` and ``affine``), and the
+    map's displacement is a control grid sampled at every pixel (gradient of ``input``). The hidden
+    warp, and every call in the last step of each stage, are repeated on a composed grid with
+    ``F.grid_sample`` in float64; the program stops if values or gradients disagree.
 
 What is measured
     PSNR against the original, over every pixel and channel: the warped picture at the start, the
@@ -32,7 +32,9 @@ import itertools
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 try:
     import numpy as np
@@ -45,12 +47,9 @@ try:
     from torch import Tensor, nn
     from tqdm import tqdm
 
-    from gridsample_ext import grid_sample
+    from gridsample_ext import warp
 except ImportError as error:
-    sys.exit(
-        f"register_photo.py cannot start: {error}. `make demo` in the repository sets up all it "
-        "needs; by hand: pip install matplotlib tqdm, then pip install --no-build-isolation ."
-    )
+    sys.exit(f"register_photo.py cannot start: {error}. `make demo` sets up all that it needs.")
 
 REQUIRED_GAIN_DB = 12.0
 # Coarse to fine: (the picture is reduced by, control grids in use) for an equal share of the steps.
@@ -58,6 +57,9 @@ STAGES = ((8, 0), (8, 1), (4, 2), (2, 3), (1, 3))
 CONTROL_POINTS = (4, 8, 16)
 FIRST_RATE, LAST_RATE = 1e-2, 1e-3  # learning rate in the first and last step, in half frames
 STIFFNESS = 1e-2
+IDENTITY = torch.eye(2, 3)[None]
+SPLINE = {"mode": "bicubic", "padding_mode": "border", "align_corners": True}  # control grids
+sample = partial(warp, units="normalized")  # displacements count in half frames
 
 
 def load_photo(width: int) -> Tensor:
@@ -71,9 +73,10 @@ def load_photo(width: int) -> Tensor:
     return torch.tensor(np.asarray(image)).permute(2, 0, 1)[None] / 255
 
 
-def pixel_centres(height: int, width: int) -> Tensor:
-    """Return the identity map: a (1, H, W, 2) grid that samples every pixel where it is."""
-    return F.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], align_corners=False)
+def compose(displacement: Tensor, affine: Tensor, align: bool = False) -> Tensor:
+    """Return a map as a (1, H, W, 2) grid, which F.grid_sample needs, and warp does not."""
+    grid = F.affine_grid(affine, [1, 1, *displacement.shape[2:]], align)
+    return grid + displacement.movedim(1, -1)
 
 
 def hidden_map(seed: int, height: int, width: int) -> Callable[[Tensor], Tensor]:
@@ -94,7 +97,7 @@ def hidden_map(seed: int, height: int, width: int) -> Callable[[Tensor], Tensor]
         return (directions * ((points @ waves.T)[..., None] + phases).sin()).sum(-2)
 
     # Grid units are half frames: 0.05 is 2.5 % of the frame, root mean square, in each of x and y.
-    frame = pixel_centres(height, width)
+    frame = compose(torch.zeros(1, 2, height, width), IDENTITY)
     directions *= 0.05 / displacement(frame).square().mean().sqrt()
     # Step back until the edge of the frame sees only what lies beyond the edge of the photograph.
     reach = (frame @ matrix.T + shift + displacement(frame))[0].abs().amax(-1)
@@ -103,9 +106,9 @@ def hidden_map(seed: int, height: int, width: int) -> Callable[[Tensor], Tensor]
 
 
 class Audit:
-    """Repeats calls of gridsample_ext with F.grid_sample in float64 and stops on a disagreement.
+    """Repeats calls of `sample` with F.grid_sample in float64 and stops on a disagreement.
 
-    Let S be the longest side of picture or grid. A float32 pixel coordinate, up to S in size, is
+    Let S be the longest side of picture or map. A float32 pixel coordinate, up to S in size, is
     off by a few S * eps pixels, and values, weights and slopes follow it: a picture changes by at
     most its own range per pixel. A gradient summed over S * S samples is off by about S * eps, as
     rounding errors add up like a random walk. Hence one tolerance: 4 * S * eps of the largest
@@ -116,35 +119,37 @@ class Audit:
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         self.calls = 0
-        self.worst = {"output": 0.0, "grad_input": 0.0, "grad_grid": 0.0}  # in tolerances
+        names = ("output", "grad_input", "grad_displacement", "grad_affine")
+        self.worst = dict.fromkeys(names, 0.0)  # in tolerances
 
-    def check(self, image: Tensor, grid: Tensor, mode: str, padding: str, align: bool) -> None:
-        """Compare output, grad_input and grad_grid for a random grad_output."""
-        tolerance = 4 * max(*image.shape[2:], *grid.shape[1:3]) * torch.finfo(torch.float32).eps
-        size = torch.tensor([image.shape[-1], image.shape[-2]]) - (1.0 if align else 0.0)
-        pixels = (grid.detach().double() + 1) / 2 * size - (0.0 if align else 0.5)
+    def sample(self, image: Tensor, displacement: Tensor, affine: Tensor, **options: Any) -> Tensor:
+        """Sample, and compare output and gradients for a random grad_output."""
+        align, shape = options.setdefault("align_corners", False), displacement.shape[2:]
+        tolerance = 4 * max(*image.shape[2:], *shape) * torch.finfo(torch.float32).eps
+        size = torch.tensor([image.shape[-1], image.shape[-2]]) - float(align)
+        pixels = (compose(displacement, affine, align).double() + 1) / 2 * size - (not align) / 2
         near = (pixels - pixels.round()).abs() < tolerance
-        grid = grid + near * (4 * tolerance) * 2 / size
-        grad_output = torch.randn(*image.shape[:2], *grid.shape[1:3], generator=self.generator)
+        moved = displacement + (near * (8 * tolerance) / size).movedim(-1, 1)
+        grad_output = torch.randn(*image.shape[:2], *shape, generator=self.generator)
 
         def run(function: Callable[..., Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
-            inputs = [t.detach().to(dtype, copy=True).requires_grad_() for t in (image, grid)]
-            output = function(*inputs, mode, padding, align)
+            inputs = [t.detach().to(dtype).requires_grad_() for t in (image, moved, affine)]
+            output = function(*inputs)
             return output.detach(), *torch.autograd.grad(output, inputs, grad_output.to(dtype))
 
-        ours = run(grid_sample, torch.float32)
-        theirs = run(F.grid_sample, torch.float64)
+        ours = run(partial(sample, **options), torch.float32)
+        theirs = run(lambda i, *m: F.grid_sample(i, compose(*m, align), **options), torch.float64)
         for name, a, b in zip(self.worst, ours, theirs, strict=True):
             scale = b.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
             difference = ((a - b).abs().max() / scale).item()
             if not difference <= tolerance:  # written so that NaN stops the program, too
                 sys.exit(
-                    f"register_photo.py: gridsample_ext and F.grid_sample disagree on {name} of "
-                    f"{tuple(a.shape)}, {mode}, {padding}, align_corners={align}: the "
-                    f"difference is {difference:.1e} of the largest value, {tolerance:.1e} allowed."
+                    f"register_photo.py: warp and F.grid_sample disagree on {name}, {options}: "
+                    f"by {difference:.1e} of the largest value, {tolerance:.1e} allowed."
                 )
             self.worst[name] = max(self.worst[name], difference / tolerance)
         self.calls += 1
+        return sample(image, displacement, affine, **options)
 
 
 class LearnedMap(nn.Module):
@@ -152,19 +157,15 @@ class LearnedMap(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.affine = nn.Parameter(torch.eye(2, 3)[None])
+        self.affine = nn.Parameter(IDENTITY.clone())
         self.controls = nn.ParameterList(torch.zeros(1, 2, k, k) for k in CONTROL_POINTS)
 
-    def forward(self, height: int, width: int, levels: int, audit: Audit | None = None) -> Tensor:
-        """Return the map as a (1, H, W, 2) grid, using the `levels` coarsest control grids."""
-        grid = F.affine_grid(self.affine, [1, 1, height, width], align_corners=False)
-        points = pixel_centres(height, width)
+    def forward(self, levels: int, size: tuple[int, int], sample: Callable[..., Tensor]) -> Tensor:
+        """Return the displacement (1, 2, H, W), using the `levels` coarsest control grids."""
+        displacement = still = torch.zeros(1, 2, *size)
         for control in list(self.controls)[:levels]:
-            if audit:
-                audit.check(control, points, "bicubic", "border", True)
-            displacement = grid_sample(control, points, "bicubic", "border", True)
-            grid = grid + displacement.permute(0, 2, 3, 1)
-        return grid
+            displacement = displacement + sample(control, still, IDENTITY, **SPLINE)
+        return displacement
 
     def bending(self) -> Tensor:
         """Return squared second differences of the control grids; finer grids are stiffer."""
@@ -193,11 +194,8 @@ def learn(original: Tensor, warped: Tensor, steps: int, audit: Audit, quiet: boo
             for step in range(begin, end):
                 rate = FIRST_RATE * (LAST_RATE / FIRST_RATE) ** (step / steps)
                 optimiser.param_groups[0]["lr"] = rate
-                is_last = step == end - 1
-                grid = learned(*size, levels, audit if is_last else None)
-                if is_last:
-                    audit.check(source, grid, "bilinear", "zeros", False)
-                output = grid_sample(source, grid, "bilinear", "zeros", False)
+                sampler = audit.sample if step == end - 1 else sample
+                output = sampler(source, learned(levels, size, sampler), learned.affine)
                 difference = (output - target).abs().mean()
                 optimiser.zero_grad()
                 (difference + STIFFNESS * learned.bending()).backward()
@@ -238,7 +236,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read and check the command line."""
     parser = argparse.ArgumentParser(
         description="Warp a photograph by a hidden map, learn the map back through "
-        "gridsample_ext.grid_sample, and write a picture of the result. "
+        "gridsample_ext.warp, and write a picture of the result. "
         f"The exit status is 0 if PSNR rose by at least {REQUIRED_GAIN_DB:.0f} dB, otherwise 1.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -265,19 +263,19 @@ def main() -> None:
     height, width = photo.shape[-2:]
     mean = photo.mean((2, 3), keepdim=True)  # zeros padding then shows the mean colour
     hidden, audit = hidden_map(args.seed, height, width), Audit(args.seed)
-    points = pixel_centres(height, width)
-    hidden_grid = hidden(points)
-    audit.check(photo - mean, hidden_grid, "bicubic", "zeros", False)
-    warped = grid_sample(photo - mean, hidden_grid, "bicubic", "zeros", False) + mean
+    points = compose(torch.zeros(1, 2, height, width), IDENTITY)
+    displacement = (hidden(points) - points).movedim(-1, 1)
+    warped = audit.sample(photo - mean, displacement, IDENTITY, mode="bicubic") + mean
     warped = (warped.clamp(0, 1) * 255).round() / 255  # a picture file has 8 bits
     learned = learn(photo - mean, warped - mean, args.steps, audit, args.no_progress)
     with torch.no_grad():
-        grid = learned(height, width, len(CONTROL_POINTS))
-        recovered = grid_sample(warped - mean, grid, "bicubic", "zeros", False)
+        displacement = learned(len(CONTROL_POINTS), (height, width), sample)
+        grid = compose(displacement, learned.affine)
+        recovered = sample(warped - mean, displacement, learned.affine, mode="bicubic")
         recovered = (recovered + mean).clamp(0, 1)
         pixels = torch.tensor([width, height]) / 2
         # Looks at the hidden map, for the report only: hidden(learned(p)) should be p.
-        before, after = (((m - points) * pixels).norm(dim=-1) for m in (hidden_grid, hidden(grid)))
+        before, after = (((hidden(m) - points) * pixels).norm(dim=-1) for m in (points, grid))
 
     start, end = psnr(warped, photo), psnr(recovered, photo)
     pictures = {"original": photo, "warped by the hidden map": warped, "recovered": recovered}
