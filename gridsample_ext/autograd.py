@@ -427,12 +427,10 @@ class _WarpBackward(torch.autograd.Function):
             if needs[0]:
                 if direction is None:  # linear in the first
                     tangents = ctx.options.of_directions
-                    results[0] = _ops.grid_sample(of_input, at.grid, *tangents)
+                    along = _ops.grid_sample(of_input, at.grid, *tangents)
                 else:
-                    results[0] = _ops.grid_sample_jvp(
-                        input, at.grid, of_input, direction, *ctx.options
-                    )
-                results[0] = results[0].to(grad_output.dtype)
+                    along = _ops.grid_sample_jvp(input, at.grid, of_input, direction, *ctx.options)
+                results[0] = along.to(grad_output.dtype)
             mode = ctx.options.interpolation_mode
             mask = (
                 needs[1] and direction is not None and mode != _ops.NEAREST,

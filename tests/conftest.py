@@ -24,6 +24,8 @@ OPS = (
     "grid_sample_jvp",
     "grid_sample_double_backward",
     "sample_labels",
+    "warp",
+    "warp_backward",
 )
 
 

@@ -106,6 +106,33 @@ def backward_without_ranges():
     samples.assert_bitwise_equal(actual[0], expected[0])
 
 
+def warps_without_a_grid(kind, threads):
+    """A grid would be 128 MB; sums for the affine map take 0.75, ranges of tiles 1."""
+    torch.set_num_threads(int(threads))
+    size = 4000, 4000
+    input = samples.randn(1, 1, *size, dtype=torch.float32)
+    zero = torch.zeros(()).expand(1, *size, 2)
+    moved = 3 * samples.randn(1, 2, *size, dtype=torch.float32, seed=1).movedim(1, -1)
+    displacement = zero if kind == "affine" else moved
+    affine = torch.tensor([[[0.9, 0.1, 1.0], [-0.1, 0.8, 2.0]]])
+    affine = None if kind == "displacement" else affine
+    grad_output = samples.randn(1, 1, *size, dtype=torch.float32, seed=2)
+    options = 0, 1, False
+    later = True, 0.0, None, -0.75
+    mask = [True, kind != "affine", affine is not None]
+
+    def both():
+        output = OPS.warp(input, displacement, affine, *options, *later)
+        gradients = OPS.warp_backward(
+            grad_output, input, displacement, affine, *options, mask, False, *later
+        )
+        return [output, *(each for each in gradients if each is not None)]
+
+    actual, expected = with_little_memory(both, slack=6 << 20)
+    for one, other in zip(actual, expected, strict=True):
+        samples.assert_bitwise_equal(one, other)
+
+
 def error_of(op, more):
     """Of the kernels; in its place Python raises PyTorch's own (tests/test_memory.py)."""
     with (
@@ -163,6 +190,9 @@ def results_that_cannot_be_had():
         ("backward_without_scratch", "2"),
         ("backward_without_partial_sums",),
         ("backward_without_ranges",),
+        ("warps_without_a_grid", "displacement", "2"),
+        ("warps_without_a_grid", "affine", "1"),
+        ("warps_without_a_grid", "both", "2"),
         ("results_that_cannot_be_had",),
         ("lists_of_taps_that_cannot_be_had",),
     ],

@@ -103,7 +103,7 @@ def assert_as_composed(case, input, displacement, affine, units, out, tolerance_
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_plain_loops(case, shape, kind, units):
+def test_plain_loops(case, shape, kind, units, device):
     input, displacement, affine = draw(case, shape, kind)
     out = SHAPES[shape][1][-case.dims :]
     size = out if displacement is None else None
@@ -163,7 +163,7 @@ def test_coordinates_last(case, dim, device):
 @pytest.mark.parametrize("source_dtype", samples.DTYPES, ids=str)
 @pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
 @pytest.mark.parametrize("case", FEW, ids=str)
-def test_types(case, dtype, source_dtype):
+def test_types(case, dtype, source_dtype, device):
     input, displacement, affine = draw(case, dtype=dtype, source_dtype=source_dtype)
     if case.mode == "nearest":
         pytest.skip("a coordinate rounded otherwise is another pixel")
@@ -187,7 +187,7 @@ def test_a_half_displacement_of_a_large_image_is_exact():
 
 @pytest.mark.parametrize("batches", list(itertools.product((1, 2), repeat=3)))
 @pytest.mark.parametrize("case", FEW[:2], ids=str)
-def test_batches_of_one(case, batches):
+def test_batches_of_one(case, batches, device):
     tensors = draw(case, N=batches)
     N = max(batches)
     whole = [each.expand(N, *each.shape[1:]) for each in tensors]
@@ -198,7 +198,7 @@ def test_batches_of_one(case, batches):
 @pytest.mark.parametrize("units", UNITS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", [case for case in FEW if case.mode != "nearest"], ids=str)
-def test_derivatives(case, kind, units):
+def test_derivatives(case, kind, units, device):
     tensors = draw(case, "same", kind)
     leaves = [each if each is None else each.clone().requires_grad_() for each in tensors]
     given = [each for each in leaves if each is not None]
@@ -229,7 +229,7 @@ def test_gradient_of_the_map_of_many_samples():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
 @pytest.mark.parametrize("case", FEW, ids=str)
-def test_hostile_displacements(case, value):
+def test_hostile_displacements(case, value, device):
     input, displacement, _ = draw(case, dtype=torch.float32)
     displacement[:, 0] = value
     output = warp(
