@@ -61,16 +61,16 @@ class StripGradients {
     reads_in_place_ =
         to_input.grad_output.dtype == kDTypeOf<compute_t> && located.even && located.step == 1;
     locate_samples(to_input.geometry, to_grid.grad_grid, 0, 1, located);
-    writes_in_place_ = to_grid.grad_grid.affine_sums == nullptr &&
-                       to_grid.grad_grid.dtype == kDTypeOf<compute_t> &&
-                       is_interleaved(to_grid.grad_grid, located, 2);
+    const GradGridView& target = to_grid.grad_grid;
+    const bool stores_alone = target.affine_sums == nullptr && target.dtype == kDTypeOf<compute_t>;
+    writes_in_place_ = stores_alone && is_interleaved(target, located, 2);
+    writes_planes_ = stores_alone && located.even && located.step == 1;
   }
 
   /// Samples [first, first + count) of one image of the batch, or of a group of images.
   void plan(int64_t batch, int64_t first, int count, Strip& strip) const {
     const LaneImage places = places_;
     const GridLanes grid = grid_;
-    GridLanes::Ahead<kStripSize> ahead;
     strip.batch = batch;
     strip.first = first;
     strip.count = count;
@@ -78,7 +78,7 @@ class StripGradients {
     for (int b = 0; b * kNumbers < count; ++b) {
       Numbers coordinates[2];
       grid.load(batch, first + b * kNumbers, std::min(count - b * kNumbers, kNumbers), coordinates,
-                ahead);
+                ahead_);
       strip.taps[b].template fill<kPadding>(coordinates, places, strip.slope[b]);
       if (to_input_.geometry.images_per_group > 1) [[unlikely]] {
         strip.taps[b].find_images(to_input_.geometry, to_input_.grad_input, batch,
@@ -112,6 +112,15 @@ class StripGradients {
     const int count = strip.count;
     if (in_place) prefetch_next_result(to, kStripSize, 2);
     alignas(64) PerAxis<kStripSize> sums;
+    const bool in_planes = writes_planes_ && strip.count == kStripSize;
+    compute_t* planes[2] = {sums[0], sums[1]};
+    if (in_planes) {
+      for (int a = 0; a < 2; ++a) {
+        planes[a] = static_cast<compute_t*>(target.data) + strip.batch * target.batch_stride +
+                    a * target.channel_stride + strip.first;
+        prefetch_next_result(planes[a], kStripSize, 1);
+      }
+    }
     for (int i = 0; i < count; i += kSampleLanes) {
       const int b = i / kNumbers;
       const int v = i % kNumbers / kSampleLanes;
@@ -126,10 +135,10 @@ class StripGradients {
         store_vector<compute_t, kSampleLanes>(to + 2 * i, d[0]);
         store_vector<compute_t, kSampleLanes>(to + 2 * i + kSampleLanes, d[1]);
       } else {
-        for (int a = 0; a < 2; ++a) store_vector<compute_t, kSampleLanes>(sums[a] + i, d[a]);
+        for (int a = 0; a < 2; ++a) store_vector<compute_t, kSampleLanes>(planes[a] + i, d[a]);
       }
     }
-    if (!in_place) {
+    if (!in_place && !in_planes) {
       store_grad_grid(to_input_.geometry, target, strip.batch, strip.first, count, sums);
     }
   }
@@ -334,8 +343,10 @@ class StripGradients {
   const GradGridParams& to_grid_;
   const LaneImage places_;
   const GridLanes grid_;
+  mutable GridLanes::Ahead<kTileSize> ahead_;
   bool reads_in_place_;
-  bool writes_in_place_;
+  bool writes_in_place_;  // coordinates side by side
+  bool writes_planes_;    // one plane for each coordinate
 };
 
 GRIDSAMPLE_NAMESPACE_END

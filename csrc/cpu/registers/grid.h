@@ -11,6 +11,7 @@ class GridLanes {
   /// Coordinates of a warp, computed ahead: samples [begin, end) of an image of the batch.
   template <int kSize>
   struct Ahead {
+    int64_t batch = -1;
     int64_t begin = 0;
     int64_t end = 0;
     alignas(64) PerAxis<kSize> values;
@@ -34,7 +35,9 @@ class GridLanes {
       prefetch_next_tile(from, kNumbers, 2);
       take(from, axis);
     } else if (grid_.is_warp) {
-      if (first < ahead.begin || first + count > ahead.end) load_ahead(batch, first, ahead);
+      if (batch != ahead.batch || first < ahead.begin || first + count > ahead.end) {
+        load_ahead(batch, first, ahead);
+      }
       GRIDSAMPLE_UNROLL
       for (int a = 0; a < 2; ++a) {
         const compute_t* from = ahead.values[a] + (first - ahead.begin);
@@ -66,6 +69,7 @@ class GridLanes {
     const auto count =
         static_cast<int>(std::min<int64_t>(samples_of(geometry_, batch) - first, kSize));
     load_grid(geometry_, grid_, batch, first, count, ahead.values);
+    ahead.batch = batch;
     ahead.begin = first;
     ahead.end = first + count;
   }

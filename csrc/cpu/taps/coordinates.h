@@ -42,26 +42,26 @@ GRIDSAMPLE_INLINE void for_row_pieces(const Geometry& geometry, int64_t first, i
   }
 }
 
-/// place[i] of the pixels of a piece, along x.
-inline void fill_places(const Places<compute_t>& places, const RowPiece& piece, compute_t* place) {
-  const auto fill = [&](auto begin) {
-    using number_t = decltype(begin);
-    if (places.are_numbers) {
+/// Calls place_at(i), vectorised, for the pixels of a piece, along x.
+template <typename F>
+GRIDSAMPLE_INLINE void for_places(const Places<compute_t>& places, const RowPiece& piece,
+                                  const F& visit) {
+  const auto walk = [&](auto begin, const auto& place_of) GRIDSAMPLE_INLINE_LAMBDA {
+    const int length = piece.length;
 #pragma omp simd
-      for (int i = 0; i < piece.length; ++i) {
-        place[i] = static_cast<compute_t>(begin + static_cast<number_t>(i));
-      }
-    } else {
-#pragma omp simd
-      for (int i = 0; i < piece.length; ++i) {
-        place[i] = places.at(static_cast<compute_t>(begin + static_cast<number_t>(i)));
-      }
+    for (int i = 0; i < length; ++i) {
+      visit(i, place_of(static_cast<compute_t>(begin + static_cast<decltype(begin)>(i))));
     }
   };
-  if (piece.at[0] + piece.length <= std::numeric_limits<int32_t>::max()) {
-    fill(static_cast<int32_t>(piece.at[0]));
+  const auto itself = [](compute_t i) { return i; };
+  const Places<compute_t> along = places;
+  const auto place_of = [=](compute_t i) { return along.at(i); };
+  if (piece.at[0] + piece.length > std::numeric_limits<int32_t>::max()) {
+    walk(piece.at[0], place_of);
+  } else if (places.are_numbers) {
+    walk(static_cast<int32_t>(piece.at[0]), itself);
   } else {
-    fill(piece.at[0]);
+    walk(static_cast<int32_t>(piece.at[0]), place_of);
   }
 }
 
@@ -71,59 +71,119 @@ inline bool repeats_one_value(const View& view, int dims) {
          std::all_of(view.stride, view.stride + dims, [](int64_t stride) { return stride == 0; });
 }
 
-/// values += those of a displacement.
+/// The values of a displacement for a tile or strip, of each coordinate.
 template <int kSize>
-void add_displacement(const Geometry& geometry, const View& displacement, int64_t batch,
-                      int64_t first, int count, PerAxis<kSize>& values) {
-  const int64_t base = batch * displacement.batch_stride;
-  TileOffsets located;
-  alignas(64) PerAxis<kSize> added;
-  if (repeats_one_value(displacement, geometry.dims) && geometry.images_per_group == 1) {
-    located.count = 1;
-    compute_t value{};
-    load_run(displacement, base, 1, &value);
-    if (value == 0) return;
-    for (int a = 0; a < geometry.dims; ++a) fill_rest(added[a], 0, value);
-  } else {
-    locate_samples(geometry, displacement, first, count, located);
-    load_coordinates(displacement, base, located, geometry.dims, added);
+class Displacements {
+ public:
+  Displacements(const Geometry& geometry, const View& view, int64_t batch, int64_t first,
+                int count) {
+    const int64_t base = batch * view.batch_stride;
+    if (geometry.images_per_group == 1 && repeats_one_value(view, geometry.dims)) {
+      compute_t value{};
+      load_run(view, base, 1, &value);
+      is_zero_ = value == 0;
+      if (is_zero_) return;
+      for (int a = 0; a < geometry.dims; ++a) fill_rest(copied_[a], 0, value);
+    } else {
+      TileOffsets located;
+      locate_samples(geometry, view, first, count, located);
+      if (view.dtype == kDTypeOf<compute_t> && located.even && located.step == 1) {
+        for (int a = 0; a < geometry.dims; ++a) {
+          of_axis_[a] = static_cast<const compute_t*>(view.data) + base + a * view.channel_stride +
+                        located.first;
+          prefetch_next_tile(of_axis_[a], kSize, 1);
+        }
+        return;
+      }
+      load_coordinates(view, base, located, geometry.dims, copied_);
+    }
+    for (int a = 0; a < geometry.dims; ++a) of_axis_[a] = copied_[a];
   }
-  for (int a = 0; a < geometry.dims; ++a) {
+
+  bool are_zero() const { return is_zero_; }
+  /// Null where they are zero.
+  const compute_t* of_axis(int a, int begin) const {
+    return is_zero_ ? nullptr : of_axis_[a] + begin;
+  }
+
+ private:
+  bool is_zero_ = false;
+  const compute_t* of_axis_[kMaxDims];
+  alignas(64) PerAxis<kSize> copied_;
+};
+
+/// A piece of the coordinates on one axis: of places along x by a row of an affine map, in the
+/// order in which `mapped` adds; plus a displacement, unless kStill.
+template <int kDims, bool kStill>
+GRIDSAMPLE_INLINE void map_places(const compute_t* row, const compute_t* __restrict x, compute_t y,
+                                  compute_t z, int length, const compute_t* __restrict moved,
+                                  compute_t* __restrict to) {
+  const compute_t factor = row[0];
+  const compute_t of_y = row[1] * y;
+  const compute_t of_z = kDims == 3 ? row[2] * z : compute_t(0);
+  const compute_t origin = row[kDims];
 #pragma omp simd
-    for (int i = 0; i < kSize; ++i) values[a][i] += added[a][i];
+  for (int i = 0; i < length; ++i) {
+    compute_t sum = factor * x[i] + of_y;
+    if constexpr (kDims == 3) sum = sum + of_z;
+    sum = sum + origin;
+    to[i] = kStill ? sum : sum + moved[i];
   }
+}
+
+template <int kDims, bool kStill, int kSize>
+void fill_warp(const Geometry& geometry, const GridView& warp, int64_t batch, int64_t first,
+               int count, const Displacements<kSize>& displacements, PerAxis<kSize>& values) {
+  Places<compute_t> places[kDims];
+  for (int a = 0; a < kDims; ++a) places[a] = make_places<compute_t>(geometry, a);
+  alignas(64) compute_t x[kSize];
+  for_row_pieces(geometry, first, count, [&](const RowPiece& piece) {
+    const int begin = piece.begin;
+    const int length = piece.length;
+    const compute_t y = places[1].at(static_cast<compute_t>(piece.at[1]));
+    const compute_t z =
+        kDims == 3 ? places[kDims - 1].at(static_cast<compute_t>(piece.at[2])) : compute_t(0);
+    if (warp.affine != nullptr) {
+      const auto* rows =
+          static_cast<const compute_t*>(warp.affine) +
+          (batch * geometry.images_per_group + piece.image) * warp.affine_batch_stride;
+      compute_t* to = x;
+      for_places(places[0], piece,
+                 [=](int i, compute_t at) GRIDSAMPLE_INLINE_LAMBDA { to[i] = at; });
+      for (int a = 0; a < kDims; ++a) {
+        map_places<kDims, kStill>(rows + a * (kDims + 1), x, y, z, length,
+                                  displacements.of_axis(a, begin), values[a] + begin);
+      }
+      return;
+    }
+    for (int a = 0; a < kDims; ++a) {
+      compute_t* __restrict to = values[a] + begin;
+      const compute_t* __restrict moved = displacements.of_axis(a, begin);
+      if (a == 0) {
+        for_places(places[0], piece, [=](int i, compute_t at) GRIDSAMPLE_INLINE_LAMBDA {
+          to[i] = kStill ? at : at + moved[i];
+        });
+      } else {
+        const compute_t at = a == 1 ? y : z;
+#pragma omp simd
+        for (int i = 0; i < length; ++i) to[i] = kStill ? at : at + moved[i];
+      }
+    }
+  });
 }
 
 template <int kSize>
 GRIDSAMPLE_NOINLINE void load_warp(const Geometry& geometry, const GridView& warp, int64_t batch,
                                    int64_t first, int count, PerAxis<kSize>& values) {
-  const int dims = geometry.dims;
-  Places<compute_t> places[kMaxDims];
-  for (int a = 0; a < dims; ++a) places[a] = make_places<compute_t>(geometry, a);
-  for_row_pieces(geometry, first, count, [&](const RowPiece& piece) {
-    compute_t place[kMaxDims] = {};
-    for (int a = 1; a < dims; ++a) place[a] = places[a].at(static_cast<compute_t>(piece.at[a]));
-    compute_t* x = values[0] + piece.begin;
-    fill_places(places[0], piece, x);
-    if (warp.affine == nullptr) {
-      for (int a = 1; a < dims; ++a) std::fill_n(values[a] + piece.begin, piece.length, place[a]);
-      return;
+  const Displacements<kSize> displacements(geometry, warp, batch, first, count);
+  with_dims(geometry.dims, [&]<int kDims>() {
+    if (displacements.are_zero()) {
+      fill_warp<kDims, true>(geometry, warp, batch, first, count, displacements, values);
+    } else {
+      fill_warp<kDims, false>(geometry, warp, batch, first, count, displacements, values);
     }
-    const auto* rows = static_cast<const compute_t*>(warp.affine) +
-                       (batch * geometry.images_per_group + piece.image) * warp.affine_batch_stride;
-    for (int a = dims - 1; a >= 0; --a) {  // x last: the others are made of its places
-      compute_t* to = values[a] + piece.begin;
-      const compute_t y = place[1];
-      const compute_t z = place[2];
-#pragma omp simd
-      for (int i = 0; i < piece.length; ++i) {
-        const compute_t at[] = {x[i], y, z};
-        to[i] = dims == 2 ? mapped(rows, 2, a, at) : mapped(rows, 3, a, at);
-      }
-    }
+    for (int a = 0; a < kDims; ++a) fill_rest(values[a], count, values[a][count - 1]);
   });
-  for (int a = 0; a < dims; ++a) fill_rest(values[a], count, values[a][count - 1]);
-  add_displacement(geometry, warp, batch, first, count, values);
 }
 
 /// Reads the coordinates of samples [first, first + count), as a grid has them. The lanes beyond
@@ -145,7 +205,7 @@ void load_grid(const Geometry& geometry, const GridView& grid, int64_t batch, in
 }
 
 /// What the gradients of samples, by coordinates, add to the gradient of the affine map that they
-/// lie at: sums in float64, those of a tile by themselves.
+/// lie at: sums of a few samples in the compute type, and of these in float64, for each tile.
 template <int kSize>
 GRIDSAMPLE_NOINLINE void add_affine_sums(const Geometry& geometry, const GradGridView& grad_grid,
                                          int64_t grid_batch, int64_t first, int count,
@@ -157,22 +217,24 @@ GRIDSAMPLE_NOINLINE void add_affine_sums(const Geometry& geometry, const GradGri
   for (int a = 0; a < dims; ++a) places[a] = make_places<compute_t>(geometry, a);
   alignas(64) compute_t x[kSize];
   for_row_pieces(geometry, first, count, [&](const RowPiece& piece) {
-    fill_places(places[0], piece, x);
+    compute_t* to = x;
+    for_places(places[0], piece, [=](int i, compute_t at) GRIDSAMPLE_INLINE_LAMBDA { to[i] = at; });
     for (int a = 0; a < dims; ++a) {
       const compute_t* grad = grads[a] + piece.begin;
-      double sum = 0;
-      double sum_x = 0;
+      compute_t sum = 0;
+      compute_t sum_x = 0;
 #pragma omp simd reduction(+ : sum, sum_x)
       for (int i = 0; i < piece.length; ++i) {
-        sum += static_cast<double>(grad[i]);
-        sum_x += static_cast<double>(grad[i]) * static_cast<double>(x[i]);
+        sum += grad[i];
+        sum_x += grad[i] * x[i];
       }
       double* row = sums + a * (dims + 1);
-      row[0] += sum_x;
+      row[0] += static_cast<double>(sum_x);
       for (int b = 1; b < dims; ++b) {
-        row[b] += sum * static_cast<double>(places[b].at(static_cast<compute_t>(piece.at[b])));
+        const compute_t place = places[b].at(static_cast<compute_t>(piece.at[b]));
+        row[b] += static_cast<double>(sum) * static_cast<double>(place);
       }
-      row[dims] += sum;
+      row[dims] += static_cast<double>(sum);
     }
   });
 }

@@ -171,11 +171,16 @@ GRIDSAMPLE_NOINLINE inline void store_run(const View& view, int64_t offset, int 
   });
 }
 
-/// Asks for the next tile of one channel, as prefetch_next_tile.
-inline void prefetch_next_run(const View& view, int64_t offset, int count) {
+/// Asks for the next tile of one channel, as prefetch_next_tile; kResults: as prefetch_next_result.
+template <bool kResults>
+void prefetch_next_run(const View& view, int64_t offset, int count) {
   const int element = view.dtype == DType::kDouble ? 8 : view.dtype == DType::kFloat ? 4 : 2;
-  const auto* bytes = static_cast<const char*>(view.data) + offset * element;
-  prefetch_next_tile(bytes, count, element);
+  auto* bytes = static_cast<char*>(view.data) + offset * element;
+  if constexpr (kResults) {
+    prefetch_next_result(bytes, count, element);
+  } else {
+    prefetch_next_tile(bytes, count, element);
+  }
 }
 
 /// Reads one channel of a tile, or of a strip of one. Lanes past the tile's end get 0.
@@ -183,7 +188,7 @@ template <int kSize>
 void load_samples(const View& view, int64_t base, const TileOffsets& tile,
                   compute_t (&buffer)[kSize]) {
   if (tile.even && tile.step == 1) {
-    prefetch_next_run(view, base + tile.first, kSize);
+    prefetch_next_run<false>(view, base + tile.first, kSize);
     load_run(view, base + tile.first, tile.count, buffer);
   } else {
     gather_samples(view, base, tile, buffer);
@@ -195,6 +200,7 @@ void load_samples(const View& view, int64_t base, const TileOffsets& tile,
 inline void store_samples(const View& view, int64_t base, const TileOffsets& tile,
                           const compute_t* buffer) {
   if (tile.even && tile.step == 1) {
+    prefetch_next_run<true>(view, base + tile.first, tile.count);
     store_run(view, base + tile.first, tile.count, buffer);
   } else {
     scatter_samples(view, base, tile, buffer);
