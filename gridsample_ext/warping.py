@@ -58,7 +58,8 @@ def warp(
         is given, in an image of any size.
 
     Gradients of any order flow to ``input``, ``displacement`` and ``affine``, as from
-    :func:`gridsample_ext.grid_sample`.
+    :func:`gridsample_ext.grid_sample`. Output and first derivatives take no memory for a grid; on
+    CUDA the gradient of ``affine`` does.
 
     Raises:
         ValueError: neither ``displacement`` nor ``affine``; unknown ``units``, ``mode`` or
