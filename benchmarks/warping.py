@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from tqdm import tqdm
 import gridsample_ext
 
 Sampler = Callable[..., Tensor]
+FEW_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -86,19 +88,20 @@ def warped(case: Case) -> Sampler:
     return gridsample_ext.warp
 
 
-def on_a_grid(case: Case, moving: Tensor) -> Sampler:
+def on_a_grid(image: Tensor, grid: Tensor) -> Tensor:
     """Sampling alone."""
-    grid = grid_of(case, moving)
-    return lambda image, _: gridsample_ext.grid_sample(image, grid, align_corners=False)
+    return gridsample_ext.grid_sample(image, grid, align_corners=False)
 
 
-def step(sampler: Sampler, case: Case, backward: bool) -> Callable[[], Any]:
+def step(sampler: Sampler, tensors: tuple[Tensor, Tensor], backward: bool) -> Callable[[], Any]:
     """A forward pass, with the gradients of the image and of what moves it or without."""
-    image, moving = (tensor.requires_grad_(backward) for tensor in case.tensors())
+    image, moving = (tensor.requires_grad_(backward) for tensor in tensors)
 
     def call() -> Any:
         output = sampler(image, moving)
-        return torch.autograd.grad(output.sum(), (image, moving)) if backward else output
+        if not backward:
+            return (output,)
+        return output, *torch.autograd.grad(output.sum(), (image, moving))
 
     return call
 
@@ -113,13 +116,12 @@ def peak(case: Case, side: str, backward: bool) -> None:
     """Print what one call needs beside its results, in bytes."""
     sampler = {"composed": composed, "warp": warped}[side](case)
     small = Case("small", (*case.shape[:2], *[8] * (len(case.shape) - 2)), case.affine, case.half)
-    step({"composed": composed, "warp": warped}[side](small), small, backward)()
-    call = step(sampler, case, backward)
+    step({"composed": composed, "warp": warped}[side](small), small.tensors(), backward)()
+    call = step(sampler, case.tensors(), backward)
     Path("/proc/self/clear_refs").write_text("5")  # the most is what there is
     before = memory("VmRSS")
     results = call()
     after = memory("VmHWM")
-    results = results if backward else (results,)
     kept = sum(each.numel() * each.element_size() for each in results)
     print(max(after - before - kept, 0))
 
@@ -139,13 +141,14 @@ def main() -> None:
         "| | composed | compiled | warp | composed / warp | on a grid | MiB composed | MiB warp |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    ratios: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     rows = [(case, backward) for case in CASES for backward in (False, True)]
     for case, backward in tqdm(rows, disable=None, unit="case"):
         torch.compiler.reset()
         sides = [composed(case), torch.compile(composed(case)), warped(case)]
-        calls = [step(side, case, backward) for side in sides]
-        if not backward:
-            calls.append(step(on_a_grid(case, case.tensors()[1]), case, False))
+        calls = [step(side, case.tensors(), backward) for side in sides]
+        image, moving = case.tensors()
+        calls.append(step(on_a_grid, (image, grid_of(case, moving)), backward))
         times = [1e3 * seconds for seconds in in_turns(calls, arguments.seconds)]
         beside = []
         for side in ("composed", "warp"):
@@ -153,10 +156,19 @@ def main() -> None:
             words += ["--threads", str(arguments.threads)]
             printed = subprocess.check_output([sys.executable, __file__, *words], text=True)
             beside.append(f"{int(printed) / 2**20:.1f}")
-        alone = f"{times[3]:.2f} ms" if not backward else ""
-        cells = [*(f"{time:.2f} ms" for time in times[:3]), f"{times[0] / times[2]:.1f}", alone]
+        ratio = times[0] / times[2]
+        if case.shape[1] <= FEW_CHANNELS:
+            ratios[backward].append((ratio, times[3] / times[2]))
+        cells = [*(f"{time:.2f} ms" for time in times[:3]), f"{ratio:.1f}", f"{times[3]:.2f} ms"]
         name = f"{case.name}, {'forward and backward' if backward else 'forward'}"
         tqdm.write(f"| {name} | {' | '.join([*cells, *beside])} |")
+    for backward, pairs in ratios.items():
+        means = [geometric_mean(each) for each in zip(*pairs, strict=True)]
+        passes = "forward and backward" if backward else "forward"
+        print(
+            f"Up to {FEW_CHANNELS} channels, {passes}, geometric means: composed / warp "
+            f"{means[0]:.2f}, on a grid / warp {means[1]:.2f}"
+        )
     return None
 
 

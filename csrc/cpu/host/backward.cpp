@@ -264,8 +264,8 @@ class Backward {
 
 /// Results of the type that they are computed in.
 void allocate_results(const BackwardPlan& plan, const Tensor& input, const GridSource& grid,
-                      const Geometry& geometry, bool stores_grid, Tensor& grad_input,
-                      Tensor& grad_grid) {
+                      const Geometry& geometry, bool stores_grid, bool adds_up_later,
+                      Tensor& grad_input, Tensor& grad_grid) {
   if (plan.grad_input != GradInputPath::kNotWanted) {
     const bool own_type =
         plan.grad_input == GradInputPath::kEmpty || plan.grad_input == GradInputPath::kListedTaps;
@@ -274,10 +274,11 @@ void allocate_results(const BackwardPlan& plan, const Tensor& input, const GridS
       grad_input = empty_image(input, sizes_vector(input), type);
     }
   }
-  if (stores_grid && plan.grad_grid != GradGridPath::kNotWanted && !grad_grid.defined()) {
-    const ScalarType type =
-        is_zero(plan.grad_grid) ? grid.values.scalar_type() : sum_type(geometry);
-    grad_grid = empty_grid(grid, type);
+  if (stores_grid && plan.grad_grid != GradGridPath::kNotWanted) {
+    const bool own_type =
+        is_zero(plan.grad_grid) || (stores_once(plan.grad_grid) && !adds_up_later);
+    const ScalarType type = own_type ? grid.values.scalar_type() : sum_type(geometry);
+    if (!grad_grid.defined() || grad_grid.scalar_type() != type) grad_grid = empty_grid(grid, type);
   }
 }
 
@@ -309,8 +310,8 @@ Gradients backward(const Tensor& grad_output, const Tensor& input, const GridSou
     lent.reset();
     plan = plan_backward(call, most, without);
     adds_up_later = plan.grad_grid == GradGridPath::kPlain || geometry.fill_value != 0;
-    allocate_results(plan, input, grid, geometry, wanted.grid || adds_up_later, grad_input,
-                     grad_grid);
+    allocate_results(plan, input, grid, geometry, wanted.grid || adds_up_later,
+                     adds_up_later && wanted.affine.has_value(), grad_input, grad_grid);
     if (plan.copies_input && dtype_of(image) != compute_dtype(geometry)) {
       image = read_in_compute_type(input, geometry);
     }

@@ -98,7 +98,8 @@ class BackwardPlanner {
     // and its gradient: for grad_grid, and in one walk.
     const bool both = to_grid_ || same_spatial_strides(call_.input.view, to, geometry_);
     const bool differ = both && call_.input.view.batch_stride != to.batch_stride;
-    if (call_.sums_apart || grid_is_broadcast() || call_.input.batch != geometry_.batch || (to_input_ && differ)) {
+    if (call_.sums_apart || grid_is_broadcast() || call_.input.batch != geometry_.batch ||
+        (to_input_ && differ)) {
       return;
     }
     const int64_t most_apart = copies_pixels(geometry_.mode) ? kMostApart : kMostGradientsApart;
@@ -252,8 +253,8 @@ class BackwardPlanner {
         !has_compute_type(geometry, asked_.input)) {
       plan_.memory.result_copies += compute_bytes(geometry, asked_.input);
     }
-    if (call_.wants_grid && plan_.grad_grid != GradGridPath::kEmpty &&
-        plan_.grad_grid != GradGridPath::kZero && call_.grid_dtype != compute_type(geometry)) {
+    if (call_.wants_grid && !is_zero(plan_.grad_grid) && !stores_once(plan_.grad_grid) &&
+        call_.grid_dtype != compute_type(geometry)) {
       plan_.memory.result_copies +=
           asked_.grid_batch * geometry.samples * geometry.dims * compute_size(geometry);
     }

@@ -102,6 +102,12 @@ constexpr bool is_joint(GradInputPath path) {
          path == GradInputPath::kJointSlabsInPlanes || path == GradInputPath::kJointSlabsInRows ||
          path == GradInputPath::kJointSlabsInRegisters;
 }
+/// Whether sums are finished before they are stored, and so rounded to grad_grid's own type.
+constexpr bool stores_once(GradGridPath path) {
+  return path == GradGridPath::kJointSlabsInPlanes ||
+         path == GradGridPath::kJointSlabsInRegisters || path == GradGridPath::kPlanes ||
+         path == GradGridPath::kRows;
+}
 constexpr bool is_zero(GradGridPath path) {
   return path == GradGridPath::kEmpty || path == GradGridPath::kZero;
 }

@@ -74,7 +74,7 @@ struct BackwardCall {
   int64_t grid_batch = 0;
   bool wants_input = false;
   bool wants_grid = false;
-  bool scattered = false;  // samples that follow each other lie far apart
+  bool scattered = false;   // samples that follow each other lie far apart
   bool sums_apart = false;  // for each image, the sums of its affine map
 };
 
