@@ -17,6 +17,7 @@ jvp(input, grid, U, V)         U, V: backward;                   jvp along U's, 
 = J (U, V)                     input, grid: double_backward      + composed
 double_backward(U, V, g, ...)  U, V: double_backward;            double_backward along U's, V's
                                g, input, grid: composed          tangents and of g's, + composed
+spline_filter(image)           image: spline_filter, transposed  spline_filter of the tangent
 =============================  ================================  =================================
 
 ``double_backward`` is its own derivative along (U, V) because it is linear in them and symmetric:
@@ -359,6 +360,30 @@ class _DoubleBackward(torch.autograd.Function):
         return tuple(_sum(*parts) for parts in zip(*terms, strict=True))
 
 
+class _SplineFilter(torch.autograd.Function):
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return _within_function(_ops.spline_filter, *arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, *ctx.options, ctx.transposed = inputs
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None) -> _Gradients:
+        if gradient is not None:
+            gradient = _ops.spline_filter(gradient, *ctx.options, not ctx.transposed)
+        return gradient, None, None, None
+
+    @staticmethod
+    @_tangent_rule
+    def jvp(ctx: Any, image_t: Tensor | None, *_: None) -> Tensor | None:
+        if image_t is not None:
+            image_t = _ops.spline_filter(image_t, *ctx.options, ctx.transposed)
+        return image_t
+
+
 def _autograd_kernel(
     op: OpOverload[..., Any], function: type[torch.autograd.Function]
 ) -> Callable[..., Any]:
@@ -400,6 +425,7 @@ for _op, _function, _rule, _parts in (
         _batching.double_backward,
         (_ops.grid_sample_backward, _ops.grid_sample_double_backward),
     ),
+    (_ops.spline_filter, _SplineFilter, _batching.spline_filter, (_ops.spline_filter,)),
 ):
     _name = _op._schema.name
     _library.impl(

@@ -16,6 +16,8 @@ linearity    Partial              Replicate           Partial        as of a rep
 nothing      Replicate            Replicate           Replicate      Replicate
 ===========  ===================  ==================  =============  ==========================
 
+``spline_filter`` takes an image that is split along its batch or its channels, or Partial.
+
 Everything else is redistributed to the cheapest of them first: a sample may lie anywhere in an
 image, so an ``input`` split along its own axes has to be exchanged.
 
@@ -40,7 +42,7 @@ class _Sharding:
     """What the arguments and results of an op stand for.
 
     ``"input"``: sizes as of input, (N, C, ...); ``"grid"``: as of grid, (N, ...out, dims);
-    ``"output"``: as of output, (N, C, ...out).
+    ``"output"``: as of output, (N, C, ...out); ``"image"``: (N, C, ...), filtered by itself.
     """
 
     arguments: dict[str, str]  # the tensors among them
@@ -73,6 +75,7 @@ _SHARDINGS = {
         (("grad_output",), ("grad_grad_input", "grad_grad_grid")),
     ),
     "sample_labels": _Sharding({"labels": "input", "grid": "grid"}, ("output",)),
+    "spline_filter": _Sharding({"image": "image"}, ("image",), (("image",),)),
 }
 
 
@@ -123,10 +126,6 @@ def _acceptable(
         for name, role in sharding.arguments.items()
         if values_by_name.get(name) is not None
     }
-    input = values_by_name["labels" if "labels" in roles else "input"]
-    grid = values_by_name["grid"]
-    N_input, N_grid = input.shape[0], grid.shape[0]
-
     acceptable: list[tuple[list[Any], list[Any]]] = []
 
     wanted = values_by_name.get("output_mask") or [True] * len(sharding.results)
@@ -136,18 +135,11 @@ def _acceptable(
         acceptable.append((placed, [arguments.get(name) for name in names]))
 
     accept([Replicate() for _ in sharding.results], {name: Replicate() for name in roles})
-    splits: list[dict[str, Any]] = [
-        {
-            "input": Replicate() if N_input == 1 != N_grid else Shard(0),
-            "grid": Replicate() if N_grid == 1 != N_input else Shard(0),
-            "output": Shard(0),
-        },
-        {"input": Shard(1), "grid": Replicate(), "output": Shard(1)},
-        *(
-            {"input": Replicate(), "grid": Shard(1 + axis), "output": Shard(2 + axis)}
-            for axis in range(input.ndim - 2)
-        ),
-    ]
+    if "image" in roles:
+        splits: list[dict[str, Any]] = [{"image": Shard(0)}, {"image": Shard(1)}]
+    else:
+        input = values_by_name["labels" if "labels" in roles else "input"]
+        splits = _splits_of_samples(input, values_by_name["grid"])
     for split in splits:
         # A result of a replicated argument's kind is summed over what is split.
         results = [split[role] for role in sharding.results]
@@ -168,3 +160,22 @@ def _acceptable(
                 {name: Partial() if name in linear else Replicate() for name in roles},
             )
     return acceptable
+
+
+def _splits_of_samples(input: Any, grid: Any) -> list[dict[str, Any]]:
+    """The ways to split what samples are made of, by what it stands for."""
+    from torch.distributed.tensor import Replicate, Shard
+
+    N_input, N_grid = input.shape[0], grid.shape[0]
+    return [
+        {
+            "input": Replicate() if N_input == 1 != N_grid else Shard(0),
+            "grid": Replicate() if N_grid == 1 != N_input else Shard(0),
+            "output": Shard(0),
+        },
+        {"input": Shard(1), "grid": Replicate(), "output": Shard(1)},
+        *(
+            {"input": Replicate(), "grid": Shard(1 + axis), "output": Shard(2 + axis)}
+            for axis in range(input.ndim - 2)
+        ),
+    ]

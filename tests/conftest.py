@@ -24,6 +24,7 @@ OPS = (
     "grid_sample_jvp",
     "grid_sample_double_backward",
     "sample_labels",
+    "spline_filter",
 )
 
 
