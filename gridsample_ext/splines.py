@@ -53,7 +53,7 @@ def spline_filter(
         >>> gridsample_ext.grid_sample(
         ...     coefficients, points, "bspline", "reflection", coordinates="pixel"
         ... ).round(decimals=3)
-        tensor([[[[6.0000, 3.5910, 0.0000]]]])
+        tensor([[[[6.0000, 3.6140, 0.0000]]]])
 
     """
     if has_torch_function_unary(image):

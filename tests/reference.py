@@ -67,7 +67,8 @@ def unnormalize(x, size, options):
         u, slope = real(-border / 2) if is_nan else x, 1.0
     else:
         x = real(-1) if is_nan else np.clip(x, -largest, largest)
-        u, slope = ((x + real(1)) * real(length) - real(border)) / real(2), length / 2
+        # Halved before the product, which overflows farther out for it: docs/semantics.md.
+        u, slope = (x + real(1)) * real(length / 2) - real(border / 2), length / 2
     return np.clip(u, -largest, largest), slope if is_finite else 0.0
 
 

@@ -2,7 +2,7 @@
 
 // Lines of pixels along one axis, some of them at a time: spline_filter. Lanes go over lines.
 
-#include "cpu/simd/scalars.h"
+#include "cpu/simd/transpose.h"
 #include "math/splines.h"
 
 GRIDSAMPLE_NAMESPACE_BEGIN
@@ -10,15 +10,26 @@ GRIDSAMPLE_NAMESPACE_BEGIN
 /// Lines that are filtered together: an item. Their pixels lie side by side in scratch.
 constexpr int kLineLanes = kLineBytes / sizeof(compute_t);
 
-/// Where the lines of an item begin. Spare lanes repeat the last line.
+/// Where the lines of an item begin in one of the tensors.
 struct LineOffsets {
-  int count;
-  bool from_side_by_side = true;
-  bool to_side_by_side = true;
-  int64_t from[kLineLanes];
-  int64_t to[kLineLanes];
+  bool are_even = true;
+  int64_t step = 0;  // from line to line, if they are even
+  int64_t offset[kLineLanes];
 
-  LineOffsets(const SplineParams& params, int64_t first)
+  void set(int i, int64_t value) {
+    offset[i] = value;
+    if (i == 1) step = value - offset[0];
+    are_even = are_even && (i == 0 || value - offset[i - 1] == step);
+  }
+};
+
+/// The lines of an item.
+struct Lines {
+  int count;
+  LineOffsets from;
+  LineOffsets to;
+
+  Lines(const SplineParams& params, int64_t first)
       : count(static_cast<int>(std::min<int64_t>(kLineLanes, params.lines - first))) {
     int64_t index[SplineParams::kOthers];
     for (int d = 0; d < SplineParams::kOthers; ++d) {
@@ -26,21 +37,20 @@ struct LineOffsets {
       first /= params.size[d];
     }
     for (int i = 0; i < count; ++i) {
-      from[i] = to[i] = 0;
+      int64_t from_offset = 0;
+      int64_t to_offset = 0;
       for (int d = 0; d < SplineParams::kOthers; ++d) {
-        from[i] += index[d] * params.from_strides[d];
-        to[i] += index[d] * params.to_strides[d];
+        from_offset += index[d] * params.from_strides[d];
+        to_offset += index[d] * params.to_strides[d];
       }
+      from.set(i, from_offset);
+      to.set(i, to_offset);
       for (int d = 0; d < SplineParams::kOthers && ++index[d] == params.size[d]; ++d) index[d] = 0;
-      from_side_by_side = from_side_by_side && from[i] == from[0] + i;
-      to_side_by_side = to_side_by_side && to[i] == to[0] + i;
     }
-    for (int i = count; i < kLineLanes; ++i) {
-      from[i] = from[count - 1];
-      to[i] = to[count - 1];
-    }
-    from_side_by_side = from_side_by_side && count == kLineLanes;
-    to_side_by_side = to_side_by_side && count == kLineLanes;
+  }
+
+  bool are_side_by_side() const {
+    return count == kLineLanes && from.are_even && from.step == 1 && to.are_even && to.step == 1;
   }
 };
 
@@ -77,31 +87,42 @@ void spline_filter_items(const SplineParams& params, int64_t worker, int64_t beg
     for (int i = 0; i < kLanes; ++i) values[i] = scratch[k * kLanes + i];
   };
   for (int64_t item = begin; item < end; ++item) {
-    const LineOffsets offsets(params, item * kLanes);
-    if (offsets.from_side_by_side && offsets.to_side_by_side) {
+    const Lines lines(params, item * kLanes);
+    if (lines.are_side_by_side()) {
       const auto load = [&](int64_t k, compute_t(&values)[kLanes]) GRIDSAMPLE_INLINE_LAMBDA {
-        const auto* pixels = from + offsets.from[0] + k * params.from_stride;
+        const auto* pixels = from + lines.from.offset[0] + k * params.from_stride;
         GRIDSAMPLE_SIMD
         for (int i = 0; i < kLanes; ++i) {
           values[i] = scalar::template load<compute_t>(pixels[i]);
         }
       };
       const auto store = [&](int64_t k, const compute_t(&values)[kLanes]) GRIDSAMPLE_INLINE_LAMBDA {
-        compute_t* coefficients = to + offsets.to[0] + k * params.to_stride;
+        compute_t* coefficients = to + lines.to.offset[0] + k * params.to_stride;
         GRIDSAMPLE_SIMD
         for (int i = 0; i < kLanes; ++i) coefficients[i] = values[i];
       };
       filter_lines<compute_t, kLanes>(params.axis, load, keep, kept, store);
       continue;
     }
-    for_each_pixel(size, kLanes, [&](int64_t k, int i) GRIDSAMPLE_INLINE_LAMBDA {
-      scratch[k * kLanes + i] =
-          scalar::template load<compute_t>(from[offsets.from[i] + k * params.from_stride]);
-    });
+    if (lines.count < kLanes) std::fill_n(scratch, size * kLanes, compute_t(0));  // spare lanes
+    if (params.from_stride == 1 && lines.from.are_even) {
+      transpose_to_rows<scalar>(from + lines.from.offset[0], lines.from.step, lines.count, size,
+                                scratch, kLanes);
+    } else {
+      for_each_pixel(size, lines.count, [&](int64_t k, int i) GRIDSAMPLE_INLINE_LAMBDA {
+        scratch[k * kLanes + i] =
+            scalar::template load<compute_t>(from[lines.from.offset[i] + k * params.from_stride]);
+      });
+    }
     filter_lines<compute_t, kLanes>(params.axis, kept, keep, kept, keep);
-    for_each_pixel(size, offsets.count, [&](int64_t k, int i) GRIDSAMPLE_INLINE_LAMBDA {
-      to[offsets.to[i] + k * params.to_stride] = scratch[k * kLanes + i];
-    });
+    if (params.to_stride == 1 && lines.to.are_even) {
+      transpose_to_planes<ScalarOf<compute_t>>(scratch, kLanes, lines.count, size,
+                                               to + lines.to.offset[0], lines.to.step);
+    } else {
+      for_each_pixel(size, lines.count, [&](int64_t k, int i) GRIDSAMPLE_INLINE_LAMBDA {
+        to[lines.to.offset[i] + k * params.to_stride] = scratch[k * kLanes + i];
+      });
+    }
   }
 }
 
