@@ -142,7 +142,7 @@ inline void check_tensor(const char* name, const Tensor& tensor, const Tensor& i
         name, " with sizes ", sizes_of(tensor), " is too small");
 }
 
-/// "0 (bilinear), 1 (nearest) or 2 (bicubic)".
+/// "0 (zeros), 1 (border), 2 (reflection) or 3 (circular)".
 template <size_t kCount>
 std::string numbered(const char* const (&names)[kCount]) {
   std::ostringstream known;
@@ -152,14 +152,9 @@ std::string numbered(const char* const (&names)[kCount]) {
   return known.str();
 }
 
-inline void check_options(const Options& options, int dims) {
-  constexpr auto kModes = static_cast<int64_t>(std::size(kModeNames));
+/// Whether some axis is padded with zeros.
+inline bool check_padding_mode(int64_t padding_mode, int dims) {
   constexpr auto kPaddings = static_cast<int64_t>(std::size(kPaddingNames));
-  const int64_t mode = options.interpolation_mode;
-  const int64_t padding_mode = options.padding_mode;
-  if (mode < 0 || mode >= kModes) {
-    check(false, "expected interpolation_mode to be ", numbered(kModeNames), ", but got ", mode);
-  }
   bool known = padding_mode < kPaddingPerAxis + (1 << dims * kBitsOfPadding);
   bool has_zeros = false;
   for (int axis = 0; axis < dims; ++axis) {
@@ -171,6 +166,17 @@ inline void check_options(const Options& options, int dims) {
     check(false, "expected padding_mode to be ", numbered(kPaddingNames), ", or ", kPaddingPerAxis,
           " + x + 16 y + 256 z for those of the axes, but got ", padding_mode);
   }
+  return has_zeros;
+}
+
+inline void check_options(const Options& options, int dims) {
+  constexpr auto kModes = static_cast<int64_t>(std::size(kModeNames));
+  const int64_t mode = options.interpolation_mode;
+  const int64_t padding_mode = options.padding_mode;
+  if (mode < 0 || mode >= kModes) {
+    check(false, "expected interpolation_mode to be ", numbered(kModeNames), ", but got ", mode);
+  }
+  const bool has_zeros = check_padding_mode(padding_mode, dims);
   check(options.fill_value == 0 || has_zeros,
         "expected fill_value to be 0 where no axis is padded with zeros, but got ",
         options.fill_value, " and padding_mode ", padding_mode);
@@ -184,6 +190,20 @@ inline void check_fits_float(const char* name, double value) {
         name, " to be a number that float32, which this call computes in, holds, but got ", value);
 }
 
+/// name: by which the caller knows the image.
+inline void check_dims(const Tensor& image, const char* name) {
+  check(image.dim() == 4 || image.dim() == 5, "expected ", name,
+        " to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W), but got ", name, " with sizes ",
+        sizes_of(image));
+}
+
+inline void check_not_empty_in_space(const Tensor& image, const char* name) {
+  for (int64_t d = image.dim() - 1; d >= 2; --d) {
+    check(image.size(d) > 0, "expected ", name, " to have non-empty spatial dimensions, but got ",
+          name, " with sizes ", sizes_of(image), ", dimension ", d, " being empty");
+  }
+}
+
 /// Checks input, grid and options, and says what the call is about. The caller knows input and grid
 /// by these names. may_copy: whether input may hold integers; is_wide: whether something else is
 /// float64.
@@ -192,9 +212,7 @@ inline Geometry check_call(const Tensor& input, const Tensor& grid, const Option
                            const char* grid_name = "grid", bool is_wide = false) {
   check_tensor(name, input, input, may_copy);
   check_tensor(grid_name, grid, input);
-  check(input.dim() == 4 || input.dim() == 5, "expected ", name,
-        " to be 4-D (N, C, H, W) or 5-D (N, C, D, H, W), but got ", name, " with sizes ",
-        sizes_of(input));
+  check_dims(input, name);
   check(grid.dim() == input.dim(), "expected ", grid_name, " to have as many dimensions as ", name,
         ", but got ", name, " with sizes ", sizes_of(input), " and ", grid_name, " with sizes ",
         sizes_of(grid));
@@ -210,10 +228,7 @@ inline Geometry check_call(const Tensor& input, const Tensor& grid, const Option
         " and ", grid_name, " to have the same batch size, or one of them a batch of 1, but got ",
         name, " with sizes ", sizes_of(input), " and ", grid_name, " with sizes ", sizes_of(grid));
 
-  for (int64_t d = input.dim() - 1; d >= 2; --d) {
-    check(input.size(d) > 0, "expected ", name, " to have non-empty spatial dimensions, but got ",
-          name, " with sizes ", sizes_of(input), ", dimension ", d, " being empty");
-  }
+  check_not_empty_in_space(input, name);
   const bool in_double =
       is_wide || dtype_of(input) == DType::kDouble || dtype_of(grid) == DType::kDouble;
   if (!in_double) {
@@ -278,6 +293,26 @@ inline LabelCall check_labels(const Tensor& labels, const Tensor& grid,
         sizes_of(labels), " and dtype ", dtype_name(labels));
   call.geometry = check_call(labels, grid, call_options, true, "labels");
   return call;
+}
+
+/// Checks the arguments of spline_filter; the geometry has no samples.
+inline Geometry check_spline_filter(const Tensor& image, const SplineOptions& options) {
+  check_tensor("image", image, image);
+  check_dims(image, "image");
+  const int dims = static_cast<int>(image.dim()) - 2;
+  check_padding_mode(options.padding_mode, dims);
+  check_not_empty_in_space(image, "image");
+  Geometry geometry;
+  geometry.dims = dims;
+  geometry.align_corners = options.align_corners;
+  geometry.compute_in_double = dtype_of(image) == DType::kDouble;
+  geometry.batch = image.size(0);
+  geometry.channels = image.size(1);
+  for (int axis = 0; axis < dims; ++axis) {
+    geometry.input_size[axis] = image.size(dims + 1 - axis);
+    geometry.padding[axis] = static_cast<Padding>(padding_number(options.padding_mode, axis));
+  }
+  return geometry;
 }
 
 inline void check_grad_output(const Tensor& grad_output, const Tensor& input, const Tensor& grid,

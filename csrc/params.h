@@ -104,6 +104,13 @@ struct LabelOptions {
   std::optional<int64_t> outside_value;
 };
 
+/// The options of spline_filter.
+struct SplineOptions {
+  int64_t padding_mode;
+  bool align_corners;
+  bool transposed;
+};
+
 /// The coefficient of PyTorch's cubic kernel.
 constexpr double kUsualCubic = -0.75;
 
@@ -126,6 +133,7 @@ struct Geometry {
   bool align_corners = false;
   bool pixel_coordinates = false;  // what the grid holds; else normalised ones
   double cubic_coefficient = kUsualCubic;
+  bool bspline = false;  // what the weights of bicubic are of; else of the cubic coefficient
   // What taps outside the image read on axes padded with zeros.
   double fill_value = 0;
   // Samples that do not lie on a pixel have this value, and no gradients.
@@ -143,6 +151,36 @@ struct Geometry {
   int64_t missing_samples = 0;
 };
 
+constexpr int kSplineFactors = 16;
+constexpr int64_t kWrappedPixels = 32;
+
+/// How spline_filter works along an axis: see math/splines.h.
+struct SplineAxis {
+  int64_t size;
+  bool wraps;
+  double factor[kSplineFactors];  // of the first pixels; that of the last of them holds on
+  double last_factor;
+  double wrap_gain;
+  double end_gain;
+  double end_scale;
+};
+
+/// Lines of pixels along one axis, and the lines of coefficients that they become, which are of the
+/// compute type and may lie in the same place. Lines are counted along all other dimensions.
+struct SplineParams {
+  static constexpr int kOthers = kMaxDims + 1;
+  SplineAxis axis;
+  View from;
+  View to;
+  int64_t from_stride;
+  int64_t to_stride;
+  int64_t lines;
+  int64_t size[kOthers];  // in the order of to's strides, the least first
+  int64_t from_strides[kOthers];
+  int64_t to_strides[kOthers];
+  void* scratch;  // on the CPU: lines that are filtered together, for each worker
+};
+
 /// From the arguments of a call, which have been checked. input_size(d), grid_size(d): sizes of the
 /// tensors by dimension.
 template <typename InputSize, typename GridSize>
@@ -150,7 +188,8 @@ Geometry make_geometry(int dims, const InputSize& input_size, const GridSize& gr
                        const Options& options, bool compute_in_double) {
   Geometry geometry;
   geometry.dims = dims;
-  geometry.mode = static_cast<Mode>(options.interpolation_mode);
+  geometry.bspline = options.interpolation_mode == kBspline;
+  geometry.mode = geometry.bspline ? Mode::kBicubic : static_cast<Mode>(options.interpolation_mode);
   for (int axis = 0; axis < dims; ++axis) {
     geometry.padding[axis] = static_cast<Padding>(padding_number(options.padding_mode, axis));
   }

@@ -98,6 +98,11 @@ struct Unpacked {
                           cubic_coefficient};
     return Ops::sample_labels(labels, grid, {options, fill_value, outside_value});
   }
+
+  static Tensor spline_filter(const Tensor& image, int64_t padding_mode, bool align_corners,
+                              bool transposed) {
+    return Ops::spline_filter(image, {padding_mode, align_corners, transposed});
+  }
 };
 
 template <typename Ops>
@@ -110,6 +115,7 @@ void register_ops(torch::stable::detail::StableLibrary& library) {
   library.impl("warp", TORCH_BOX(&Functions::warp));
   library.impl("warp_backward", TORCH_BOX(&Functions::warp_backward));
   library.impl("sample_labels", TORCH_BOX(&Functions::sample_labels));
+  library.impl("spline_filter", TORCH_BOX(&Functions::spline_filter));
 }
 
 }  // namespace gridsample_ext

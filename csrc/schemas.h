@@ -2,7 +2,7 @@
 
 // The ops' schemas. docs/semantics.md says what their arguments mean.
 //
-// interpolation_mode: 0 bilinear, 1 nearest, 2 bicubic. padding_mode: 0 zeros, 1 border,
+// interpolation_mode: 0 bilinear, 1 nearest, 2 bicubic, 3 bspline. padding_mode: 0 zeros, 1 border,
 // 2 reflection, 3 circular, for all axes; or a padding for each, 65536 + x + 16 y + 256 z.
 // What output_mask does not ask for comes back undefined (None in Python). deterministic:
 // grad_input bitwise repeatable, which on the CPU it always is.
@@ -25,6 +25,9 @@
 // warp: grid_sample at displacement + affine * place, the places being those of the output's pixels
 // and affine the identity if it is None. displacement has the sizes of a grid, and both are in its
 // units; affine is (N or 1, dims, dims + 1). A displacement that repeats one zero is one of none.
+//
+// spline_filter: the coefficients of cubic B-splines that interpolate image's pixels, along all its
+// axes; transposed: the filter's adjoint.
 //
 // sample_labels: for each sample the label whose taps' weights add up to most. labels: integers of
 // any type, or bools. fill_value and outside_value are labels, of uint64 as the int64 of their
@@ -57,6 +60,8 @@ inline constexpr const char* kSchemas[] = {
     "sample_labels(Tensor labels, Tensor grid, int interpolation_mode, int padding_mode, "
     "bool align_corners, bool pixel_coordinates=False, int? fill_value=None, "
     "int? outside_value=None, float cubic_coefficient=-0.75) -> Tensor",
+    "spline_filter(Tensor image, int padding_mode, bool align_corners, bool transposed=False) "
+    "-> Tensor",
 };
 
 #undef GRIDSAMPLE_LATER_OPTIONS

@@ -74,13 +74,14 @@ def agrees(sample: Sample, dims: int, modes: tuple[str, ...], derivatives: int =
     return True
 
 
+TORCH_MODES = ("bilinear", "nearest", "bicubic")
 CASE = samples.Case(2, "bilinear", "zeros", False)
 VOLUME = samples.Case(3, "bilinear", "border", True)
 
 
 @feature("4-D bilinear, nearest, bicubic; zeros, border, reflection; `align_corners`")
 def _(sample: Sample) -> bool:
-    return agrees(sample, 2, samples.MODES)
+    return agrees(sample, 2, TORCH_MODES)
 
 
 @feature("5-D bilinear (trilinear), nearest")
@@ -132,6 +133,11 @@ def _(sample: Sample) -> bool:
     grid = samples.normalize(torch.tensor([[[[2.5, 2.5]]]], dtype=torch.float64), (6, 6), False)
     output = sample(square, grid, "bicubic", align_corners=False, cubic_coefficient=-0.5)
     return close(output, output.new_full((1, 1, 1, 1), 6.25))
+
+
+@feature("cubic B-splines")
+def _(sample: Sample) -> bool:
+    return agrees(sample, 2, ("bspline",)) and agrees(sample, 3, ("bspline",))
 
 
 @feature("complex images")
@@ -240,7 +246,7 @@ def _(sample: Sample) -> str:
 
 @feature("gradients of `input` and `grid`")
 def _(sample: Sample) -> bool:
-    return agrees(sample, 2, samples.MODES, 1) and agrees(sample, 3, ("bilinear", "nearest"), 1)
+    return agrees(sample, 2, TORCH_MODES, 1) and agrees(sample, 3, ("bilinear", "nearest"), 1)
 
 
 @feature("kept for the backward pass if only `input` needs a gradient")
@@ -262,7 +268,7 @@ def _(sample: Sample) -> str:
 
 @feature("second derivatives, 4-D and 5-D bilinear, 4-D bicubic")
 def _(sample: Sample) -> bool:
-    return agrees(sample, 2, samples.MODES, 2) and agrees(sample, 3, ("bilinear",), 2)
+    return agrees(sample, 2, TORCH_MODES, 2) and agrees(sample, 3, ("bilinear",), 2)
 
 
 @feature("second derivatives, 5-D bicubic")
@@ -272,7 +278,7 @@ def _(sample: Sample) -> bool:
 
 @feature("third derivatives, 4-D and 5-D bilinear, 4-D bicubic")
 def _(sample: Sample) -> bool:
-    return agrees(sample, 2, samples.MODES, 3) and agrees(sample, 3, ("bilinear",), 3)
+    return agrees(sample, 2, TORCH_MODES, 3) and agrees(sample, 3, ("bilinear",), 3)
 
 
 @feature("`torch.autograd.functional.hvp`")

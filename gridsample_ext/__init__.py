@@ -7,6 +7,7 @@ from gridsample_ext.exporting import decompositions
 from gridsample_ext.functional import grid_sample, inside, sample_labels
 from gridsample_ext.patching import patch
 from gridsample_ext.splatting import splat, splat_count
+from gridsample_ext.splines import spline_filter
 from gridsample_ext.warping import warp
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "sample_labels",
     "splat",
     "splat_count",
+    "spline_filter",
     "warp",
 ]

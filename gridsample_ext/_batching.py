@@ -170,6 +170,14 @@ def sample(
     return fold.outputs_of(output), 0
 
 
+def spline_filter(op: _Op, info: Any, in_dims: Any, image: Tensor, *options: Any) -> _Result:
+    """The rule of spline_filter, which takes images one by one."""
+    B = info.batch_size
+    image = _in_front(image, in_dims[0], B)
+    coefficients = op(image.flatten(0, 1), *options)
+    return _unflatten(coefficients, 0, (B, image.shape[1])), 0
+
+
 def _batched_grad_input(
     B: int,
     call: Callable[[Tensor, Tensor, list[Tensor]], Tensor],

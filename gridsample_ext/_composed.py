@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from gridsample_ext._compat import known_true
-from gridsample_ext._ops import BICUBIC, BILINEAR, CIRCULAR, NEAREST, REFLECTION, ZEROS, Options
+from gridsample_ext._ops import (
+    BILINEAR,
+    BSPLINE,
+    CIRCULAR,
+    CUBIC_MODES,
+    NEAREST,
+    REFLECTION,
+    ZEROS,
+    Options,
+)
 
 _Pair = tuple[Tensor | None, Tensor | None]
 
@@ -79,14 +88,20 @@ def _pad(
     return u, slope
 
 
-def _cubic_weights(t: Tensor, A: float) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+def _cubic_weights(t: Tensor, options: Options) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    A = options.cubic_coefficient
+    is_spline = options.interpolation_mode == BSPLINE
     s = 1 - t
     one = torch.ones_like(t)
 
     def far(t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        if is_spline:
+            return s * s * s / 6, -s * s / 2, s, -one
         return A * t * s * s, A * s * (1 - 3 * t), A * (6 * t - 4), 6 * A * one
 
     def near(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        if is_spline:
+            return (0.5 * t - 1) * t * t + 2 / 3, (1.5 * t - 2) * t, 3 * t - 2, 3 * one
         return (
             ((A + 2) * t - (A + 3)) * t * t + 1,
             (3 * (A + 2) * t - 2 * (A + 3)) * t,
@@ -135,7 +150,7 @@ def _axis(values: Tensor, size: int, padding: int, options: Options) -> _Axis:
         # The weight does not change with the coordinate: its derivative is 0, but not missing.
         one, zero = torch.where(torch.ones_like(on_image), 1, values), torch.zeros_like(u)
         return _Axis([_Tap(u.round(), (one, zero, zero, zero))], zero, on_image, is_filled)
-    if mode != BICUBIC or padding == CIRCULAR:
+    if mode not in CUBIC_MODES or padding == CIRCULAR:
         u, slope = _pad(u, slope, size, padding, align_corners)
     floor = u.floor()
     # The derivative of the coordinate is the slope, and exactly 0 where that is.
@@ -152,7 +167,7 @@ def _axis(values: Tensor, size: int, padding: int, options: Options) -> _Axis:
     positions = [
         _pad(floor + k, slope, size, padding, align_corners)[0].floor() for k in (-1, 0, 1, 2)
     ]
-    weights = _cubic_weights(t, options.cubic_coefficient)
+    weights = _cubic_weights(t, options)
     taps = [_Tap(*each) for each in zip(positions, weights, strict=True)]
     return _Axis(taps, slope, on_image, is_filled)
 
@@ -320,6 +335,27 @@ def splat(values: Tensor, image: Tensor, grid: Tensor, options: Options) -> Tens
         added = torch.where(inside, rows * _weight(taps), 0)
         added_to = added_to.index_put(index, added, accumulate=True)
     return added_to.movedim(-1, 1).to(values.dtype).clone(memory_format=torch.contiguous_format)
+
+
+def spline_filter(
+    image: Tensor, padding_mode: int, align_corners: bool, transposed: bool
+) -> Tensor:
+    """Filter as the op does, by the inverse matrix of each axis: of more than O(pixels)."""
+    dtype = compute_type(image.dtype)
+    options = Options(BSPLINE, padding_mode, align_corners)
+    result = image.to(dtype)
+    for a, padding in enumerate(options.paddings(image.dim() - 2)):
+        axis = image.dim() - 1 - a
+        size = image.shape[axis]
+        # In float64, which not every device has.
+        pixels = torch.arange(size, dtype=torch.float64)
+        matrix = torch.zeros((size, size), dtype=torch.float64)
+        for k, weight in ((-1, 1 / 6), (0, 2 / 3), (1, 1 / 6)):
+            taps, _ = _pad(pixels + k, torch.ones_like(pixels), size, padding, align_corners)
+            matrix = matrix + weight * (taps[:, None] == pixels).to(pixels.dtype)
+        inverse = torch.linalg.inv(matrix if transposed else matrix.mT).to(image.device, dtype)
+        result = (result.movedim(axis, -1) @ inverse).movedim(-1, axis)
+    return result.to(image.dtype).clone(memory_format=torch.contiguous_format)
 
 
 def _copy_nearest(samples: _Samples, input: Tensor) -> Tensor:

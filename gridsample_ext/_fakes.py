@@ -13,6 +13,7 @@ from torch import Tensor
 from gridsample_ext import _C
 from gridsample_ext._compat import guard_or_false
 from gridsample_ext._ops import (
+    BICUBIC,
     DTYPES,
     INTEGERS,
     MODES,
@@ -99,29 +100,38 @@ def _check_options(options: Options, dims: int) -> None:
     def check(condition: bool, expected: str) -> None:
         torch._check(condition, lambda: f"gridsample_ext: expected {expected}")
 
-    def numbered(names: dict[str, int]) -> str:
-        return one_of(f"{number} ({name})" for name, number in names.items())
-
-    mode, padding_mode = options.interpolation_mode, options.padding_mode
+    mode = options.interpolation_mode
     check(
         mode in MODES.values(),
-        f"interpolation_mode to be {numbered(MODES)}, but got {mode}",
+        f"interpolation_mode to be {_numbered(MODES)}, but got {mode}",
     )
-    paddings = options.paddings(dims)
-    known = all(padding in PADDING_MODES.values() for padding in paddings)
+    _check_padding_mode(options, dims)
     check(
-        known and padding_mode < _C.PADDING_PER_AXIS + (1 << dims * _C.BITS_OF_PADDING),
-        f"padding_mode to be {numbered(PADDING_MODES)}, or {_C.PADDING_PER_AXIS} + x + 16 y + "
-        f"256 z for those of the axes, but got {padding_mode}",
-    )
-    check(
-        options.fill_value == 0 or ZEROS in paddings,
+        options.fill_value == 0 or ZEROS in options.paddings(dims),
         "fill_value to be 0 where no axis is padded with zeros, but got "
-        f"{options.fill_value} and padding_mode {padding_mode}",
+        f"{options.fill_value} and padding_mode {options.padding_mode}",
     )
     check(
         -1 <= options.cubic_coefficient <= 0,
         f"cubic_coefficient to be in [-1, 0], but got {options.cubic_coefficient}",
+    )
+
+
+def _numbered(names: dict[str, int]) -> str:
+    return one_of(f"{number} ({name})" for name, number in names.items())
+
+
+def _check_padding_mode(options: Options, dims: int) -> None:
+    """``check_padding_mode`` in csrc/checks.h."""
+    padding_mode = options.padding_mode
+    known = all(padding in PADDING_MODES.values() for padding in options.paddings(dims))
+    torch._check(
+        known and padding_mode < _C.PADDING_PER_AXIS + (1 << dims * _C.BITS_OF_PADDING),
+        lambda: (
+            f"gridsample_ext: expected padding_mode to be {_numbered(PADDING_MODES)}, or "
+            f"{_C.PADDING_PER_AXIS} + x + 16 y + 256 z for those of the axes, but got "
+            f"{padding_mode}"
+        ),
     )
 
 
@@ -397,3 +407,30 @@ def _sample_labels_fake(
         cubic_coefficient=cubic_coefficient,
     )
     return _empty_output(labels, output_shape(labels, grid, options, may_copy=True, name="labels"))
+
+
+def check_spline_filter(image: Tensor, padding_mode: int) -> None:
+    """``check_spline_filter`` in csrc/checks.h."""
+    _check_dtype("image", image)
+
+    def check(condition: bool, expected: str) -> None:
+        torch._check(
+            condition,
+            lambda: (
+                f"gridsample_ext: expected image to {expected}, but got image with sizes "
+                f"{list(image.shape)}"
+            ),
+        )
+
+    check(image.dim() in (4, 5), "be 4-D (N, C, H, W) or 5-D (N, C, D, H, W)")
+    _check_padding_mode(Options(BICUBIC, padding_mode, False), image.dim() - 2)
+    for dim in range(2, image.dim()):
+        check(image.size(dim) > 0, "have non-empty spatial dimensions")
+
+
+@torch.library.register_fake("gridsample_ext::spline_filter")
+def _spline_filter_fake(
+    image: Tensor, padding_mode: int, align_corners: bool, transposed: bool = False
+) -> Tensor:
+    check_spline_filter(image, padding_mode)
+    return _empty_output(image, image.shape)

@@ -63,11 +63,16 @@ _C = _load_cpu_library()
 MODES: dict[str, int] = _C.MODES
 PADDING_MODES: dict[str, int] = _C.PADDING_MODES
 USUAL_CUBIC: float = _C.USUAL_CUBIC  # PyTorch's coefficient of the cubic kernel
-BILINEAR, NEAREST, BICUBIC = (MODES[name] for name in ("bilinear", "nearest", "bicubic"))
+BILINEAR, NEAREST, BICUBIC, BSPLINE = (
+    MODES[name] for name in ("bilinear", "nearest", "bicubic", "bspline")
+)
 ZEROS, BORDER, REFLECTION, CIRCULAR = (
     PADDING_MODES[name] for name in ("zeros", "border", "reflection", "circular")
 )
+#: The modes of four taps along an axis.
+CUBIC_MODES = BICUBIC, BSPLINE
 #: The numbers that PyTorch's ops take, too.
+TORCH_MODES = BILINEAR, NEAREST, BICUBIC
 TORCH_PADDING_MODES = ZEROS, BORDER, REFLECTION
 
 
@@ -123,7 +128,11 @@ class Options(NamedTuple):
     @property
     def are_known_to_pytorch(self) -> bool:
         """Whether ``torch.grid_sampler`` takes them."""
-        return self.padding_mode in TORCH_PADDING_MODES and self[3:] == USUAL_LATER
+        return (
+            self.interpolation_mode in TORCH_MODES
+            and self.padding_mode in TORCH_PADDING_MODES
+            and self[3:] == USUAL_LATER
+        )
 
     @property
     def of_directions(self) -> "Options":
@@ -158,6 +167,7 @@ grid_sample_double_backward = torch.ops.gridsample_ext.grid_sample_double_backwa
 sample_labels = torch.ops.gridsample_ext.sample_labels.default
 warp = torch.ops.gridsample_ext.warp.default
 warp_backward = torch.ops.gridsample_ext.warp_backward.default
+spline_filter = torch.ops.gridsample_ext.spline_filter.default
 OPS = (
     grid_sample,
     grid_sample_backward,
@@ -166,6 +176,7 @@ OPS = (
     sample_labels,
     warp,
     warp_backward,
+    spline_filter,
 )
 
 

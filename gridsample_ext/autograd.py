@@ -17,6 +17,7 @@ jvp(input, grid, U, V)         U, V: backward;                   jvp along U's, 
 = J (U, V)                     input, grid: double_backward      + composed
 double_backward(U, V, g, ...)  U, V: double_backward;            double_backward along U's, V's
                                g, input, grid: composed          tangents and of g's, + composed
+spline_filter(image)           image: spline_filter, transposed  spline_filter of the tangent
 =============================  ================================  =================================
 
 ``warp`` has one derivative of its own, ``warp_backward``. Its other derivatives are those of
@@ -498,6 +499,30 @@ class _WarpGrid:
         )
 
 
+class _SplineFilter(torch.autograd.Function):
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        return _within_function(_ops.spline_filter, *arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, *ctx.options, ctx.transposed = inputs
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None) -> _Gradients:
+        if gradient is not None:
+            gradient = _ops.spline_filter(gradient, *ctx.options, not ctx.transposed)
+        return gradient, None, None, None
+
+    @staticmethod
+    @_tangent_rule
+    def jvp(ctx: Any, image_t: Tensor | None, *_: None) -> Tensor | None:
+        if image_t is not None:
+            image_t = _ops.spline_filter(image_t, *ctx.options, ctx.transposed)
+        return image_t
+
+
 def _autograd_kernel(
     op: OpOverload[..., Any], function: type[torch.autograd.Function]
 ) -> Callable[..., Any]:
@@ -541,6 +566,7 @@ for _op, _function, _rule, _parts in (
     ),
     (_ops.warp, _Warp, _batching.warp, (_ops.warp,)),
     (_ops.warp_backward, _WarpBackward, _batching.warp_backward, (_ops.warp_backward,)),
+    (_ops.spline_filter, _SplineFilter, _batching.spline_filter, (_ops.spline_filter,)),
 ):
     _name = _op._schema.name
     _library.impl(

@@ -16,6 +16,8 @@ linearity    Partial              Replicate           Partial        as of a rep
 nothing      Replicate            Replicate           Replicate      Replicate
 ===========  ===================  ==================  =============  ==========================
 
+``spline_filter`` takes an image that is split along its batch or its channels, or Partial.
+
 Everything else is redistributed to the cheapest of them first: a sample may lie anywhere in an
 image, so an ``input`` split along its own axes has to be exchanged.
 
@@ -40,7 +42,8 @@ class _Sharding:
     """What the arguments and results of an op stand for.
 
     ``"input"``: sizes as of input, (N, C, ...); ``"grid"``: as of grid, (N, ...out, dims);
-    ``"output"``: as of output, (N, C, ...out); ``"affine"``: (N, dims, dims + 1).
+    ``"output"``: as of output, (N, C, ...out); ``"affine"``: (N, dims, dims + 1); ``"image"``:
+    (N, C, ...), filtered by itself.
     """
 
     arguments: dict[str, str]  # the tensors among them
@@ -92,6 +95,7 @@ _SHARDINGS = {
         (("grad_output",),),
         splits_samples=False,
     ),
+    "spline_filter": _Sharding({"image": "image"}, ("image",), (("image",),)),
 }
 
 
@@ -142,10 +146,6 @@ def _acceptable(
         for name, role in sharding.arguments.items()
         if values_by_name.get(name) is not None
     }
-    sizes = {role: values_by_name[name].shape for name, role in roles.items()}
-    N_input, N_grid = sizes["input"][0], sizes["grid"][0]
-    is_one_map = "affine" in sizes and sizes["affine"][0] == 1
-
     acceptable: list[tuple[list[Any], list[Any]]] = []
 
     wanted = values_by_name.get("output_mask") or [True] * len(sharding.results)
@@ -155,20 +155,11 @@ def _acceptable(
         acceptable.append((placed, [arguments.get(name) for name in names]))
 
     accept([Replicate() for _ in sharding.results], {name: Replicate() for name in roles})
-    splits: list[dict[str, Any]] = [
-        {
-            "input": Replicate() if N_input == 1 != N_grid else Shard(0),
-            "grid": Replicate() if N_grid == 1 != N_input else Shard(0),
-            "output": Shard(0),
-            "affine": Replicate() if is_one_map or N_grid == 1 != N_input else Shard(0),
-        },
-        {"input": Shard(1), "grid": Replicate(), "output": Shard(1), "affine": Replicate()},
-    ]
-    if sharding.splits_samples:
-        splits += [
-            {"input": Replicate(), "grid": Shard(1 + axis), "output": Shard(2 + axis)}
-            for axis in range(len(sizes["input"]) - 2)
-        ]
+    if "image" in roles:
+        splits: list[dict[str, Any]] = [{"image": Shard(0)}, {"image": Shard(1)}]
+    else:
+        sizes = {role: values_by_name[name].shape for name, role in roles.items()}
+        splits = _splits(sizes, sharding.splits_samples)
     for split in splits:
         # A result of a replicated argument's kind is summed over what is split.
         results = [split[role] for role in sharding.results]
@@ -189,3 +180,27 @@ def _acceptable(
                 {name: Partial() if name in linear else Replicate() for name in roles},
             )
     return acceptable
+
+
+def _splits(sizes: dict[str, Any], splits_samples: bool) -> list[dict[str, Any]]:
+    """The ways to split what a call is made of, by what it stands for, of such sizes."""
+    from torch.distributed.tensor import Replicate, Shard
+
+    N_input, N_grid = sizes["input"][0], sizes["grid"][0]
+    one_grid = N_grid == 1 != N_input
+    one_map = one_grid or ("affine" in sizes and sizes["affine"][0] == 1)
+    splits: list[dict[str, Any]] = [
+        {
+            "input": Replicate() if N_input == 1 != N_grid else Shard(0),
+            "grid": Replicate() if one_grid else Shard(0),
+            "output": Shard(0),
+            "affine": Replicate() if one_map else Shard(0),
+        },
+        {"input": Shard(1), "grid": Replicate(), "output": Shard(1), "affine": Replicate()},
+    ]
+    if splits_samples:
+        splits += [
+            {"input": Replicate(), "grid": Shard(1 + axis), "output": Shard(2 + axis)}
+            for axis in range(len(sizes["input"]) - 2)
+        ]
+    return splits

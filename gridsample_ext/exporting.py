@@ -25,6 +25,7 @@ def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
 
     Tricubic sampling where PyTorch has no kernel of its own, and options that PyTorch does not
     know, become elementary tensor operations; their ``grid_sample_backward`` stays as it is.
+    ``spline_filter`` becomes products with matrices, one for each axis.
 
     Returns:
         A decomposition table, a new dictionary that may be added to others.
@@ -47,6 +48,7 @@ def decompositions() -> dict[OpOverload[..., Any], Callable[..., Any]]:
         _ops.grid_sample_backward: _decomposed_backward,
         _ops.warp: _decomposed_warp,
         _ops.warp_backward: _decomposed_warp_backward,
+        _ops.spline_filter: _decomposed_spline_filter,
     }
 
 
@@ -78,6 +80,14 @@ def _decomposed_grid_sample(input: Tensor, grid: Tensor, *rest: Any) -> Tensor:
         _fakes.output_shape(input, grid, options, may_copy=may_copy)  # which checks
         output = _composed.grid_sample(input, grid, options)
     return output.contiguous(memory_format=layout)
+
+
+def _decomposed_spline_filter(
+    image: Tensor, padding_mode: int, align_corners: bool, transposed: bool = False
+) -> Tensor:
+    _fakes.check_spline_filter(image, padding_mode)
+    coefficients = _composed.spline_filter(image, padding_mode, align_corners, transposed)
+    return coefficients.contiguous(memory_format=_fakes.memory_format(image))
 
 
 def _decomposed_backward(grad_output: Tensor, input: Tensor, grid: Tensor, *rest: Any) -> Any:

@@ -38,8 +38,8 @@ def grid_sample(
 
     A drop-in :func:`torch.nn.functional.grid_sample`, whose documentation defines the operation.
     Beyond it: tricubic sampling of volumes, a ``grid`` whose dtype differs from ``input``'s, a
-    batch of one on either side that is broadcast without a copy, circular padding, a padding for
-    each axis, and the keywords below.
+    batch of one on either side that is broadcast without a copy, cubic B-splines, circular padding,
+    a padding for each axis, and the keywords below.
 
     Args:
         input: (N, C, H, W) or (N, C, D, H, W), float16, bfloat16, float32 or float64, in any
@@ -51,8 +51,10 @@ def grid_sample(
             dimension holds x, y(, z), which index W, H(, D); -1 and 1 are the ends of the image.
             N may be 1 here or in ``input``. NaN is read as -1 and an infinity as the largest
             finite value; their gradient is 0.
-        mode: ``"bilinear"`` (trilinear for volumes), ``"nearest"`` (ties to even) or ``"bicubic"``
-            (cubic convolution, Keys 1981; the tensor product for volumes).
+        mode: ``"bilinear"`` (trilinear for volumes), ``"nearest"`` (ties to even), ``"bicubic"``
+            (cubic convolution, Keys 1981; the tensor product for volumes) or ``"bspline"`` (cubic
+            B-splines, of which ``input`` holds the coefficients: :func:`spline_filter` makes them
+            of pixels).
         padding_mode: what lies outside the image: ``"zeros"``; ``"border"``, its nearest pixel;
             ``"reflection"``, its mirror image, repeated; or ``"circular"``, the image itself,
             repeated every W pixels (H, D) whatever ``align_corners`` is. One for all axes, or a

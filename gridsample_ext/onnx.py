@@ -28,10 +28,8 @@ from gridsample_ext._composed import compute_type
 from gridsample_ext._ops import Options
 
 _PADDING_MODES = tuple(_ops.PADDING_MODES)
-_MODES_FROM_16 = tuple(_ops.MODES)
-_MODES_FROM_20 = tuple(
-    {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}[name] for name in _ops.MODES
-)
+_MODES_FROM_16 = {number: _ops.name_of(_ops.MODES, number) for number in _ops.TORCH_MODES}
+_MODES_FROM_20 = {_ops.BILINEAR: "linear", _ops.NEAREST: "nearest", _ops.BICUBIC: "cubic"}
 
 # A fill value becomes a frame around the image, which border padding continues. Its width is even:
 # nearest takes the even one of two pixels that are equally near.
@@ -118,6 +116,7 @@ def _check_options(options: Options, dtype: torch.dtype, dims: int) -> None:
         )
     usual = Options(*options.first)
     for keyword, is_good in (
+        ("interpolation_mode", options.interpolation_mode in _ops.TORCH_MODES),
         ("padding_mode", options.padding_mode in _ops.TORCH_PADDING_MODES),
         ("fill_value", math.isfinite(options.fill_value)),
         ("outside_value", options.outside_value is None),
@@ -127,10 +126,12 @@ def _check_options(options: Options, dtype: torch.dtype, dims: int) -> None:
             given = getattr(options, keyword)
             if keyword == "padding_mode":
                 given = options.padding_name(dims)
+            if keyword == "interpolation_mode":
+                keyword, given = "mode", _ops.name_of(_ops.MODES, options.interpolation_mode)
             raise torch.onnx.OnnxExporterError(
-                "grid_sample(): ONNX's GridSample has one padding for all axes ('zeros', 'border' "
-                "or 'reflection'), a finite fill value and the cubic coefficient -0.75, but got "
-                f"{keyword}={given!r}"
+                "grid_sample(): ONNX's GridSample has the modes 'bilinear', 'nearest' and "
+                "'bicubic', one padding for all axes ('zeros', 'border' or 'reflection'), a finite "
+                f"fill value and the cubic coefficient -0.75, but got {keyword}={given!r}"
             )
 
 

@@ -31,7 +31,7 @@ from torch.overrides import has_torch_function_variadic
 
 from gridsample_ext import _compat, _ops, distributed, functional
 
-_MODES = {number: name for name, number in _ops.MODES.items()}
+_MODES = {number: _ops.name_of(_ops.MODES, number) for number in _ops.TORCH_MODES}
 _PADDING_MODES = {
     number: name
     for name, number in _ops.PADDING_MODES.items()
@@ -197,6 +197,7 @@ def _torch_takes(
         and grid.dtype == input.dtype
         and input.dim() == grid.dim() == dims + 2
         and input.size(0) == grid.size(0)
+        and interpolation_mode in _ops.TORCH_MODES
         and padding_mode in _ops.TORCH_PADDING_MODES
         and (interpolation_mode != _ops.BICUBIC or dims == 2 or _compat.torch_has_tricubic())
     )

@@ -30,7 +30,10 @@ def _pad(x, size, padding_mode, align_corners):
 
 
 def _cubic_weight(distance, A):
+    """Of the kernel with the coefficient A; without one, of the B-spline."""
     d = distance.abs()
+    if A is None:
+        return ((2 - d).clamp(min=0) ** 3 - 4 * (1 - d).clamp(min=0) ** 3) / 6
     near = ((A + 2) * d - (A + 3)) * d * d + 1
     far = A * (d - 1) * (d - 2) ** 2
     return torch.where(d <= 1, near, far)
@@ -45,7 +48,7 @@ def _coordinates(values, size, align_corners, coordinates):
 
 def _axis_taps(x, size, mode, padding_mode, align_corners, A):
     """List the taps of one axis as (index, weight)."""
-    if mode == "bicubic":
+    if mode in ("bicubic", "bspline"):
         if padding_mode == "circular":
             x = _pad(x, size, padding_mode, align_corners)
         floor = x.floor().detach()
@@ -86,6 +89,7 @@ def grid_sample(
     sizes = input.shape[:1:-1]  # x, y(, z)
     paddings = (padding_mode,) * len(sizes) if isinstance(padding_mode, str) else padding_mode
     A = -0.75 if cubic_coefficient is None else cubic_coefficient
+    A = None if mode == "bspline" else A
     image = input.movedim(1, -1)  # (N, [D,] H, W, C)
     pixels = [
         _coordinates(grid[..., a], size, align_corners, coordinates) for a, size in enumerate(sizes)

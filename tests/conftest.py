@@ -26,6 +26,7 @@ OPS = (
     "sample_labels",
     "warp",
     "warp_backward",
+    "spline_filter",
 )
 
 

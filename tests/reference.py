@@ -1,7 +1,8 @@
 """Grid sampling in plain loops: batch, output position, taps, and NumPy for the channels.
 
 The oracle for what torch.nn.functional.grid_sample cannot check: non-finite and huge coordinates,
-half images, mixed types, batch broadcasting, 5-D bicubic. Slow, and short enough to check by eye.
+half images, mixed types, batch broadcasting, 5-D bicubic, B-splines. Slow, and short enough to
+check by eye.
 
 Sampling is separable. Along an axis of length S a grid value x gives taps (i, w, dw): an index, its
 weight w(x), and the derivative dw/dx. With T the tap tuples, one tap per axis, inside the image,
@@ -66,7 +67,8 @@ def unnormalize(x, size, options):
         u, slope = real(-border / 2) if is_nan else x, 1.0
     else:
         x = real(-1) if is_nan else np.clip(x, -largest, largest)
-        u, slope = ((x + real(1)) * real(length) - real(border)) / real(2), length / 2
+        # Halved before the product, which overflows farther out for it: docs/semantics.md.
+        u, slope = (x + real(1)) * real(length / 2) - real(border / 2), length / 2
     return np.clip(u, -largest, largest), slope if is_finite else 0.0
 
 
@@ -113,9 +115,16 @@ def pad(u, size, padding_mode, align_corners):
     return u, 1.0
 
 
-def cubic_weight(d, a):
-    """Keys' convolution kernel and its derivative, at a distance d from the tap."""
+def cubic_weight(d, options):
+    """Keys' convolution kernel or the B-spline, and its derivative, at a distance d from the tap.
+
+    The B-spline is ((2 - s)_+^3 - 4 (1 - s)_+^3) / 6.
+    """
     s, sign = abs(d), math.copysign(1.0, d)
+    if options.mode == "bspline":
+        outer, inner = max(2 - s, 0.0), max(1 - s, 0.0)
+        return (outer**3 - 4 * inner**3) / 6, sign * (4 * inner**2 - outer**2) / 2
+    a = -0.75 if options.cubic_coefficient is None else options.cubic_coefficient
     if s <= 1:
         return ((a + 2) * s - (a + 3)) * s * s + 1, sign * (3 * (a + 2) * s - 2 * (a + 3)) * s
     return a * (((s - 5) * s + 8) * s - 4), sign * a * ((3 * s - 10) * s + 8)
@@ -128,15 +137,18 @@ def axis_of(x, size, padding_mode, options):
     u, slope = unnormalize(x, size, options)
     real = type(u)
     is_on_image = bool(real(-0.5) <= u <= real(size - 0.5))
-    a = -0.75 if options.cubic_coefficient is None else options.cubic_coefficient
+    cubic = mode in ("bicubic", "bspline")
     if mode == "nearest":
         u = pad(np.rint(u) if circular else u, size, padding_mode, align_corners)[0]
         taps, slope = [(np.rint(u), 1.0, 0.0)], 0.0
-    elif mode == "bicubic" and not circular:  # the taps are padded, not the coordinate
+    elif cubic and not circular:  # the taps are padded, not the coordinate
         base = np.floor(u)
         t = float(u - base)
         taps = [
-            (pad(base + real(k), size, padding_mode, align_corners)[0], *cubic_weight(t - k, a))
+            (
+                pad(base + real(k), size, padding_mode, align_corners)[0],
+                *cubic_weight(t - k, options),
+            )
             for k in (-1, 0, 1, 2)
         ]
     else:
@@ -144,8 +156,8 @@ def axis_of(x, size, padding_mode, options):
         slope *= pad_slope
         base = np.floor(u)
         t = float(u - base)
-        if mode == "bicubic":
-            taps = [(base + real(k), *cubic_weight(t - k, a)) for k in (-1, 0, 1, 2)]
+        if cubic:
+            taps = [(base + real(k), *cubic_weight(t - k, options)) for k in (-1, 0, 1, 2)]
         else:
             taps = [(base, 1 - t, -1.0), (base + real(1), t, 1.0)]
         if circular:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 TORCH_VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
 
-MODES = ("bilinear", "nearest", "bicubic")
+MODES = ("bilinear", "nearest", "bicubic", "bspline")
+CUBIC_MODES = MODES[2:]
 PADDING_MODES = ("zeros", "border", "reflection")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -65,6 +66,10 @@ CASES = [
 ]
 
 
+# Those that give a pixel at its centre.
+INTERPOLATING = [case for case in CASES if case.mode != "bspline"]
+
+
 def cases(**fixed):
     return [
         case for case in CASES if all(getattr(case, name) == value for name, value in fixed.items())
@@ -101,14 +106,14 @@ def pairwise(rows):
 
 
 def torch_supports(case):
-    """Whether the installed torch has this case; 5-D bicubic came late."""
+    """Whether the installed torch has this case; bspline it has not, and 5-D bicubic came late."""
     try:
         F.grid_sample(
             torch.zeros(1, 1, *[2] * case.dims),
             torch.zeros(1, *[1] * case.dims, case.dims),
             *case.options,
         )
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         return False
     return True
 
@@ -265,7 +270,8 @@ def grad_like(input, grid, seed=3):
     )
 
 
-TAPS = {"nearest": slice(4, 5), "bilinear": slice(4, 6), "bicubic": slice(3, 7)}
+TAPS_PER_AXIS = {"nearest": 1, "bilinear": 2} | dict.fromkeys(CUBIC_MODES, 4)
+TAPS = {"nearest": slice(4, 5), "bilinear": slice(4, 6)} | dict.fromkeys(CUBIC_MODES, slice(3, 7))
 
 
 def amid_infinity(case, device, seed=0):
@@ -279,7 +285,7 @@ def amid_infinity(case, device, seed=0):
 
 def few_to_many(case):
     """(sizes of an image, numbers of samples), with up to twice as many taps as it has pixels."""
-    taps = {"nearest": 1, "bilinear": 2, "bicubic": 4}[case.mode] ** case.dims
+    taps = TAPS_PER_AXIS[case.mode] ** case.dims
     size = (16, 17, 18) if case.dims == 3 else (36, 60)
     as_many = math.prod(size) // taps
     return size, [max(as_many * i // 64, 1) for i in (1, 3, 5, 15, 17, 31, 33, 63, 65, 127, 129)]

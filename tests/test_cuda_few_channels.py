@@ -16,7 +16,7 @@ from gridsample_ext import grid_sample
 pytestmark = pytest.mark.devices("emulated-cuda", "cuda")
 emulated_only = pytest.mark.devices("emulated-cuda")
 
-CASES = [case for case in samples.cases(dims=2) if case.mode != "bicubic"]
+CASES = [case for case in samples.cases(dims=2) if case.mode not in samples.CUBIC_MODES]
 # Sizes of images, of outputs, and batches: less than a tile, several, and what fills none.
 SHAPES = [
     samples.Shape("one_pixel", size=(1, 1, 1), out=(1, 3, 5)),

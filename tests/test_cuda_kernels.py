@@ -121,7 +121,7 @@ def mostly_inside(shape, sizes, align_corners, dtype, device):
 @pytest.mark.parametrize("shape", INSIDE_SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize(
-    "case", [case for case in samples.CASES if case.mode != "bicubic"], ids=str
+    "case", [case for case in samples.CASES if case.mode not in samples.CUBIC_MODES], ids=str
 )
 def test_gradients_of_samples_inside(case, dtype, shape, device, monkeypatch):
     """Warps whose taps are all inside the image, and others: channels alone and by fours."""

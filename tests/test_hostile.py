@@ -224,7 +224,7 @@ def test_reflection_depends_on_no_other_sample(case, dtype, size, layout, device
     size = size[-case.dims :]
     input = samples.INPUT_LAYOUTS[layout](samples.randn(1, 3, *size, dtype=dtype, device=device))
     # Folded once at most, some next to the folds. Cubic taps are up to two pixels farther out.
-    low, high = (-4.7, 2.7) if case.mode == "bicubic" else (-4.99999, 2.99999)
+    low, high = (-4.7, 2.7) if case.mode in samples.CUBIC_MODES else (-4.99999, 2.99999)
     once = low + (high - low) * torch.rand(
         60, case.dims, generator=samples.generator(4), dtype=torch.float64
     )

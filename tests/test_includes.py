@@ -14,7 +14,7 @@ MAY_INCLUDE = {
     "cpu/threads": set(),
     "cpu/simd": {"cpu", "math"},
     "cpu/taps": {"cpu/simd", "math"},
-    "cpu/pixels": {"cpu/taps", "cpu/simd"},
+    "cpu/pixels": {"cpu/taps", "cpu/simd", "math"},
     "cpu/registers": {"cpu/pixels", "cpu/taps", "cpu/simd", "math"},
     "cpu/kernels": {"cpu/registers", "cpu/pixels", "cpu/taps", "cpu/simd", "cpu", "math"},
     "cpu/plan": {"cpu", "math", ""},
@@ -27,7 +27,13 @@ MAY_INCLUDE = {
     "": {"cpu/host", "cpu/threads", "math"},
 }
 # What csrc/ itself may include in headers that the floors share.
-SHARED = {"params.h": {"math"}, "checks.h": {"math"}, "tensors.h": {""}, "library.h": {"math"}}
+SHARED = {
+    "params.h": {"math"},
+    "checks.h": {"math"},
+    "tensors.h": {""},
+    "splines.h": {"math"},
+    "library.h": {"math"},
+}
 
 
 def folder_of(path):

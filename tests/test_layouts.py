@@ -102,7 +102,7 @@ def test_few_channels_beside_infinity(case, C, dtype, device):
     # Many samples between columns 13 and 14, none beyond.
     farthest = 2 * 13.75 / 20 - 1 if case.align_corners else (2 * 13.75 + 1) / 21 - 1
     grid[..., 0] = (grid[..., 0] + 0.2).clamp(-0.5, farthest)
-    input[..., 16 if case.mode == "bicubic" else 15 :] = torch.inf
+    input[..., 16 if case.mode in samples.CUBIC_MODES else 15 :] = torch.inf
     grad_output = samples.grad_like(input, grid)
     infinite = torch.full_like(input[:, :1], torch.inf)
     for image in (

@@ -17,6 +17,7 @@ CASES = [
     samples.Case(2, "nearest", "border", True),
     samples.Case(3, "bilinear", "reflection", True),
     samples.Case(3, "bicubic", "zeros", False),
+    samples.Case(2, "bspline", "reflection", False),
 ]
 SAMPLES = {
     "contiguous": (samples.SMALL, torch.float32, "contiguous"),

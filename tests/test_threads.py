@@ -211,7 +211,7 @@ def test_the_sign_of_a_zero_gradient(layout):
 )
 def test_few_samples_of_a_large_image(case, dtypes):
     """Work enough for two threads, and too little to copy the image; many share their pixels."""
-    taps = {"nearest": 1, "bilinear": 2, "bicubic": 4}[case.mode] ** case.dims
+    taps = samples.TAPS_PER_AXIS[case.mode] ** case.dims
     size = {2: (720, 720), 3: (72, 80, 90)}[case.dims]
     shape = (1, *[1] * (case.dims - 1), 33_000 // (3 * taps + 4), case.dims)
     input = samples.randn(1, 3, *size, dtype=dtypes[0])

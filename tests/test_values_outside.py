@@ -60,7 +60,7 @@ def test_infinite_fill_touches_only_samples_that_read_it(case, channels, value, 
     case = changed(case, fill_value=value)
     plain = grid_sample(input, grid, *case.options, coordinates="pixel")
     output = grid_sample(input, grid, *case.options, **case.keywords)
-    reads = {"nearest": [1], "bilinear": [1, 3], "bicubic": [1, 2, 3]}[case.mode]
+    reads = {"nearest": [1], "bilinear": [1, 3]}.get(case.mode, [1, 2, 3])
     alone = [i for i in range(5) if i not in reads]
     samples.assert_bitwise_equal(output[..., alone].contiguous(), plain[..., alone].contiguous())
     whole = torch.full_like(output[..., 1], value)

@@ -24,6 +24,9 @@ using offset_t = int32_t;
 /// samples are beside it.
 constexpr int kTileSize = 256;
 
+/// spline_filter works on as many lines along an axis as have so many bytes beside each other.
+constexpr int kLineBytes = 256;
+
 /// Where lanes go over samples, a tile is worked on in strips of this many: their taps leave most
 /// of the first-level cache to the pixels.
 constexpr int kStripSize = 64;

@@ -21,21 +21,32 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// The cubic convolution kernel's coefficient A, and what else its polynomials are made of: rounded
-/// once, and on the GPU operands as they are, which take no registers.
+/// What the polynomials of a cubic kernel are made of (modes.h): rounded once, and on the GPU
+/// operands as they are, which take no registers.
 template <typename T>
 struct CubicKernel {
-  T a;
-  T near_cubic;       // A + 2
-  T near_square;      // A + 3
-  T near_derivative;  // 3 (A + 2)
-  T near_linear;      // 2 (A + 3)
+  T a;                //                     A        -1/6
+  T at_one;           // k(1)                0         1/6
+  T far_inner;        //                     1           3
+  T far_outer;        //                     2           0
+  T far_second;       //                     4           6
+  T at_zero;          // k(0)                1         2/3
+  T near_cubic;       //                     A + 2     1/2
+  T near_square;      //                     A + 3       1
+  T near_derivative;  // 3 near_cubic
+  T near_linear;      // 2 near_square
 };
 
+/// The B-spline of order 3, or the cubic convolution kernel with the coefficient A. The latter's
+/// k(1) is the zero that changes no sum, -0 included.
 template <typename T>
-GRIDSAMPLE_INLINE CubicKernel<T> make_cubic_kernel(double coefficient) {
+GRIDSAMPLE_INLINE CubicKernel<T> make_cubic_kernel(double coefficient, bool bspline) {
+  if (bspline) {
+    return {T(-1.0 / 6), T(1.0 / 6), T(3), T(0), T(6), T(2.0 / 3), T(0.5), T(1), T(1.5), T(2)};
+  }
   const auto a = static_cast<T>(coefficient);
-  return {a, a + T(2), a + T(3), T(3) * (a + T(2)), T(2) * (a + T(3))};
+  return {
+      a, T(-0.0), T(1), T(2), T(4), T(1), a + T(2), a + T(3), T(3) * (a + T(2)), T(2) * (a + T(3))};
 }
 
 /// One spatial axis of the image. With S pixels,
@@ -75,7 +86,7 @@ GRIDSAMPLE_INLINE Axis<T> make_axis(const Geometry& geometry, int a) {
   if (static_cast<int64_t>(end) < size) end = std::nextafter(end, kLargest<T>);
   const T extent = static_cast<T>(geometry.align_corners ? size - 1 : size);
   const T low = geometry.align_corners ? T(0) : T(-0.5);
-  const auto cubic = make_cubic_kernel<T>(geometry.cubic_coefficient);
+  const auto cubic = make_cubic_kernel<T>(geometry.cubic_coefficient, geometry.bspline);
   if (geometry.pixel_coordinates) return {extent, low, last, end, T(0), T(1), T(0), cubic};
   return {extent, low, last, end, T(1), extent * T(0.5), low, cubic};
 }

@@ -54,6 +54,13 @@
 #define GRIDSAMPLE_UNROLL_16
 #endif
 
+// Loops over the lanes of a few vectors, of kernels that are not optimised as far as to find them.
+#if defined(__CUDACC__)
+#define GRIDSAMPLE_SIMD
+#else
+#define GRIDSAMPLE_SIMD _Pragma("omp simd")
+#endif
+
 // Loops that stay loops, to keep the binary and its compilation small: those that are run seldom,
 // and those around enough work.
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)

@@ -77,11 +77,13 @@ struct ModeTraits<Mode::kBilinear> {
   }
 };
 
-/// The cubic convolution kernel with the coefficient A (Keys 1981, "Cubic Convolution Interpolation
-/// for Digital Image Processing"; PyTorch's A is -0.75). With d the distance to the tap,
+/// A kernel k of four taps: the cubic convolution kernel with the coefficient A (Keys 1981, "Cubic
+/// Convolution Interpolation for Digital Image Processing"; PyTorch's A is -0.75), or the B-spline
+/// of order 3, where A stands for -1/6. With d the distance to the tap,
 ///
-///   d <= 1      (A + 2) d^3 - (A + 3) d^2 + 1
-///   1 < d < 2   A (d^3 - 5 d^2 + 8 d - 4) = A (d - 1) (d - 2)^2
+///               cubic convolution             B-spline
+///   d <= 1      (A + 2) d^3 - (A + 3) d^2 + 1   (1/2) d^3 - d^2 + 2/3
+///   1 < d < 2   A (d - 1) (d - 2)^2             (A (d - 1) + 1/6) (d - 2)^2 = (2 - d)^3 / 6
 ///
 /// and d = t + 1, t, u, u + 1 for the four taps, u = 1 - t.
 template <>
@@ -102,23 +104,23 @@ struct ModeTraits<Mode::kBicubic> {
                                         T (&derivative)[4]) {
     const T A = kernel.a;
     const T u = T(1) - t;
-    weight[0] = A * t * u * u;
-    weight[1] = (kernel.near_cubic * t - kernel.near_square) * t * t + T(1);
-    weight[2] = (kernel.near_cubic * u - kernel.near_square) * u * u + T(1);
-    weight[3] = A * u * t * t;
-    derivative[0] = A * u * (T(1) - T(3) * t);
+    weight[0] = (A * t + kernel.at_one) * u * u;
+    weight[1] = (kernel.near_cubic * t - kernel.near_square) * t * t + kernel.at_zero;
+    weight[2] = (kernel.near_cubic * u - kernel.near_square) * u * u + kernel.at_zero;
+    weight[3] = (A * u + kernel.at_one) * t * t;
+    derivative[0] = A * u * (kernel.far_inner - T(3) * t);
     derivative[1] = (kernel.near_derivative * t - kernel.near_linear) * t;
     derivative[2] = -(kernel.near_derivative * u - kernel.near_linear) * u;
-    derivative[3] = A * t * (T(2) - T(3) * t);
+    derivative[3] = A * t * (kernel.far_outer - T(3) * t);
   }
   template <typename T>
   static GRIDSAMPLE_INLINE void second(T t, const CubicKernel<T>& kernel, T (&second)[4]) {
     const T A = kernel.a;
     const T u = T(1) - t;
-    second[0] = A * (T(6) * t - T(4));
+    second[0] = A * (T(6) * t - kernel.far_second);
     second[1] = T(6) * kernel.near_cubic * t - kernel.near_linear;
     second[2] = T(6) * kernel.near_cubic * u - kernel.near_linear;
-    second[3] = A * (T(2) - T(6) * t);
+    second[3] = A * (kernel.far_outer - T(6) * t);
   }
 };
 

@@ -302,6 +302,7 @@ void check_type(const char* type, Report& report) {
           geometry.padding[random() % 2] = static_cast<Padding>(random() % 4);
           geometry.pixel_coordinates = random() % 2 == 0;
           if (random() % 2 == 0) geometry.cubic_coefficient = -0.5;
+          geometry.bspline = random() % 2 == 0;
           geometry.align_corners = random() % 2 == 0;
           geometry.compute_in_double = sizeof(T) == 8;
           geometry.batch = 3;

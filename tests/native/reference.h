@@ -93,7 +93,12 @@ Taps taps_of(T x, int a, const Geometry& geometry) {
       taps.index[k] = index_of(padded(position, padding, low, extent, last).value);
       const double d = std::fabs(t + 1 - k);  // the distance to the tap
       const double side = k < 2 ? 1 : -1;     // its derivative by t
-      if (k == 1 || k == 2) {
+      if (geometry.bspline) {
+        const bool is_near = k == 1 || k == 2;
+        taps.weight[k] = is_near ? d * d * d / 2 - d * d + 2.0 / 3 : std::pow(2 - d, 3) / 6;
+        taps.first[k] = side * (is_near ? 1.5 * d * d - 2 * d : -(2 - d) * (2 - d) / 2);
+        taps.second[k] = is_near ? 3 * d - 2 : 2 - d;
+      } else if (k == 1 || k == 2) {
         taps.weight[k] = (A + 2) * d * d * d - (A + 3) * d * d + 1;
         taps.first[k] = side * (3 * (A + 2) * d * d - 2 * (A + 3) * d);
         taps.second[k] = 6 * (A + 2) * d - 2 * (A + 3);

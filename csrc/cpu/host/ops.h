@@ -45,6 +45,8 @@ struct Ops {
 
   static Tensor sample_labels(const Tensor& labels, const Tensor& grid,
                               const LabelOptions& options);
+
+  static Tensor spline_filter(const Tensor& image, const SplineOptions& options);
 };
 
 /// The first two of checked arguments. `geometry` says what to compute in.

@@ -1,4 +1,4 @@
-// Sample by sample, without vectors: describe, run. See cpu/kernels/plain.h.
+// Sample by sample, without vectors, and line by line: describe, run. See cpu/kernels/plain.h.
 
 #include <algorithm>
 
@@ -6,6 +6,7 @@
 #include "cpu/host/ops.h"
 #include "cpu/plan/split.h"
 #include "cpu/threads/run_items.h"
+#include "splines.h"
 
 namespace gridsample_ext::cpu {
 namespace {
@@ -138,6 +139,23 @@ Tensor Ops::sample_labels(const Tensor& labels, const Tensor& grid, const LabelO
               kernels_for(geometry).plain.labels(params, begin, end);
             });
   return output;
+}
+
+Tensor Ops::spline_filter(const Tensor& image, const SplineOptions& options) {
+  const Geometry geometry = check_spline_filter(image, options);
+  const int64_t lanes = kLineBytes / size_of(compute_dtype(geometry));
+  const auto run = [&](SplineParams params) {
+    const int64_t size = params.axis.size;
+    const int64_t items = ceil_div(params.lines, lanes);
+    const int64_t enough = ceil_div(params.lines * size, kMinWorkPerThread);
+    const int64_t threads = std::min({most_threads(), items, enough});
+    const Tensor scratch = empty_contiguous({threads, size, lanes}, sum_type(geometry), image);
+    params.scratch = scratch.mutable_data_ptr();
+    run_items(items, threads, [&](int64_t worker, int64_t begin, int64_t end) {
+      kernels_for(geometry).plain.spline_filter(params, worker, begin, end);
+    });
+  };
+  return filter_image(image, geometry, options.transposed, run, copy);
 }
 
 }  // namespace gridsample_ext::cpu

@@ -5,9 +5,12 @@
 // other kernels could not read as it is, since this work does not grow with the image, and for
 // images whose planes are too large for the other kernels' offsets. And for samples that read
 // values of their own outside the image. Modes are template parameters for their numbers of taps.
-// An image is a volume of one plane, whose tap has the weight 1 and no derivative.
+// An image is a volume of one plane, whose tap has the weight 1 and no derivative. And
+// spline_filter, which has vectors of its own (cpu/pixels/lines.h).
 
+#include "cpu/kernels/dispatch.h"
 #include "cpu/kernels/table.h"
+#include "cpu/pixels/lines.h"
 #include "cpu/taps/plain_taps.h"
 #include "cpu/taps/tap_tile.h"
 #include "math/labels.h"
@@ -350,8 +353,14 @@ void plain_labels(const LabelParams& params, int64_t begin, int64_t end) {
                 [&]<Mode kMode>() { plain_label_items<kMode>(params, begin, end); });
 }
 
+void spline_filter(const SplineParams& params, int64_t worker, int64_t begin, int64_t end) {
+  dispatch_image_dtype(params.from.dtype, [&]<typename scalar>() {
+    spline_filter_items<scalar>(params, worker, begin, end);
+  });
+}
+
 extern const PlainKernels plain_kernels;
-const PlainKernels plain_kernels{plain_output,   plain_grad_grid, plain_list_taps,
-                                 plain_add_taps, plain_scatter,   plain_labels};
+const PlainKernels plain_kernels{plain_output,  plain_grad_grid, plain_list_taps, plain_add_taps,
+                                 plain_scatter, plain_labels,    spline_filter};
 
 GRIDSAMPLE_NAMESPACE_END

@@ -44,6 +44,7 @@ struct PlainKernels {
   void (*add_taps)(const PlainParams&, int64_t begin, int64_t end);
   void (*scatter)(const PlainParams&, int64_t begin, int64_t end);
   void (*labels)(const LabelParams&, int64_t begin, int64_t end);
+  void (*spline_filter)(const SplineParams&, int64_t worker, int64_t begin, int64_t end);
 };
 
 /// The kernels of one compute type.

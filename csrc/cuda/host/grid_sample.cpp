@@ -4,6 +4,7 @@
 #include "cuda/host/grid_sample.h"
 
 #include "checks.h"
+#include "splines.h"
 #include "tensors.h"
 #include "cuda/host/describe.h"
 #include "cuda/host/gradients.h"
@@ -212,6 +213,17 @@ Tensor Ops::sample_labels(const Tensor& labels, const Tensor& grid, const LabelO
     cuda::sample_labels(params, geometry, queue);
   });
   return output;
+}
+
+Tensor Ops::spline_filter(const Tensor& image, const SplineOptions& options) {
+  const Geometry geometry = check_spline_filter(image, options);
+  const CurrentQueue queue(image);
+  const auto run = [&](const SplineParams& params) {
+    dispatch_compute(geometry,
+                     [&]<typename compute_t>() { filter_splines<compute_t>(params, queue); });
+  };
+  const auto copy = [](Tensor to, const Tensor& from) { torch::stable::copy_(to, from); };
+  return filter_image(image, geometry, options.transposed, run, copy);
 }
 
 std::tuple<Tensor, Tensor> Ops::grid_sample_double_backward(

@@ -43,6 +43,8 @@ struct Ops {
 
   static Tensor sample_labels(const Tensor& labels, const Tensor& grid,
                               const LabelOptions& options);
+
+  static Tensor spline_filter(const Tensor& image, const SplineOptions& options);
 };
 
 }  // namespace gridsample_ext::cuda

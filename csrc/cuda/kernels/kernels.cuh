@@ -91,6 +91,10 @@ template <typename compute_t>
 void sample_labels(const LabelParams<compute_t>& params, const Geometry& geometry,
                    const Queue& queue);
 
+/// Lines along one axis, computed in compute_t.
+template <typename compute_t>
+void filter_splines(const SplineParams& params, const Queue& queue);
+
 /// grad_input, bit by bit the same whatever the order in which samples are taken; that of the
 /// double backward pass along grad_grad_grid, if there is one.
 template <typename compute_t>
