@@ -151,6 +151,8 @@ struct Geometry {
   int64_t missing_samples = 0;
 };
 
+/// After so many pixels the factors of spline_filter change no more in float64, and after so many a
+/// pixel no longer counts.
 constexpr int kSplineFactors = 16;
 constexpr int64_t kWrappedPixels = 32;
 

@@ -21,24 +21,25 @@
 
 GRIDSAMPLE_NAMESPACE_BEGIN
 
-/// What the polynomials of a cubic kernel are made of (modes.h): rounded once, and on the GPU
-/// operands as they are, which take no registers.
+/// What the polynomials of a cubic kernel k are made of (modes.h): rounded once, and on the GPU
+/// operands as they are, which take no registers. Beside them: those of the cubic convolution
+/// kernel, and those of the B-spline.
 template <typename T>
 struct CubicKernel {
-  T a;                //                     A        -1/6
-  T at_one;           // k(1)                0         1/6
-  T far_inner;        //                     1           3
-  T far_outer;        //                     2           0
-  T far_second;       //                     4           6
-  T at_zero;          // k(0)                1         2/3
-  T near_cubic;       //                     A + 2     1/2
-  T near_square;      //                     A + 3       1
+  T a;                // A         -1/6
+  T at_one;           // k(1): -0   1/6
+  T far_inner;        // 1            3
+  T far_outer;        // 2            0
+  T far_second;       // 4            6
+  T at_zero;          // k(0): 1    2/3
+  T near_cubic;       // A + 2      1/2
+  T near_square;      // A + 3        1
   T near_derivative;  // 3 near_cubic
   T near_linear;      // 2 near_square
 };
 
-/// The B-spline of order 3, or the cubic convolution kernel with the coefficient A. The latter's
-/// k(1) is the zero that changes no sum, -0 included.
+/// The B-spline, or the cubic convolution kernel with a coefficient. Adding the latter's k(1), -0,
+/// changes no number, not even -0.
 template <typename T>
 GRIDSAMPLE_INLINE CubicKernel<T> make_cubic_kernel(double coefficient, bool bspline) {
   if (bspline) {

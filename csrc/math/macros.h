@@ -54,11 +54,11 @@
 #define GRIDSAMPLE_UNROLL_16
 #endif
 
-// Loops over the lanes of a few vectors, of kernels that are not optimised as far as to find them.
-#if defined(__CUDACC__)
-#define GRIDSAMPLE_SIMD
-#else
+// Loops over the lanes of a few vectors, in kernels that are not optimised as far as to find them.
+#if defined(GRIDSAMPLE_ISA)
 #define GRIDSAMPLE_SIMD _Pragma("omp simd")
+#else
+#define GRIDSAMPLE_SIMD
 #endif
 
 // Loops that stay loops, to keep the binary and its compilation small: those that are run seldom,

@@ -37,7 +37,7 @@ inline SplineAxis make_spline_axis(int64_t size, Padding padding, bool align_cor
                                    bool transposed) {
   const double pole = 2 - std::sqrt(3.0);
   const bool halves = padding == Padding::kReflection && align_corners;
-  SplineAxis axis;
+  SplineAxis axis = {};
   axis.size = size;
   axis.wraps = padding == Padding::kCircular;
   axis.wrap_gain = 1 / (1 - std::pow(-pole, static_cast<double>(size)));

@@ -54,20 +54,14 @@ struct Lines {
   }
 };
 
-/// Calls visit(k, i) for all pixels k of lines of `size` and lanes i below `count`, some pixels of
-/// one line after the other: lines may be apart from each other, or their pixels.
-template <typename Visit>
-GRIDSAMPLE_INLINE void for_each_pixel(int64_t size, int count, const Visit& visit) {
-  constexpr int64_t kRun = 64 / sizeof(compute_t);
-  int64_t first = 0;
-  for (; first + kRun <= size; first += kRun) {
-    for (int i = 0; i < count; ++i) {
-      GRIDSAMPLE_UNROLL_16
-      for (int64_t k = 0; k < kRun; ++k) visit(first + k, i);
-    }
-  }
-  for (int i = 0; i < count; ++i) {
-    for (int64_t k = first; k < size; ++k) visit(k, i);
+/// Calls copy(first, count) for runs of lines that lie side by side.
+template <typename Copy>
+GRIDSAMPLE_INLINE void for_runs(const LineOffsets& lines, int count, const Copy& copy) {
+  for (int first = 0; first < count;) {
+    int last = first;
+    while (last + 1 < count && lines.offset[last + 1] == lines.offset[last] + 1) ++last;
+    copy(first, last + 1 - first);
+    first = last + 1;
   }
 }
 
@@ -109,9 +103,13 @@ void spline_filter_items(const SplineParams& params, int64_t worker, int64_t beg
       transpose_to_rows<scalar>(from + lines.from.offset[0], lines.from.step, lines.count, size,
                                 scratch, kLanes);
     } else {
-      for_each_pixel(size, lines.count, [&](int64_t k, int i) GRIDSAMPLE_INLINE_LAMBDA {
-        scratch[k * kLanes + i] =
-            scalar::template load<compute_t>(from[lines.from.offset[i] + k * params.from_stride]);
+      for_runs(lines.from, lines.count, [&](int first, int count) {
+        for (int64_t k = 0; k < size; ++k) {
+          const auto* pixels = from + lines.from.offset[first] + k * params.from_stride;
+          compute_t* values = scratch + k * kLanes + first;
+          GRIDSAMPLE_SIMD
+          for (int i = 0; i < count; ++i) values[i] = scalar::template load<compute_t>(pixels[i]);
+        }
       });
     }
     filter_lines<compute_t, kLanes>(params.axis, kept, keep, kept, keep);
@@ -119,8 +117,13 @@ void spline_filter_items(const SplineParams& params, int64_t worker, int64_t beg
       transpose_to_planes<ScalarOf<compute_t>>(scratch, kLanes, lines.count, size,
                                                to + lines.to.offset[0], lines.to.step);
     } else {
-      for_each_pixel(size, lines.count, [&](int64_t k, int i) GRIDSAMPLE_INLINE_LAMBDA {
-        to[lines.to.offset[i] + k * params.to_stride] = scratch[k * kLanes + i];
+      for_runs(lines.to, lines.count, [&](int first, int count) {
+        for (int64_t k = 0; k < size; ++k) {
+          compute_t* coefficients = to + lines.to.offset[first] + k * params.to_stride;
+          const compute_t* values = scratch + k * kLanes + first;
+          GRIDSAMPLE_SIMD
+          for (int i = 0; i < count; ++i) coefficients[i] = values[i];
+        }
       });
     }
   }
