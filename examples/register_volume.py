@@ -34,7 +34,7 @@ except ImportError as error:
     sys.exit(f"register_volume.py cannot start: {error}. `make demo` sets up all that it needs.")
 
 TEMPLATE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"  # in nilearn
-SPLINE = "bicubic"  # the mode that interpolates control grids
+SPLINE = "bspline"  # the mode that interpolates control grids
 IDENTITY = torch.eye(3, 4)[None]
 LARGEST = 8.0  # displacement by the hidden map, in voxels
 STAGES = ((4, 100), (2, 80), (1, 30))  # coarse to fine: (the scans are reduced by, steps)

@@ -3,7 +3,7 @@
 // their parts of grad_grid are added up in a fixed order. Without grad_grid, blocks share channels
 // as well.
 
-#include "cuda/device/dispatch.cuh"
+#include "cuda/device/config.cuh"
 #include "cuda/device/launch.cuh"
 #include "cuda/device/scatter.cuh"
 #include "cuda/device/sums.cuh"

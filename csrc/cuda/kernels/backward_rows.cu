@@ -3,7 +3,7 @@
 // follow each other: while these have all taps in common, their contributions to grad_input are
 // added up in registers.
 
-#include "cuda/device/dispatch.cuh"
+#include "cuda/device/config.cuh"
 #include "cuda/device/scatter.cuh"
 #include "cuda/device/shared_taps.cuh"
 #include "cuda/device/sums.cuh"

@@ -4,7 +4,7 @@
 // sectors neighbouring samples share. A thread has a sample. Pixels are numbered, and their numbers
 // times a stride are their offsets in input and in the sums.
 
-#include "cuda/device/dispatch.cuh"
+#include "cuda/device/config.cuh"
 #include "cuda/device/launch.cuh"
 #include "cuda/device/scatter.cuh"
 #include "cuda/device/sums.cuh"

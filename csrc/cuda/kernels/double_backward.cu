@@ -3,7 +3,7 @@
 // grad_grid are added up in a fixed order.
 
 #include "cuda/device/channel_lanes.cuh"
-#include "cuda/device/dispatch.cuh"
+#include "cuda/device/config.cuh"
 #include "cuda/device/moving_taps.cuh"
 #include "cuda/kernels/kernels.cuh"
 

@@ -23,7 +23,7 @@
 #include <climits>
 #include <limits>
 
-#include "cuda/device/dispatch.cuh"
+#include "cuda/device/config.cuh"
 #include "cuda/device/launch.cuh"
 #include "cuda/device/moving_taps.cuh"
 #include "cuda/kernels/kernels.cuh"

@@ -2,7 +2,7 @@
 // whole vectors. The taps are computed once for a chunk of channels; neighbouring threads read
 // neighbouring pixels where the grid is smooth, and write neighbouring outputs.
 
-#include "cuda/device/dispatch.cuh"
+#include "cuda/device/config.cuh"
 #include "cuda/device/launch.cuh"
 #include "cuda/device/sums.cuh"
 #include "cuda/kernels/forward.cuh"

@@ -2,7 +2,7 @@
 // computes the taps of a tile of samples, a thread each; then groups of threads take the samples in
 // turn, each thread some vectors of their channels. All access to pixels and output is in vectors.
 
-#include "cuda/device/dispatch.cuh"
+#include "cuda/device/config.cuh"
 #include "cuda/device/shared_taps.cuh"
 #include "cuda/device/sums.cuh"
 #include "cuda/kernels/forward.cuh"

@@ -2,7 +2,7 @@
 // input. A thread has some of the channels of a sample.
 
 #include "cuda/device/channel_lanes.cuh"
-#include "cuda/device/dispatch.cuh"
+#include "cuda/device/config.cuh"
 #include "cuda/device/moving_taps.cuh"
 #include "cuda/kernels/kernels.cuh"
 

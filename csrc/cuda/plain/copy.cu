@@ -1,7 +1,7 @@
 // Output of nearest for images whose elements kernels do not compute with: integers and bools,
 // which are copied as they are. One thread per sample.
 
-#include "cuda/device/dispatch.cuh"
+#include "cuda/device/config.cuh"
 #include "cuda/plain/filled_taps.cuh"
 #include "cuda/device/launch.cuh"
 #include "cuda/kernels/kernels.cuh"

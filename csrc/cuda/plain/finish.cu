@@ -2,7 +2,7 @@
 // computed again, from tensors of any type and strides. One thread per sample, because they are
 // few: those at the image's edges, and those with no pixel at all, which take no sums.
 
-#include "cuda/device/dispatch.cuh"
+#include "cuda/device/config.cuh"
 #include "cuda/plain/filled_taps.cuh"
 #include "cuda/device/launch.cuh"
 #include "cuda/device/moving_taps.cuh"

@@ -1,6 +1,6 @@
 // The label of each sample whose taps' weights add up to most. One thread per sample and channel.
 
-#include "cuda/device/dispatch.cuh"
+#include "cuda/device/config.cuh"
 #include "cuda/plain/filled_taps.cuh"
 #include "cuda/device/launch.cuh"
 #include "cuda/device/sums.cuh"
