@@ -57,7 +57,10 @@ template <typename T>
 GRIDSAMPLE_INLINE void add_warped_place(const Places<T>* places, const T* affine, int dims,
                                         const int64_t* pixel, T* values) {
   T place[kMaxDims] = {};
-  for (int a = 0; a < dims; ++a) place[a] = places[a].at(static_cast<T>(pixel[a]));
+  for (int a = 0; a < dims; ++a) {
+    const auto number = static_cast<T>(pixel[a]);
+    place[a] = places[a].are_numbers ? number : places[a].at(number);
+  }
   for (int a = 0; a < dims; ++a) {
     values[a] = (affine == nullptr ? place[a] : mapped(affine, dims, a, place)) + values[a];
   }

@@ -76,17 +76,29 @@ GRIDSAMPLE_DEVICE int64_t offset_of(const Sample& sample, const View& view, cons
 template <int kDims>
 GRIDSAMPLE_DEVICE void find_pixel(int64_t number, const int64_t (&size)[kMaxDims],
                                   int64_t (&pixel)[kMaxDims]) {
-  const auto divide = [&](auto rest) {
-    using number_t = decltype(rest);
+  auto rest = static_cast<uint64_t>(number);
+  GRIDSAMPLE_UNROLL_ALL
+  for (int a = 0; a + 1 < kDims; ++a) {
+    const uint64_t whole = rest / static_cast<uint64_t>(size[a]);
+    pixel[a] = rest - whole * static_cast<uint64_t>(size[a]);
+    rest = whole;
+  }
+  pixel[kDims - 1] = rest;
+}
+template <typename Config>
+GRIDSAMPLE_DEVICE void find_pixel(int64_t number, const Walk& walk, int64_t (&pixel)[kMaxDims]) {
+  if constexpr (Config::kNarrow) {
+    auto rest = static_cast<uint32_t>(number);
     GRIDSAMPLE_UNROLL_ALL
-    for (int a = 0; a < kDims; ++a) {
-      const number_t whole = rest / static_cast<number_t>(size[a]);
-      pixel[a] = rest - whole * static_cast<number_t>(size[a]);
+    for (int a = 0; a + 1 < Config::kDims; ++a) {
+      const uint32_t whole = walk.size_divisor[a].quotient(rest);
+      pixel[a] = rest - whole * static_cast<uint32_t>(walk.output_size[a]);
       rest = whole;
     }
-  };
-  if (number <= 0x7fffffff) return divide(static_cast<uint32_t>(number));
-  divide(static_cast<uint64_t>(number));
+    pixel[Config::kDims - 1] = rest;
+  } else {
+    find_pixel<Config::kDims>(number, walk.output_size, pixel);
+  }
 }
 
 /// The coordinates of a sample, as a grid has them.
@@ -99,7 +111,7 @@ GRIDSAMPLE_DEVICE void load_point(compute_t (&values)[Config::kDims], const Samp
           grid.channel_stride);
   if (!grid.is_warp) return;
   int64_t pixel[kMaxDims];
-  find_pixel<Config::kDims>(sample.number, sampling.walk.output_size, pixel);
+  find_pixel<Config>(sample.number, sampling.walk, pixel);
   const auto* affine = static_cast<const compute_t*>(grid.affine);
   if (affine != nullptr) affine += sample.batch * grid.affine_batch_stride;
   portable::add_warped_place(sampling.places, affine, Config::kDims, pixel, values);

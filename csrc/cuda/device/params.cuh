@@ -42,7 +42,8 @@ struct Walk {
   // samples are looked up in have strides that allow it, and no division by sizes is needed.
   bool linear;
   bool narrow;      // total fits 31 bits, so 32-bit divisions do
-  Divisor divisor;  // where it does: per_image
+  Divisor divisor;  // where it does: per_image, and output_size along x and y
+  Divisor size_divisor[2];
 };
 
 /// Where the samples lie, and what their taps are computed from.

@@ -90,6 +90,9 @@ inline Walk walk_over(const Geometry& geometry, int64_t batch, std::initializer_
   if (walk.narrow && walk.per_image > 0) walk.divisor = Divisor(walk.per_image);
   walk.linear = true;
   for (int a = 0; a < kMaxDims; ++a) walk.output_size[a] = geometry.output_size[a];
+  for (int a = 0; a < 2 && walk.narrow && walk.per_image > 0; ++a) {
+    walk.size_divisor[a] = Divisor(geometry.output_size[a]);
+  }
   for (const View* view : views) {
     walk.linear = walk.linear && linear_stride(*view, geometry) >= 0;
   }
