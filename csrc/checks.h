@@ -204,13 +204,18 @@ inline void check_not_empty_in_space(const Tensor& image, const char* name) {
   }
 }
 
+/// Whether an image may hold elements that kernels do not compute with.
+inline bool may_copy(const Options& options) {
+  return options.interpolation_mode == static_cast<int64_t>(Mode::kNearest);
+}
+
 /// Checks input, grid and options, and says what the call is about. The caller knows input and grid
-/// by these names. may_copy: whether input may hold integers; is_wide: whether something else is
+/// by these names. copies: whether input may hold integers; is_wide: whether something else is
 /// float64.
 inline Geometry check_call(const Tensor& input, const Tensor& grid, const Options& options,
-                           bool may_copy = false, const char* name = "input",
+                           bool copies = false, const char* name = "input",
                            const char* grid_name = "grid", bool is_wide = false) {
-  check_tensor(name, input, input, may_copy);
+  check_tensor(name, input, input, copies);
   check_tensor(grid_name, grid, input);
   check_dims(input, name);
   check(grid.dim() == input.dim(), "expected ", grid_name, " to have as many dimensions as ", name,
@@ -240,15 +245,14 @@ inline Geometry check_call(const Tensor& input, const Tensor& grid, const Option
       in_double);
 }
 
-/// Checks the arguments of a warp. The displacement is called the grid in errors: it has the sizes
-/// of one, and gradients as one.
+/// Checks the arguments of a warp, whose displacement has the sizes of a grid.
 inline Geometry check_warp(const Tensor& input, const Tensor& displacement,
                            const std::optional<Tensor>& affine, const Options& options,
-                           bool may_copy = false) {
+                           bool copies = false) {
   if (affine.has_value()) check_tensor("affine", *affine, input);
   const bool is_wide = affine.has_value() && dtype_of(*affine) == DType::kDouble;
   const Geometry geometry =
-      check_call(input, displacement, options, may_copy, "input", "displacement", is_wide);
+      check_call(input, displacement, options, copies, "input", "displacement", is_wide);
   if (!affine.has_value()) return geometry;
   const int64_t dims = geometry.dims;
   check(affine->dim() == 3 && affine->size(1) == dims && affine->size(2) == dims + 1,

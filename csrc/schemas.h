@@ -24,7 +24,8 @@
 //
 // warp: grid_sample at displacement + affine * place, the places being those of the output's pixels
 // and affine the identity if it is None. displacement has the sizes of a grid, and both are in its
-// units; affine is (N or 1, dims, dims + 1). A displacement that repeats one zero is one of none.
+// units; affine is (N or 1, dims, dims + 1). Where there is no displacement, one zero expanded
+// to its sizes stands for it.
 //
 // spline_filter: the coefficients of cubic B-splines that interpolate image's pixels, along all its
 // axes; transposed: the filter's adjoint.

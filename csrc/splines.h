@@ -1,6 +1,6 @@
 #pragma once
 
-// spline_filter, but for what devices have of their own.
+// spline_filter: what the CPU and CUDA share.
 
 #include <algorithm>
 #include <array>

@@ -287,4 +287,19 @@ inline Tensor rounded(const Tensor& sums, const Tensor& like) {
                  [](Tensor& to, const Tensor& from) { torch::stable::copy_(to, from); });
 }
 
+/// An affine map as kernels read it, by copy(to, from) where need be; undefined where there is
+/// none.
+template <typename F>
+Tensor dense_affine(const std::optional<Tensor>& affine, const Geometry& geometry, const F& copy) {
+  if (!affine.has_value()) return Tensor();
+  if (affine->is_contiguous() && affine->scalar_type() == sum_type(geometry)) return *affine;
+  Tensor dense = empty_contiguous(sizes_vector(*affine), sum_type(geometry), *affine);
+  copy(dense, *affine);
+  return dense;
+}
+inline Tensor dense_affine(const std::optional<Tensor>& affine, const Geometry& geometry) {
+  return dense_affine(affine, geometry,
+                      [](Tensor& to, const Tensor& from) { torch::stable::copy_(to, from); });
+}
+
 }  // namespace gridsample_ext

@@ -355,7 +355,7 @@ def warp_backward(backward_op: _Op, info: Any, in_dims: Any, *arguments: Any) ->
         if gradient is None:
             return None
         gradient = _unflatten(gradient, 0, (info.batch_size, N))
-        return gradient.sum(1, keepdim=True) if _shape(*of)[0] == 1 < N else gradient
+        return gradient.sum(1, keepdim=True) if _shape(*of)[0] == 1 != N else gradient
 
     gradients = backward_op(*folded, *arguments[4:])
     results = [result_of(*pair) for pair in zip(gradients, tensors[1:], strict=True)]

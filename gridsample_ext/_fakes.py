@@ -348,6 +348,13 @@ def warp_shape(
     return shape
 
 
+def laid_out_for(displacement: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of a displacement in its layout: ``empty_grid`` in csrc/tensors.h."""
+    if guard_or_false(displacement.stride(-1) == 1):
+        return gradient.contiguous()
+    return gradient.movedim(-1, 1).contiguous().movedim(1, -1)
+
+
 @torch.library.register_fake("gridsample_ext::warp")
 def _warp_fake(input: Tensor, displacement: Tensor, affine: Tensor | None, *rest: Any) -> Tensor:
     options = Options(*rest)
@@ -366,10 +373,8 @@ def _warp_backward_fake(
     _check_grad_output(grad_output, input, warp_shape(input, displacement, affine, options))
     _check_output_mask(output_mask, 3)
     grad_input, grad_displacement = _empty_gradients(input, displacement, output_mask[:2])
-    if grad_displacement is not None and not guard_or_false(displacement.stride(-1) == 1):
-        # In planes, as empty_grid in csrc/tensors.h has it.
-        N, *out, dims = displacement.shape
-        grad_displacement = displacement.new_empty((N, dims, *out)).movedim(1, -1)
+    if grad_displacement is not None:
+        grad_displacement = laid_out_for(displacement, grad_displacement)
     grad_affine = None
     if output_mask[2] and affine is not None:
         grad_affine = affine.new_empty(affine.shape)

@@ -48,7 +48,7 @@ class Source:
             call.check_affine(affine)
         call.check_batches({name: tensor, "displacement": displacement, "affine": affine})
         if displacement is None:
-            # One zero, which takes no memory, and which kernels do not add.
+            # One zero, which takes no memory.
             assert affine is not None
             zero = affine.detach().new_zeros(())
             displacement = zero.expand(affine.shape[0], *(of if size is None else size), len(of))
@@ -164,16 +164,21 @@ def _places(
 ) -> Tensor:
     """Where n pixels of the output lie along an axis of ``of`` pixels, if nothing moves them."""
     i = torch.arange(n, device=device).to(dtype)
+
+    def over(numbers: Tensor, divisor: int) -> Tensor:
+        # Divided: on CUDA PyTorch would multiply by the reciprocal of what is no tensor.
+        return numbers / torch.full((), divisor, dtype=dtype, device=device)
+
     is_single = guard_or_false(n == 1)
     if not pixel:
         if align_corners:
-            return 2 * i / (n - 1) - 1 if not is_single else i
-        return (2 * i + 1) / n - 1
+            return over(2 * i, n - 1) - 1 if not is_single else i
+        return over(2 * i + 1, n) - 1
     if guard_or_false(n == of):
         return i
     if align_corners:
-        return i * (of - 1) / (n - 1) if not is_single else i + (of - 1) / 2
-    return (i + 0.5) * of / n - 0.5
+        return over(i * (of - 1), n - 1) if not is_single else i + (of - 1) / 2
+    return over((i + 0.5) * of, n) - 0.5
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,9 @@ second derivatives commute.
 
 Each op has an ``autograd.Function``, which the op's autograd key runs at each level of
 ``torch.func`` as PyTorch's own ops record at each level. So an op may be called directly, traced,
-compiled, or transformed. :class:`GridSample` is the Function of ``grid_sample`` in an older form,
-which torch.func cannot transform and which costs an eager call less.
+compiled, or transformed. :class:`GridSample` and :class:`Warp` are the Functions of ``grid_sample``
+and ``warp`` in an older form, which torch.func cannot transform, which costs an eager call less,
+and which does not keep an image whose values no gradient depends on.
 """
 
 import functools
@@ -65,7 +66,9 @@ def below_autograd(op: Callable[..., _Result], *arguments: Any) -> _Result:
 
 
 bare_grid_sample: Callable[..., Tensor] = _compat.bare(_ops.grid_sample)
+bare_warp: Callable[..., Tensor] = _compat.bare(_ops.warp)
 _bare_backward: Callable[..., tuple[Tensor, Tensor]] = _compat.bare(_ops.grid_sample_backward)
+_bare_warp_backward: Callable[..., tuple[Tensor, ...]] = _compat.bare(_ops.warp_backward)
 
 
 class GridSample(torch.autograd.Function):
@@ -106,8 +109,36 @@ class GridSample(torch.autograd.Function):
         return grad_input, grad_grid, None, None, None, *[None] * len(ctx.later)
 
 
-#: GridSample.apply, where no transform of torch.func is at work.
+class Warp(torch.autograd.Function):
+    """``warp`` with gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, displacement: Tensor, affine: Tensor | None, *options: Any
+    ) -> Tensor:
+        """Sample ``input`` at displaced places; the arguments are those of the op."""
+        ctx.options, needs = Options(*options), ctx.needs_input_grad[:3]
+        ctx.needs = needs
+        depends = any(needs[1:]) and ctx.options.interpolation_mode != _ops.NEAREST
+        ctx.save_for_backward(displacement, affine, input if depends else without_data(input))
+        return below_autograd(bare_warp, input, displacement, affine, *options)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> _Gradients:
+        """Gradients of input, displacement and affine map: those that are needed, and no others."""
+        displacement, affine, input = ctx.saved_tensors
+        ends = put_together(ctx.options, ctx.needs, _deterministic())
+        arguments = grad_output, input, displacement, affine, *ends
+        if torch.is_grad_enabled() or _compat.in_dual_level() or _compat.in_func_transform():
+            gradients = _ops.warp_backward(*arguments)
+        else:
+            gradients = below_autograd(_bare_warp_backward, *arguments)
+        return *gradients, *_NO_GRADIENTS
+
+
+#: The apply of these, where no transform of torch.func is at work.
 record_grid_sample: Callable[..., Tensor] = _compat.bare_apply(GridSample)
+record_warp: Callable[..., Tensor] = _compat.bare_apply(Warp)
 
 
 def _within_function(op: OpOverload[..., Any], *arguments: Any) -> Any:

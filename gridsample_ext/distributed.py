@@ -24,6 +24,10 @@ image, so an ``input`` split along its own axes has to be exchanged.
 PyTorch before 2.13 takes the mesh from an op's first argument, so a second backward pass in which
 none of the gradients came by way of ``input`` is an error there.
 
+A warp is split by batch or by channels, as with a grid of its displacement's sizes, but not by
+samples: where a sample lies depends on its place in the whole output. An affine map of batch 1 is
+replicated, and its gradient is Partial.
+
 DistributedDataParallel and FSDP compute on plain tensors and need nothing of this.
 """
 

@@ -121,6 +121,8 @@ def _decomposed_warp(
     input: Tensor, displacement: Tensor, affine: Tensor | None, *rest: Any
 ) -> Tensor:
     options = Options(*rest)
+    may_copy = options.interpolation_mode == _ops.NEAREST
+    _fakes.warp_shape(input, displacement, affine, options, may_copy=may_copy)  # which checks
     grid = _sources.compose(input.dtype, displacement, affine, input.shape[2:], options)
     return _decomposed_grid_sample(input, grid, *rest)
 
@@ -130,17 +132,20 @@ def _decomposed_warp_backward(
 ) -> Any:
     options, output_mask, deterministic = take_apart(rest)
     of = input.shape[2:]
+    _fakes.warp_shape(input, displacement, affine, options)  # which checks
     grid = _sources.compose(input.dtype, displacement, affine, of, options)
     mask = output_mask[0], output_mask[1] or output_mask[2]
     ends = put_together(options, mask, deterministic)
     gradients = _decomposed_backward(grad_output, input, grid, *ends)
     if gradients is NotImplemented:
         return NotImplemented
-    of_source = _sources.gradients(
+    by_displacement, by_affine = _sources.gradients(
         gradients[1],
         displacement if output_mask[1] else None,
         affine if output_mask[2] else None,
         of,
         options,
     )
-    return gradients[0], *of_source
+    if by_displacement is not None:
+        by_displacement = _fakes.laid_out_for(displacement, by_displacement)
+    return gradients[0], by_displacement, by_affine

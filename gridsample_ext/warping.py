@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from gridsample_ext import _ops, _options, distributed, functional, onnx
+from gridsample_ext import _compat, _ops, _options, distributed, functional, onnx
 from gridsample_ext._options import Keywords
 from gridsample_ext._sources import UNITS, Source
+from gridsample_ext.autograd import bare_warp, below_autograd, record_warp
 
 
 def warp(
@@ -58,8 +60,8 @@ def warp(
         is given, in an image of any size.
 
     Gradients of any order flow to ``input``, ``displacement`` and ``affine``, as from
-    :func:`gridsample_ext.grid_sample`. Output and first derivatives take no memory for a grid; on
-    CUDA the gradient of ``affine`` does.
+    :func:`gridsample_ext.grid_sample`. Output and first derivatives take no memory for a grid, but
+    for the gradient of ``affine`` on CUDA, and where there is a ``fill_value``.
 
     Raises:
         ValueError: neither ``displacement`` nor ``affine``; unknown ``units``, ``mode`` or
@@ -132,4 +134,13 @@ def warp(
         )
     displacement, affine = source.checked(*call, "warp")
     distributed.prepare_for(*{type(each) for each in (input, displacement, affine)})
-    return _ops.warp(input, displacement, affine, *options)  # type: ignore[no-any-return]
+    arguments = input, displacement, affine, *options
+    if torch.compiler.is_compiling() or (
+        _compat.is_jit_tracing() or _compat.in_func_transform() or _compat.in_dual_level()
+    ):
+        return _ops.warp(*arguments)  # type: ignore[no-any-return]
+    # What the op would do as well, in more time.
+    tensors = input, displacement, affine
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return record_warp(*arguments)
+    return below_autograd(bare_warp, *arguments)

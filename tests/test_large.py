@@ -47,7 +47,9 @@ def test_half_image_of_ones(case, dtype, device):
 
 
 @pytest.mark.parametrize("grid_dtype", [torch.float16, torch.float32], ids=str)
-@pytest.mark.parametrize("case", samples.cases(align_corners=True), ids=str)
+@pytest.mark.parametrize(
+    "case", [case for case in samples.INTERPOLATING if case.align_corners], ids=str
+)
 def test_half_image_under_the_identity(case, grid_dtype, device):
     """Every pixel arrives in its place, and every gradient goes back to it, bit by bit."""
     input = samples.randn(1, 1, *image_size(case.dims, True), dtype=torch.float16, device=device)
@@ -154,7 +156,9 @@ def test_axis_beyond_the_integers_of_float32(case, long_row, device):
     if case.padding_mode == "zeros":
         assert output[..., x.abs() > 1.5].count_nonzero() == 0
     else:
-        assert torch.equal(output, grad_output)
+        samples.assert_close(output, grad_output.double())
+        if case.mode != "bspline":  # whose weights of four taps are rounded sums
+            assert torch.equal(output, grad_output)
         samples.assert_close(grad_input.sum(dtype=torch.float32), grad_output.double().sum())
 
 

@@ -39,14 +39,22 @@ CASES = [
 FEW = CASES[2::7]
 
 
-def draw(case, shape="same", kind="both", dtype=torch.float64, source_dtype=None, N=(2, 2, 2)):
+def draw(
+    case,
+    shape="same",
+    kind="both",
+    dtype=torch.float64,
+    source_dtype=None,
+    N=(2, 2, 2),
+    device="cpu",
+):
     """Input, displacement and affine, in units of pixels; no coordinate near a pixel's centre."""
     size, out = (sizes[-case.dims :] for sizes in SHAPES[shape])
     source_dtype = source_dtype or dtype
-    input = samples.randn(N[0], 3, *size, dtype=dtype)
-    displacement = 1.7 * samples.randn(N[1], case.dims, *out, seed=1)
-    affine = torch.eye(case.dims, case.dims + 1, dtype=torch.float64)
-    affine = affine + 0.15 * samples.randn(N[2], case.dims, case.dims + 1, seed=2)
+    input = samples.randn(N[0], 3, *size, dtype=dtype, device=device)
+    displacement = 1.7 * samples.randn(N[1], case.dims, *out, seed=1, device=device)
+    affine = torch.eye(case.dims, case.dims + 1, dtype=torch.float64, device=device)
+    affine = affine + 0.15 * samples.randn(N[2], case.dims, case.dims + 1, seed=2, device=device)
     return (
         input,
         displacement.to(source_dtype) if kind != "affine" else None,
@@ -84,7 +92,7 @@ def grid_of(input, displacement, affine, size, units, align_corners):
             if displacement is not None:
                 p += displacement[(min(n, displacement.shape[0] - 1), a, *position)].item()
             grid[(n, *position, a)] = p
-    return torch.from_numpy(grid)
+    return torch.from_numpy(grid).to(input.device)
 
 
 def assert_as_composed(case, input, displacement, affine, units, out, tolerance_of=None, **how):
@@ -104,7 +112,7 @@ def assert_as_composed(case, input, displacement, affine, units, out, tolerance_
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_plain_loops(case, shape, kind, units, device):
-    input, displacement, affine = draw(case, shape, kind)
+    input, displacement, affine = draw(case, shape, kind, device=device)
     out = SHAPES[shape][1][-case.dims :]
     size = out if displacement is None else None
     assert_as_composed(case, input, displacement, affine, units, out, size=size)
@@ -164,7 +172,7 @@ def test_coordinates_last(case, dim, device):
 @pytest.mark.parametrize("dtype", samples.DTYPES, ids=str)
 @pytest.mark.parametrize("case", FEW, ids=str)
 def test_types(case, dtype, source_dtype, device):
-    input, displacement, affine = draw(case, dtype=dtype, source_dtype=source_dtype)
+    input, displacement, affine = draw(case, dtype=dtype, source_dtype=source_dtype, device=device)
     if case.mode == "nearest":
         pytest.skip("a coordinate rounded otherwise is another pixel")
     wide = torch.float64 in (dtype, source_dtype)
@@ -188,7 +196,7 @@ def test_a_half_displacement_of_a_large_image_is_exact():
 @pytest.mark.parametrize("batches", list(itertools.product((1, 2), repeat=3)))
 @pytest.mark.parametrize("case", FEW[:2], ids=str)
 def test_batches_of_one(case, batches, device):
-    tensors = draw(case, N=batches)
+    tensors = draw(case, N=batches, device=device)
     N = max(batches)
     whole = [each.expand(N, *each.shape[1:]) for each in tensors]
     output = warp(*tensors, padding_mode=case.padding_mode)
@@ -199,7 +207,7 @@ def test_batches_of_one(case, batches, device):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", [case for case in FEW if case.mode != "nearest"], ids=str)
 def test_derivatives(case, kind, units, device):
-    tensors = draw(case, "same", kind)
+    tensors = draw(case, "same", kind, device=device)
     leaves = [each if each is None else each.clone().requires_grad_() for each in tensors]
     given = [each for each in leaves if each is not None]
 
@@ -230,7 +238,7 @@ def test_gradient_of_the_map_of_many_samples():
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
 @pytest.mark.parametrize("case", FEW, ids=str)
 def test_hostile_displacements(case, value, device):
-    input, displacement, _ = draw(case, dtype=torch.float32)
+    input, displacement, _ = draw(case, dtype=torch.float32, device=device)
     displacement[:, 0] = value
     output = warp(
         input, displacement, mode=case.mode, padding_mode=case.padding_mode,

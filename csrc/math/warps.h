@@ -17,7 +17,7 @@ struct Places {
   T factor;
   T divisor;
   T origin;
-  bool are_numbers;  // pixel i at i
+  bool is_identity;  // pixel i at i
 
   GRIDSAMPLE_INLINE T at(T i) const { return (i * step + shift) * factor / divisor + origin; }
 };
@@ -51,15 +51,15 @@ GRIDSAMPLE_INLINE T mapped(const T* rows, int dims, int a, const T* place) {
   return sum + row[dims];
 }
 
-/// values += where a warp takes the pixel of the output at `place`, counted in pixels. `affine`: of
-/// the sample's image, or null.
+/// values += where a warp takes the pixel of the output that `pixel` counts along each axis.
+/// `affine`: of the sample's image, or null.
 template <typename T>
 GRIDSAMPLE_INLINE void add_warped_place(const Places<T>* places, const T* affine, int dims,
                                         const int64_t* pixel, T* values) {
   T place[kMaxDims] = {};
   for (int a = 0; a < dims; ++a) {
     const auto number = static_cast<T>(pixel[a]);
-    place[a] = places[a].are_numbers ? number : places[a].at(number);
+    place[a] = places[a].is_identity ? number : places[a].at(number);
   }
   for (int a = 0; a < dims; ++a) {
     values[a] = (affine == nullptr ? place[a] : mapped(affine, dims, a, place)) + values[a];

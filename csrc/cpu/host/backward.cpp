@@ -64,12 +64,17 @@ int64_t affine_sums_of_image(const Geometry& geometry) {
 /// The sums over the samples of each tile of which the gradient of an affine map is made.
 class AffineSums {
  public:
-  AffineSums(const Geometry& geometry, int64_t images, bool wanted)
-      : numbers_(geometry.dims * (geometry.dims + 1)),
-        of_image_(affine_sums_of_image(geometry)),
-        sums_(wanted ? static_cast<size_t>(images * of_image_) : 0) {}
+  AffineSums(const Geometry& geometry, int64_t images, const std::optional<Tensor>& affine)
+      : of_image_(affine_sums_of_image(geometry)) {
+    if (!affine.has_value()) return;
+    sums_ = empty_contiguous({images * of_image_}, ScalarType::Double, *affine);
+    zero(sums_);
+  }
 
-  double* data() { return sums_.empty() ? nullptr : sums_.data(); }
+  /// Null where they are not wanted.
+  double* data() const {
+    return sums_.defined() ? static_cast<double*>(sums_.mutable_data_ptr()) : nullptr;
+  }
 
   /// Added up in the order of the tiles, in the type of the affine map.
   Tensor gradient(const Tensor& affine) const {
@@ -77,18 +82,17 @@ class AffineSums {
     zero(total);
     auto* to = static_cast<double*>(total.mutable_data_ptr());
     const int64_t maps = affine.size(0);
-    for (size_t i = 0; i < sums_.size(); ++i) {
-      const auto number = static_cast<int64_t>(i);
-      const int64_t map = maps == 1 ? 0 : number / of_image_;
-      to[map * numbers_ + number % numbers_] += sums_[i];
+    const int64_t numbers = affine.size(1) * affine.size(2);
+    for (int64_t i = 0; i < sums_.numel(); ++i) {
+      const int64_t map = maps == 1 ? 0 : i / of_image_;
+      to[map * numbers + i % numbers] += data()[i];
     }
     return rounded(total, affine, copy);
   }
 
  private:
-  const int64_t numbers_;
   const int64_t of_image_;
-  std::vector<double> sums_;
+  Tensor sums_;
 };
 
 /// Carries out a plan, for results of the types that it asks for.
@@ -320,7 +324,7 @@ Gradients backward(const Tensor& grad_output, const Tensor& input, const GridSou
   executed.grad_input = plan.grad_input;
   executed.grad_grid = plan.grad_grid;
 
-  AffineSums affine_sums(geometry, call.grid_batch, wanted.affine.has_value());
+  const AffineSums affine_sums(geometry, call.grid_batch, wanted.affine);
   const PlainParams plain = plain_params(geometry, grid, std::nullopt);
   Backward kernels(call, plan, *lent, grad_output, image, grid, grad_input, grad_grid,
                    adds_up_later ? nullptr : affine_sums.data());
@@ -408,7 +412,7 @@ std::tuple<Tensor, Tensor, Tensor> Ops::warp_backward(
   check_output_mask(output_mask, 3);
   const bool wants_affine = output_mask[2] && affine.has_value();
   const Gradients gradients =
-      backward(grad_output, input, {displacement, dense_affine(affine, geometry)}, geometry,
+      backward(grad_output, input, {displacement, dense_affine(affine, geometry, copy)}, geometry,
                {output_mask[0], output_mask[1], wants_affine ? affine : std::nullopt});
   return {gradients.input, gradients.grid, gradients.affine};
 }

@@ -71,18 +71,16 @@ Tensor forward(const Tensor& input, const GridSource& grid, const Geometry& geom
 }
 
 Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& options) {
-  const bool may_copy = options.interpolation_mode == static_cast<int64_t>(Mode::kNearest);
-  const Geometry geometry = check_call(input, grid, options, may_copy);
+  const Geometry geometry = check_call(input, grid, options, may_copy(options));
   if (!is_floating(*dtype_of(input))) check_values(geometry, input);
   return forward(input, grid, geometry);
 }
 
 Tensor Ops::warp(const Tensor& input, const Tensor& displacement,
                  const std::optional<Tensor>& affine, const Options& options) {
-  const bool may_copy = options.interpolation_mode == static_cast<int64_t>(Mode::kNearest);
-  const Geometry geometry = check_warp(input, displacement, affine, options, may_copy);
+  const Geometry geometry = check_warp(input, displacement, affine, options, may_copy(options));
   if (!is_floating(*dtype_of(input))) check_values(geometry, input);
-  return forward(input, {displacement, dense_affine(affine, geometry)}, geometry);
+  return forward(input, {displacement, dense_affine(affine, geometry, copy)}, geometry);
 }
 
 }  // namespace gridsample_ext::cpu

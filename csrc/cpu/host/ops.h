@@ -67,15 +67,6 @@ struct Gradients {
 Gradients backward(const Tensor& grad_output, const Tensor& input, const GridSource& grid,
                    const Geometry& geometry, const Wanted& wanted);
 
-/// An affine map as kernels read it; undefined where there is none.
-inline Tensor dense_affine(const std::optional<Tensor>& affine, const Geometry& geometry) {
-  if (!affine.has_value()) return Tensor();
-  if (affine->is_contiguous() && affine->scalar_type() == sum_type(geometry)) return *affine;
-  const Tensor dense = empty_contiguous(sizes_vector(*affine), sum_type(geometry), *affine);
-  copy(dense, *affine);
-  return dense;
-}
-
 /// A tensor as plans see it.
 inline Image plan_image(const Tensor& image, const Geometry& geometry) {
   return {image_view(image, geometry), image.size(0), prefers_channels_last(image)};

@@ -101,7 +101,7 @@ void backward_slab_items(const BackwardSlabParams& params, int64_t begin, int64_
         TapRows<Tile> rows(tile, geometry, to_input.grad_input);
         if (of.owned) {
           sum_chunks(to_grid, tile, derivatives, rows, of.batch, first, sums);
-          store_grad_grid(geometry, to_grid.grad_grid, of.batch, first, count, sums);
+          store(geometry, to_grid.grad_grid, of.batch, first, count, sums);
         }
         if (!of.overlap.any) continue;
         if (of.overlap.crosses) {

@@ -112,7 +112,8 @@ void sum_chunk(const GradGridParams& params, const Tile& tile,
   apply_slopes(tile, derivatives, sums);
 }
 
-/// The gradient of one tile or strip, summed over all chunks.
+/// The gradient of one tile or strip, summed over all chunks. Adds what it adds to the gradient of
+/// an affine map.
 template <typename Tile, typename TapRowsOrNone>
 void sum_chunks(const GradGridParams& params, const Tile& tile,
                 const TapDerivatives<Tile>& derivatives, const TapRowsOrNone& tap_rows,
@@ -120,9 +121,14 @@ void sum_chunks(const GradGridParams& params, const Tile& tile,
   TileOffsets located;
   locate_samples(params.geometry, params.grad_output, first, tile.count, located);
   alignas(64) AxisSums<Tile> sums;
+  const auto add_affine = [&](const AxisSums<Tile>& of_chunk) {
+    add_affine_sums(params.geometry, params.grad_grid, grid_batch, first, tile.count, of_chunk);
+  };
   sum_chunk(params, tile, derivatives, tap_rows, located, grid_batch, 0, total);
+  add_affine(total);
   for (int64_t chunk = 1; chunk < grad_grid_chunks(params); ++chunk) {
     sum_chunk(params, tile, derivatives, tap_rows, located, grid_batch, chunk, sums);
+    add_affine(sums);
     add_sums(tile.dims, sums, total);
   }
 }
@@ -161,7 +167,7 @@ void grad_grid_items(const GradGridParams& params, int64_t begin, int64_t end) {
       const auto rows = tap_rows_unless<kRows>(tile, geometry, params.input);
       if (params.chunk_groups == 1) {
         sum_chunks(params, tile, derivatives, rows, grid_batch, first, sums);
-        store_grad_grid(geometry, params.grad_grid, grid_batch, first, count, sums);
+        store(geometry, params.grad_grid, grid_batch, first, count, sums);
         continue;
       }
       locate_samples(geometry, params.grad_output, first, count, located);
@@ -186,22 +192,15 @@ void finish_grad_grid(const GradGridParams& params, int64_t begin, int64_t end) 
     const int count = tile_samples(geometry, which / tiles, first);
     alignas(64) PerAxis<kTileSize> total = {};
     const GradGridView& grad_grid = params.grad_grid;
-    const View& stored = grad_grid;
-    if (params.has_first_sums && stored.data != nullptr) {
-      load_grid(geometry, stored, which / tiles, first, count, total);
+    if (params.has_first_sums && grad_grid.data != nullptr) {
+      load_stored(geometry, grad_grid, which / tiles, first, count, total);
     }
     for (int64_t chunk = 0; chunk < params.partial_sums; ++chunk) {
       const AxisSum* sums = partial + (chunk * params.grid_batch * tiles + which) * geometry.dims;
+      add_affine_sums(geometry, grad_grid, which / tiles, first, count, sums);
       add_sums(geometry.dims, sums, total);
-      if (params.has_first_sums && grad_grid.affine_sums != nullptr) {
-        add_affine_sums(geometry, grad_grid, which / tiles, first, count, sums);
-      }
     }
-    if (!params.has_first_sums) {
-      store_grad_grid(geometry, grad_grid, which / tiles, first, count, total);
-    } else if (stored.data != nullptr) {
-      store_grad_grid(geometry, stored, which / tiles, first, count, total);
-    }
+    store(geometry, grad_grid, which / tiles, first, count, total);
   }
 }
 
@@ -209,12 +208,11 @@ void finish_grad_grid(const GradGridParams& params, int64_t begin, int64_t end) 
 void affine_sums(const GradGridParams& params, int64_t begin, int64_t end) {
   const Geometry& geometry = params.geometry;
   const int64_t tiles = tile_count(geometry);
-  const View& stored = params.grad_grid;
   alignas(64) PerAxis<kTileSize> grads;
   for (int64_t which = begin; which < end; ++which) {
     const int64_t first = which % tiles * kTileSize;
     const int count = tile_samples(geometry, which / tiles, first);
-    load_grid(geometry, stored, which / tiles, first, count, grads);
+    load_stored(geometry, params.grad_grid, which / tiles, first, count, grads);
     add_affine_sums(geometry, params.grad_grid, which / tiles, first, count, grads);
   }
 }

@@ -218,7 +218,8 @@ class NearestPixels {
     all_ = true;
   }
   /// The next tile, number t.
-  void append(const PixelFinder& finder, const GridView& grid, int64_t batch, int64_t t, int count) {
+  void append(const PixelFinder& finder, const GridView& grid, int64_t batch, int64_t t,
+              int count) {
     all_ = finder.find(grid, batch, t, offset_ + samples_) && all_;
     any_ = true;
     samples_ += count;

@@ -75,7 +75,7 @@ struct BackwardCall {
   bool wants_input = false;
   bool wants_grid = false;
   bool scattered = false;   // samples that follow each other lie far apart
-  bool sums_apart = false;  // for each image, the sums of its affine map
+  bool sums_apart = false;  // each image has sums of its own: images are not taken together
 };
 
 struct BackwardPlan {

@@ -139,7 +139,9 @@ class StripGradients {
       }
     }
     if (!in_place && !in_planes) {
-      store_grad_grid(to_input_.geometry, target, strip.batch, strip.first, count, sums);
+      const Geometry& geometry = to_input_.geometry;
+      add_affine_sums(geometry, target, strip.batch, strip.first, count, sums);
+      store(geometry, target, strip.batch, strip.first, count, sums);
     }
   }
 

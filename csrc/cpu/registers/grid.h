@@ -24,8 +24,9 @@ class GridLanes {
         !grid.is_warp && grid.dtype == kDTypeOf<compute_t> && is_interleaved(grid, located, 2);
   }
 
-  /// x and y of samples [first, first + count). The lanes beyond repeat the last one. `ahead` is
-  /// for this image alone.
+  /// x and y of samples [first, first + count). The lanes beyond repeat the last one. `ahead` keeps
+  /// a warp's coordinates from one call of a thread to the next. Whole vectors are read from it:
+  /// those that are not whole begin where it does.
   template <int kSize>
   GRIDSAMPLE_INLINE void load(int64_t batch, int64_t first, int count, Numbers (&axis)[2],
                               Ahead<kSize>& ahead) const {

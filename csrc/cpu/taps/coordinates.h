@@ -9,45 +9,50 @@
 GRIDSAMPLE_NAMESPACE_BEGIN
 
 /// Samples that follow each other in one row of the output.
-struct RowPiece {
+struct RowSegment {
   int begin;  // among the samples asked for
   int length;
   int64_t at[kMaxDims];  // of the first; the other axes' are those of the row
   int64_t image;         // of a group of images
 };
 
-/// Calls visit(piece) for the pieces of rows that samples [first, first + count) are made of.
-template <typename F>
-GRIDSAMPLE_INLINE void for_row_pieces(const Geometry& geometry, int64_t first, int count,
-                                      const F& visit) {
+/// Calls visit(segment) for the rows, or parts of rows, that samples [first, first + count) are
+/// made of. kMost: samples that a segment has at most, which ends where a multiple of them begins.
+template <int kMost, typename F>
+GRIDSAMPLE_INLINE void for_row_segments(const Geometry& geometry, int64_t first, int count,
+                                        const F& visit) {
   const int64_t* size = geometry.output_size;
-  RowPiece piece{};
+  RowSegment segment{};
   int64_t rest = first;
   for (int a = 0; a < kMaxDims; ++a) {
     const int64_t whole = rest / size[a];
-    piece.at[a] = rest - whole * size[a];
+    segment.at[a] = rest - whole * size[a];
     rest = whole;
   }
-  piece.image = rest;
-  while (piece.begin < count) {
-    piece.length = static_cast<int>(std::min<int64_t>(count - piece.begin, size[0] - piece.at[0]));
-    visit(piece);
-    piece.begin += piece.length;
-    piece.at[0] = 0;
-    if (++piece.at[1] < size[1]) continue;
-    piece.at[1] = 0;
-    if (++piece.at[2] < size[2]) continue;
-    piece.at[2] = 0;
-    ++piece.image;
+  segment.image = rest;
+  while (segment.begin < count) {
+    const int64_t of_row = size[0] - segment.at[0];
+    const int most = std::min(count - segment.begin, kMost - segment.begin % kMost);
+    segment.length = static_cast<int>(std::min<int64_t>(most, of_row));
+    visit(segment);
+    segment.begin += segment.length;
+    segment.at[0] += segment.length;
+    if (segment.length < of_row) continue;
+    segment.at[0] = 0;
+    if (++segment.at[1] < size[1]) continue;
+    segment.at[1] = 0;
+    if (++segment.at[2] < size[2]) continue;
+    segment.at[2] = 0;
+    ++segment.image;
   }
 }
 
-/// Calls place_at(i), vectorised, for the pixels of a piece, along x.
+/// Calls visit(i, place), vectorised, for the pixels of a segment, along x.
 template <typename F>
-GRIDSAMPLE_INLINE void for_places(const Places<compute_t>& places, const RowPiece& piece,
+GRIDSAMPLE_INLINE void for_places(const Places<compute_t>& places, const RowSegment& segment,
                                   const F& visit) {
   const auto walk = [&](auto begin, const auto& place_of) GRIDSAMPLE_INLINE_LAMBDA {
-    const int length = piece.length;
+    const int length = segment.length;
 #pragma omp simd
     for (int i = 0; i < length; ++i) {
       visit(i, place_of(static_cast<compute_t>(begin + static_cast<decltype(begin)>(i))));
@@ -56,12 +61,12 @@ GRIDSAMPLE_INLINE void for_places(const Places<compute_t>& places, const RowPiec
   const auto itself = [](compute_t i) { return i; };
   const Places<compute_t> along = places;
   const auto place_of = [=](compute_t i) { return along.at(i); };
-  if (piece.at[0] + piece.length > std::numeric_limits<int32_t>::max()) {
-    walk(piece.at[0], place_of);
-  } else if (places.are_numbers) {
-    walk(static_cast<int32_t>(piece.at[0]), itself);
+  if (segment.at[0] + segment.length > std::numeric_limits<int32_t>::max()) {
+    walk(segment.at[0], place_of);
+  } else if (places.is_identity) {
+    walk(static_cast<int32_t>(segment.at[0]), itself);
   } else {
-    walk(static_cast<int32_t>(piece.at[0]), place_of);
+    walk(static_cast<int32_t>(segment.at[0]), place_of);
   }
 }
 
@@ -112,7 +117,7 @@ class Displacements {
   alignas(64) PerAxis<kSize> copied_;
 };
 
-/// A piece of the coordinates on one axis: of places along x by a row of an affine map, in the
+/// A segment of the coordinates on one axis: of places along x by a row of an affine map, in the
 /// order in which `mapped` adds; plus a displacement, unless kStill.
 template <int kDims, bool kStill>
 GRIDSAMPLE_INLINE void map_places(const compute_t* row, const compute_t* __restrict x, compute_t y,
@@ -137,18 +142,18 @@ void fill_warp(const Geometry& geometry, const GridView& warp, int64_t batch, in
   Places<compute_t> places[kDims];
   for (int a = 0; a < kDims; ++a) places[a] = make_places<compute_t>(geometry, a);
   alignas(64) compute_t x[kSize];
-  for_row_pieces(geometry, first, count, [&](const RowPiece& piece) {
-    const int begin = piece.begin;
-    const int length = piece.length;
-    const compute_t y = places[1].at(static_cast<compute_t>(piece.at[1]));
+  for_row_segments<kSize>(geometry, first, count, [&](const RowSegment& segment) {
+    const int begin = segment.begin;
+    const int length = segment.length;
+    const compute_t y = places[1].at(static_cast<compute_t>(segment.at[1]));
     const compute_t z =
-        kDims == 3 ? places[kDims - 1].at(static_cast<compute_t>(piece.at[2])) : compute_t(0);
+        kDims == 3 ? places[kDims - 1].at(static_cast<compute_t>(segment.at[2])) : compute_t(0);
     if (warp.affine != nullptr) {
       const auto* rows =
           static_cast<const compute_t*>(warp.affine) +
-          (batch * geometry.images_per_group + piece.image) * warp.affine_batch_stride;
+          (batch * geometry.images_per_group + segment.image) * warp.affine_batch_stride;
       compute_t* to = x;
-      for_places(places[0], piece,
+      for_places(places[0], segment,
                  [=](int i, compute_t at) GRIDSAMPLE_INLINE_LAMBDA { to[i] = at; });
       for (int a = 0; a < kDims; ++a) {
         map_places<kDims, kStill>(rows + a * (kDims + 1), x, y, z, length,
@@ -160,7 +165,7 @@ void fill_warp(const Geometry& geometry, const GridView& warp, int64_t batch, in
       compute_t* __restrict to = values[a] + begin;
       const compute_t* __restrict moved = displacements.of_axis(a, begin);
       if (a == 0) {
-        for_places(places[0], piece, [=](int i, compute_t at) GRIDSAMPLE_INLINE_LAMBDA {
+        for_places(places[0], segment, [=](int i, compute_t at) GRIDSAMPLE_INLINE_LAMBDA {
           to[i] = kStill ? at : at + moved[i];
         });
       } else {
@@ -186,52 +191,57 @@ GRIDSAMPLE_NOINLINE void load_warp(const Geometry& geometry, const GridView& war
   });
 }
 
-/// Reads the coordinates of samples [first, first + count), as a grid has them. The lanes beyond
-/// repeat the last one.
+/// Reads samples [first, first + count) of a tensor of a grid's sizes. The lanes beyond repeat the
+/// last one.
 template <int kSize>
-void load_grid(const Geometry& geometry, const View& grid, int64_t batch, int64_t first, int count,
-               PerAxis<kSize>& values) {
+void load_stored(const Geometry& geometry, const View& stored, int64_t batch, int64_t first,
+                 int count, PerAxis<kSize>& values) {
   TileOffsets located;
-  locate_samples(geometry, grid, first, count, located);
-  load_coordinates(grid, batch * grid.batch_stride, located, geometry.dims, values);
+  locate_samples(geometry, stored, first, count, located);
+  load_coordinates(stored, batch * stored.batch_stride, located, geometry.dims, values);
 }
 
-/// The same, of a warp as well.
+/// Reads, or computes, the coordinates of samples [first, first + count), in the units of a grid.
+/// The lanes beyond repeat the last one.
 template <int kSize>
 void load_grid(const Geometry& geometry, const GridView& grid, int64_t batch, int64_t first,
                int count, PerAxis<kSize>& values) {
   if (grid.is_warp) return load_warp(geometry, grid, batch, first, count, values);
-  load_grid(geometry, static_cast<const View&>(grid), batch, first, count, values);
+  load_stored(geometry, grid, batch, first, count, values);
 }
 
-/// What the gradients of samples, by coordinates, add to the gradient of the affine map that they
-/// lie at: sums of a few samples in the compute type, and of these in float64, for each tile.
+/// Adds what the gradients of samples, by coordinates, add to the gradient of an affine map, if
+/// that is wanted: sums of a strip's row in the compute type, and of these in float64, for each
+/// tile. Called for each chunk of the channels by itself, so that sums do not depend on who adds
+/// chunks.
 template <int kSize>
 GRIDSAMPLE_NOINLINE void add_affine_sums(const Geometry& geometry, const GradGridView& grad_grid,
                                          int64_t grid_batch, int64_t first, int count,
                                          const compute_t (*grads)[kSize]) {
+  if (grad_grid.affine_sums == nullptr) return;
   const int dims = geometry.dims;
   double* sums = grad_grid.affine_sums + grid_batch * grad_grid.affine_batch_stride +
                  first / kTileSize * (dims * (dims + 1));
   Places<compute_t> places[kMaxDims];
   for (int a = 0; a < dims; ++a) places[a] = make_places<compute_t>(geometry, a);
   alignas(64) compute_t x[kSize];
-  for_row_pieces(geometry, first, count, [&](const RowPiece& piece) {
+  for_row_segments<kStripSize>(geometry, first, count, [&](const RowSegment& segment) {
     compute_t* to = x;
-    for_places(places[0], piece, [=](int i, compute_t at) GRIDSAMPLE_INLINE_LAMBDA { to[i] = at; });
+    for_places(places[0], segment,
+               [=](int i, compute_t at) GRIDSAMPLE_INLINE_LAMBDA { to[i] = at; });
     for (int a = 0; a < dims; ++a) {
-      const compute_t* grad = grads[a] + piece.begin;
+      const compute_t* grad = grads[a] + segment.begin;
       compute_t sum = 0;
       compute_t sum_x = 0;
 #pragma omp simd reduction(+ : sum, sum_x)
-      for (int i = 0; i < piece.length; ++i) {
+      for (int i = 0; i < segment.length; ++i) {
         sum += grad[i];
         sum_x += grad[i] * x[i];
       }
       double* row = sums + a * (dims + 1);
       row[0] += static_cast<double>(sum_x);
       for (int b = 1; b < dims; ++b) {
-        const compute_t place = places[b].at(static_cast<compute_t>(piece.at[b]));
+        const compute_t place = places[b].at(static_cast<compute_t>(segment.at[b]));
         row[b] += static_cast<double>(sum) * static_cast<double>(place);
       }
       row[dims] += static_cast<double>(sum);
@@ -239,24 +249,14 @@ GRIDSAMPLE_NOINLINE void add_affine_sums(const Geometry& geometry, const GradGri
   });
 }
 
-/// Writes the gradients of samples [first, first + count), in grad_grid's own type.
+/// Writes samples [first, first + count) of a tensor of a grid's sizes, if it has data.
 template <int kSize>
-void store_grad_grid(const Geometry& geometry, const View& grad_grid, int64_t grid_batch,
-                     int64_t first, int count, const PerAxis<kSize>& grads) {
+void store(const Geometry& geometry, const View& stored, int64_t batch, int64_t first, int count,
+           const PerAxis<kSize>& values) {
+  if (stored.data == nullptr) return;
   TileOffsets located;
-  locate_samples(geometry, grad_grid, first, count, located);
-  store_coordinates(grad_grid, grid_batch * grad_grid.batch_stride, located, geometry.dims, grads);
-}
-
-/// The same, of a warp as well.
-template <int kSize>
-void store_grad_grid(const Geometry& geometry, const GradGridView& grad_grid, int64_t grid_batch,
-                     int64_t first, int count, const PerAxis<kSize>& grads) {
-  if (grad_grid.affine_sums != nullptr) {
-    add_affine_sums(geometry, grad_grid, grid_batch, first, count, grads);
-  }
-  if (grad_grid.data == nullptr) return;
-  store_grad_grid(geometry, static_cast<const View&>(grad_grid), grid_batch, first, count, grads);
+  locate_samples(geometry, stored, first, count, located);
+  store_coordinates(stored, batch * stored.batch_stride, located, geometry.dims, values);
 }
 
 /// Adds the sums of one piece to those of the pieces before it, which stand in grad_grid itself, of
@@ -264,20 +264,16 @@ void store_grad_grid(const Geometry& geometry, const GradGridView& grad_grid, in
 template <int kSize>
 void add_to_grad_grid(const Geometry& geometry, const GradGridView& grad_grid, int64_t grid_batch,
                       int64_t first, int count, bool is_first_piece, const PerAxis<kSize>& sums) {
-  const View& view = grad_grid;
-  if (is_first_piece || view.data == nullptr) {
-    return store_grad_grid(geometry, grad_grid, grid_batch, first, count, sums);
-  }
-  if (grad_grid.affine_sums != nullptr) {
-    add_affine_sums(geometry, grad_grid, grid_batch, first, count, sums);
-  }
+  add_affine_sums(geometry, grad_grid, grid_batch, first, count, sums);
+  if (is_first_piece) return store(geometry, grad_grid, grid_batch, first, count, sums);
+  if (grad_grid.data == nullptr) return;
   alignas(64) PerAxis<kSize> total;
-  load_grid(geometry, view, grid_batch, first, count, total);
+  load_stored(geometry, grad_grid, grid_batch, first, count, total);
   for (int a = 0; a < geometry.dims; ++a) {
 #pragma omp simd
     for (int i = 0; i < kSize; ++i) total[a][i] += sums[a][i];
   }
-  store_grad_grid(geometry, view, grid_batch, first, count, total);
+  store(geometry, grad_grid, grid_batch, first, count, total);
 }
 
 GRIDSAMPLE_NAMESPACE_END

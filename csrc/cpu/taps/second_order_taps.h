@@ -24,10 +24,10 @@ struct Direction {
 
 template <typename Tile>
 void fill_direction(const Tile& tile, const TapDerivatives<Tile>& derivatives,
-                    const Geometry& geometry, const View& grid, const View& tangent_grid,
+                    const Geometry& geometry, const GridView& grid, const View& tangent_grid,
                     int64_t batch, int64_t first, Direction<Tile>& direction) {
   alignas(64) PerAxis<Tile::kSize> values;
-  load_grid(geometry, tangent_grid, batch, first, tile.count, values);
+  load_stored(geometry, tangent_grid, batch, first, tile.count, values);
   fill_rest(direction.still, 0, offset_t(kOutside));
   for (int a = 0; a < geometry.dims; ++a) {
     const compute_t* slope = derivatives.axis[a].slope;

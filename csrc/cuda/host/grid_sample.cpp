@@ -103,19 +103,6 @@ Tensor sample(const Tensor& input, const GridSource& grid, const Geometry& geome
   return result;
 }
 
-/// An affine map as kernels read it; undefined where there is none.
-Tensor dense_affine(const std::optional<Tensor>& affine, const Geometry& geometry) {
-  if (!affine.has_value()) return Tensor();
-  if (affine->is_contiguous() && affine->scalar_type() == sum_type(geometry)) return *affine;
-  Tensor dense = empty_contiguous(sizes_vector(*affine), sum_type(geometry), *affine);
-  torch::stable::copy_(dense, *affine);
-  return dense;
-}
-
-bool may_copy(const Options& options) {
-  return options.interpolation_mode == static_cast<int64_t>(Mode::kNearest);
-}
-
 }  // namespace
 
 Tensor Ops::grid_sample(const Tensor& input, const Tensor& grid, const Options& options) {
