@@ -3,7 +3,8 @@
 An image has no dimension in common with a grid but N, which both have. So B images sampled at one
 grid are an image of B * C channels; one image sampled at B grids is sampled at one grid of B times
 the samples; and B images sampled at a grid each are a batch of B * N. Nothing is repeated but what
-is small or has to be: a batched tensor of the same kind as an unbatched one.
+is small or has to be: a batched tensor of the same kind as an unbatched one; and, of a warp, whose
+samples depend on their places, an unbatched image of N > 1.
 
 A rule gets the ops it is made of, then what ``torch.library.register_vmap`` says: the batch size
 in ``info`` and for each argument the dimension of its batch or None. All results come with the
@@ -313,7 +314,7 @@ def _one_batch(
 ) -> tuple[int, list[Tensor | None]]:
     """Tensors of a warp, N or 1 in front of each, with B and N folded into one dimension.
 
-    ``shares``: a tensor with neither stays as it is. Returns N, too.
+    ``shares``: a tensor with neither stays as it is; others are repeated. Returns N, too.
     """
     counts = {_shape(tensor, dim)[0] for tensor, dim in tensors if tensor is not None} - {1}
     if len(counts) > 1:

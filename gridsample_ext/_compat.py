@@ -173,7 +173,8 @@ _GUARD = _declare("torch.fx.experimental.symbolic_shapes.guard_or_false", "2.10-
 
 def guard_or_false(condition: Any) -> bool:
     """Whether a condition on sizes holds; False where symbols leave it open."""
-    if isinstance(condition, bool):
+    # To torch.compile a condition on symbols is a bool, which a branch on it would guard.
+    if isinstance(condition, bool) and not torch.compiler.is_compiling():
         return condition
     if isinstance(condition, Tensor):  # torch.jit.trace has tensors for sizes
         return bool(condition)

@@ -259,6 +259,12 @@ def one_of(names: Iterable[str]) -> str:
     return f"{', '.join(most)} or {last}"
 
 
+def all_of(names: Iterable[str]) -> str:
+    """The names as "a, b and c"."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}"
+
+
 def as_int64(label: int | None) -> int | None:
     """As the ops take labels: those above int64's as the negative numbers of their bits."""
     return label - 2**64 if label is not None and label >= 2**63 else label

@@ -179,6 +179,9 @@ def spatial_sizes(size: object, function: str) -> tuple[int, ...]:
     for each in sizes:
         if isinstance(each, bool) or not isinstance(each, numbers.Integral | torch.SymInt):
             raise TypeError(f"{function}(): expected size to hold ints, but got: {sizes!r}")
+    # NumPy's are no ints to PyTorch.
+    sizes = tuple(each if isinstance(each, int | torch.SymInt) else int(each) for each in sizes)
+    for each in sizes:
         if _compat.guard_or_false(each <= 0):
             raise ValueError(
                 f"{function}(): expected size to hold sizes above 0, but got: {sizes!r}"

@@ -29,15 +29,25 @@ def grid_sample(
         image = _floating(input, grid)
         output = functional.grid_sample(image, grid, *options, **keywords._asdict())
         return _rounded(output.detach(), input.dtype)
+    check_dtype(input, mode, "grid_sample")
+    raise AssertionError
+
+
+def check_dtype(input: Tensor, mode: str, function: str) -> None:
+    """Raise if there is no way to sample images of the dtype of ``input`` in a mode."""
+    if input.dtype in (*_ops.DTYPES, *_COMPLEX) or (
+        input.dtype in (_ops.INTEGERS if mode == "nearest" else _ROUNDED)
+    ):
+        return
     if input.dtype in _ops.INTEGERS:
         raise NotImplementedError(
-            "grid_sample(): expected input of integers or bools to be sampled in mode='nearest', "
+            f"{function}(): expected input of integers or bools to be sampled in mode='nearest', "
             "or, of uint8 and int16, in any mode, but got input with sizes "
             f"{list(input.shape)} and dtype {input.dtype} and mode={mode!r}; sample labels by "
             "sample_labels(), and convert other numbers to a floating-point dtype"
         )
     raise NotImplementedError(
-        "grid_sample(): expected input to have dtype float16, bfloat16, float32 or float64, "
+        f"{function}(): expected input to have dtype float16, bfloat16, float32 or float64, "
         "complex64 or complex128, or to hold integers or bools, but got input with sizes "
         f"{list(input.shape)} and dtype {input.dtype}"
     )

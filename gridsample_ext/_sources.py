@@ -46,7 +46,7 @@ class Source:
             displacement = call.channels_last(displacement, self.displacement_dim, size)
         if affine is not None:
             call.check_affine(affine)
-        call.check_batches({name: tensor, "displacement": displacement, "affine": affine})
+        call.check_batches({name: tensor, "displacement": self.displacement, "affine": affine})
         if displacement is None:
             # One zero, which takes no memory.
             assert affine is not None
@@ -198,7 +198,7 @@ class _Call:
         """The displacement with x, y(, z) in the last dimension, as in a grid."""
         self._check_tensor("displacement", displacement)
         dims, rank = self.dims, self.dims + 2
-        if dim not in (1, -1, rank - 1):
+        if type(dim) is not int or dim not in (1, -1, rank - 1):
             raise ValueError(
                 f"{self.function}(): expected displacement_dim to be 1 or -1, the last dimension, "
                 f"but got: {dim!r}"
@@ -237,8 +237,8 @@ class _Call:
         if any(batch != several[0] for batch in several[1:]):
             sizes = ", ".join(f"{name} with sizes {list(e.shape)}" for name, e in given.items())
             raise RuntimeError(
-                f"{self.function}(): expected {' and '.join(given)} to have the same batch size, "
-                f"or a batch of 1, but got {sizes}"
+                f"{self.function}(): expected {_ops.all_of(given)} to have the same batch size, or "
+                f"a batch of 1, but got {sizes}"
             )
 
     def _check_tensor(self, name: str, tensor: Any) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from gridsample_ext import _compat, _ops, _options, distributed, functional, onnx
+from gridsample_ext import _compat, _ops, _options, _pixels, distributed, functional, onnx
 from gridsample_ext._options import Keywords
 from gridsample_ext._sources import UNITS, Source
 from gridsample_ext.autograd import bare_warp, below_autograd, record_warp
@@ -127,6 +127,7 @@ def warp(
     source = Source(displacement, affine, units, displacement_dim)
     call = {"input": input}, input.shape[2:], sizes
     has_kernels = input.dtype in _ops.DTYPES or (mode == "nearest" and input.dtype in _ops.INTEGERS)
+    _pixels.check_dtype(input, mode, "warp")
     if not has_kernels or functional.why_not_ours(input.device) or onnx.is_exporting():
         grid = source.grid(*call, options, "warp")
         return functional.grid_sample(

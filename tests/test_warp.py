@@ -277,6 +277,8 @@ BAD = {
     "flow_of_volume": ({"displacement": torch.zeros(2, 3, 4, 5, 6)}, RuntimeError,
                        ["displacement", "[2, 3, 4, 5, 6]", "[2, 3, 5, 6]"]),
     "dim": ({"displacement_dim": 2}, ValueError, ["displacement_dim", "2"]),
+    "dim_float": ({"displacement_dim": 1.0}, ValueError, ["displacement_dim", "1.0"]),
+    "dtype": ({"input": IMAGE.long()}, NotImplementedError, ["input", "int64", "'bilinear'"]),
     "size": ({"size": (5, 7)}, RuntimeError, ["size", "(5, 7)", "[2, 2, 5, 6]"]),
     "size_of_volume": ({"displacement": None, "affine": THETA, "size": (5, 6, 7)}, ValueError,
                        ["size", "(5, 6, 7)", "[2, 3, 5, 6]"]),
@@ -284,7 +286,8 @@ BAD = {
     "rows_of_map": ({"affine": torch.zeros(2, 3, 3)}, RuntimeError,
                     ["affine", "(N, 2, 3)", "[2, 3, 3]"]),
     "map_without_batch": ({"affine": THETA[0]}, RuntimeError, ["affine", "[2, 3]"]),
-    "batches": ({"affine": torch.zeros(3, 2, 3)}, RuntimeError, ["affine", "batch", "[3, 2, 3]"]),
+    "batches": ({"affine": torch.zeros(3, 2, 3)}, RuntimeError,
+                ["input, displacement and affine", "batch", "[2, 2, 5, 6]", "[3, 2, 3]"]),
     "devices": ({"displacement": FLOW.to("meta")}, RuntimeError, ["displacement", "meta", "cpu"]),
     "sparse": ({"displacement": FLOW.to_sparse()}, NotImplementedError,
                ["displacement", "strided"]),
@@ -354,3 +357,29 @@ def test_onnx(units):
 
 def test_public():
     assert "warp" in gridsample_ext.__all__
+
+
+@pytest.mark.parametrize("how", ["displacement", "affine", "splat"])
+@torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True)
+def test_a_batch_that_data_decide(how):
+    image, flow = samples.randn(7, 4, 5, 6).float(), samples.randn(7, 2, 5, 6).float()
+    theta = torch.eye(2, 3) + 0.1 * samples.randn(7, 2, 3).float()
+    chosen = torch.tensor([1, 0, 1, 0, 1, 0, 0]).bool()
+
+    def call(chosen):
+        i = chosen.nonzero()[:, 0]
+        if how == "splat":
+            return gridsample_ext.splat(image[i], displacement=flow[i])
+        return warp(image[i], flow[i]) if how == "displacement" else warp(image[i], affine=theta[i])
+
+    torch.compiler.reset()
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
+    samples.assert_close(compiled(chosen), call(chosen).double())
+
+
+def test_sizes_of_numpy():
+    image, theta = torch.rand(1, 1, 4, 5), torch.eye(2, 3)[None]
+    sizes = np.int64(3), np.int64(4)
+    assert torch.equal(
+        warp(image, affine=theta, size=sizes), warp(image, affine=theta, size=(3, 4))
+    )
