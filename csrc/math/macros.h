@@ -54,8 +54,8 @@
 #define GRIDSAMPLE_UNROLL_16
 #endif
 
-// Loops over the lanes of a few vectors, in kernels whose optimisation level does not vectorise them
-// by itself.
+// Loops over the lanes of a few vectors, in kernels whose optimisation level does not vectorise
+// them by itself.
 #if defined(GRIDSAMPLE_ISA)
 #define GRIDSAMPLE_SIMD _Pragma("omp simd")
 #else
