@@ -88,7 +88,8 @@ gpu-check:
 # every instruction set. PyTorch never frees all it allocates, so leaks are not looked for; the C++
 # library is preloaded as well because exceptions are among what AddressSanitizer follows.
 SANITIZE_TESTS ?= test_forward.py test_backward.py test_few_channels.py test_memory.py test_layouts.py test_threads.py test_hostile.py \
-  test_second_order.py test_boundary_hostile.py test_circular_exact.py test_values_outside.py test_integers.py test_labels.py test_complex.py
+  test_second_order.py test_boundary_hostile.py test_circular_exact.py test_values_outside.py test_integers.py test_labels.py test_complex.py \
+  test_warp.py test_warp_ops.py test_splines.py
 PYTHON_ANYWHERE = $(if $(findstring /,$(PYTHON)),$(abspath $(PYTHON)),$(PYTHON))
 SANITIZED := cd build/sanitize && ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=. \
   LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)"
@@ -104,7 +105,7 @@ sanitize: $(ENVIRONMENT)
 SANITIZE_CUDA_TESTS ?= test_forward.py test_backward.py test_dtypes.py test_layouts.py test_hostile.py \
   $(addprefix test_second_order.py::test_,jvp double_backward numbers_of_channels) \
   $(addprefix test_cuda_kernels.py::test_large_images_,are_summed_in_rows of_any_type) \
-  test_cuda_few_channels.py::test_same_bits_as_with_any_strides \
+  test_warp_ops.py::test_random_calls test_cuda_few_channels.py::test_same_bits_as_with_any_strides \
   test_cuda_three_channels.py::test_gradients test_cuda_kernels.py::test_gradients_of_samples_inside
 PRELOADED = LD_PRELOAD="$(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)"
 sanitize-cuda: build

@@ -51,12 +51,35 @@ def collect_env() -> dict[str, str]:
     }
 
 
+def slow_settings() -> list[str]:
+    """What makes calls slow in the present set-up, and how to change it: a sentence each."""
+    build = _C.build_info()
+    advice = []
+    cores = os.cpu_count() or 1
+    if torch.get_num_threads() == 1 and cores > 1:
+        advice.append(
+            f"Calls use one thread of {cores} cores. torch.set_num_threads() gives them more, or "
+            "the environment variable OMP_NUM_THREADS, if it is set before the program starts."
+        )
+    best = build["isa_supported"][-1]
+    if build["isa_forced"] is not None and build["isa"] != best:
+        advice.append(
+            f"GRIDSAMPLE_EXT_ISA forces the kernels for {build['isa']}, and this CPU supports those "
+            f"for {best}. Unset the variable."
+        )
+    if torch.cuda.is_available() and (why := _ops.cuda_library_error()) is not None:
+        advice.append(f"CUDA tensors are sampled by PyTorch's kernels: {why}.")
+    return advice
+
+
 def main() -> None:
-    """Print it, a line each."""
+    """Print it, a line each, and what is slow."""
     facts = collect_env()
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name:<{width}}  {value}")
+    for sentence in slow_settings():
+        print(f"\nSlow: {sentence}")
 
 
 if __name__ == "__main__":

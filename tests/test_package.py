@@ -10,6 +10,7 @@ import torch
 
 import gridsample_ext
 from gridsample_ext import _C
+from gridsample_ext.collect_env import slow_settings
 
 LOWEST = _C.build_info()["isa_supported"][0]
 
@@ -32,6 +33,18 @@ def test_version():
 def test_report_has_the_versions(report):
     for version in (gridsample_ext.__version__, torch.__version__, sys.version.split()[0]):
         assert version in report
+
+
+def test_report_says_what_is_slow(report):
+    is_lowest = LOWEST == _C.build_info()["isa_supported"][-1]
+    assert ("Slow: GRIDSAMPLE_EXT_ISA forces the kernels for" in report) != is_lowest
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="there is but one core")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_thread_is_slow(threads):
+    torch.set_num_threads(threads)
+    assert any("one thread" in sentence for sentence in slow_settings()) == (threads == 1)
 
 
 @pytest.mark.parametrize("word", ["compiler", "SIMD", "threads", "CUDA"])

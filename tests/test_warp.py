@@ -377,6 +377,14 @@ def test_a_batch_that_data_decide(how):
     samples.assert_close(compiled(chosen), call(chosen).double())
 
 
+def test_autocast_casts_nothing():
+    image, flow = torch.rand(1, 1, 4, 5), torch.rand(1, 2, 4, 5)
+    expected = warp(image, flow)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(warp(image, flow), expected)
+        assert warp(image.half(), flow).dtype == torch.float16
+
+
 def test_sizes_of_numpy():
     image, theta = torch.rand(1, 1, 4, 5), torch.eye(2, 3)[None]
     sizes = np.int64(3), np.int64(4)
