@@ -64,8 +64,8 @@ def slow_settings() -> list[str]:
     best = build["isa_supported"][-1]
     if build["isa_forced"] is not None and build["isa"] != best:
         advice.append(
-            f"GRIDSAMPLE_EXT_ISA forces the kernels for {build['isa']}, and this CPU supports those "
-            f"for {best}. Unset the variable."
+            f"GRIDSAMPLE_EXT_ISA forces the kernels for {build['isa']}, and this CPU supports "
+            f"{best}. Unset the variable."
         )
     if torch.cuda.is_available() and (why := _ops.cuda_library_error()) is not None:
         advice.append(f"CUDA tensors are sampled by PyTorch's kernels: {why}.")
