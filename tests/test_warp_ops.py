@@ -71,18 +71,15 @@ def compare(input, displacement, affine, call, output_mask=(True, True, True)):
             samples.assert_close((actual / scale).to(coarse), other.double() / scale, terms=64)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("seed", range(8))
-def test_random_calls(seed, threads, device):
-    """Of all layouts, types and numbers of channels, and so of all paths."""
+def compare_random_calls(seed, device, calls, sizes, channels):
+    """Of all layouts and types. ``sizes``: an axis has at most one of these, by dimensions."""
     draws = random.Random(seed)
-    torch.set_num_threads(threads)
-    for _ in range(12 if device == "cpu" else 4):
+    for _ in range(calls):
         dims = draws.choice([2, 2, 3])
-        most = draws.choice({2: [5, 12, 60], 3: [3, 6, 14]}[dims])
+        most = draws.choice(sizes[dims])
         size, out = ([draws.randint(1, most) for _ in range(dims)] for _ in "io")
         N = draws.choice([1, 2, 5])
-        C = draws.choice([1, 2, 3, 4, 5, 17, 70])
+        C = draws.choice(channels)
         dtype = draws.choice([torch.float32, torch.float32, torch.float64, torch.float16])
         moved_dtype = draws.choice([torch.float32, dtype, torch.bfloat16])
         made = {"device": device, "dtype": moved_dtype}
@@ -109,6 +106,21 @@ def test_random_calls(seed, threads, device):
         given = source.checked({"input": input}, tuple(size), tuple(out), "warp")
         mask = tuple(draws.random() < 0.7 for _ in range(3))
         compare(input, *given, call, mask)
+
+
+@pytest.mark.devices("cpu", "cuda")
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("seed", range(8))
+def test_random_calls(seed, threads, device):
+    """Of few and many channels and samples, and so of all paths."""
+    torch.set_num_threads(threads)
+    sizes = {2: [5, 12, 60], 3: [3, 6, 14]}
+    compare_random_calls(seed, device, 12, sizes, [1, 2, 3, 4, 5, 17, 70])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_small_calls(seed, device):
+    compare_random_calls(seed, device, 4, {2: [5, 12], 3: [3, 6]}, [1, 2, 3, 4, 8])
 
 
 @pytest.mark.parametrize("kind", ["displacement", "affine", "both"])
