@@ -29,12 +29,15 @@ from gridsample_ext._ops import (
 
 def memory_format(input: Tensor) -> torch.memory_format:
     """The layout of results for ``input``; ``prefers_channels_last`` in csrc/tensors.h."""
+    # First, because of an expanded tensor with a symbol for a size the next cannot be asked.
+    if any(guard_or_false(stride == 0) for stride in input.stride()):
+        return torch.contiguous_format
     if input.is_contiguous():
         return torch.contiguous_format
     least = 0
     for dim in (1, *range(input.dim() - 1, 1, -1), 0):
         size, stride = input.size(dim), input.stride(dim)
-        if size == 0 or stride == 0 or stride < least:
+        if size == 0 or stride < least:
             return torch.contiguous_format
         least = stride * size if size > 1 else stride
     return torch.channels_last if input.dim() == 4 else torch.channels_last_3d
