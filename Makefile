@@ -25,7 +25,7 @@ help:
 	@echo "make test-avx512  tests with vectors as wide as AVX-512's, on a CPU that has only AVX2"
 	@echo "make bench-cuda  the benchmark on an NVIDIA GPU;  make gpu-check  tests, sanitizers and benchmark there"
 	@echo "make build     compile in place; seconds when little has changed"
-	@echo "make lint      check style and types;  make format  mend the style"
+	@echo "make lint      check style, types and GitHub's files;  make format  mend the style"
 	@echo "make test-abi NEW_PYTHON=...  test the built binary, as it is, in another environment"
 	@echo "make clean     remove all that was made, .venv included"
 
@@ -69,6 +69,10 @@ lint: $(ENVIRONMENT)
 	$(PYTHON) -m ruff format --check $(PYTHON_SOURCES)
 	$(TOOLS)clang-format --dry-run --Werror $(CXX_SOURCES)
 	$(PYTHON) -m mypy
+	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*_*.yml
+	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(PYTHON) -m check_jsonschema --builtin-schema vendor.citation-file-format --force-filetype yaml CITATION.cff
 
 format: $(ENVIRONMENT)
 	$(PYTHON) -m ruff check --fix $(PYTHON_SOURCES)
