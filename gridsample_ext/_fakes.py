@@ -248,12 +248,17 @@ def _empty_output(input: Tensor, shape: tuple[int, ...]) -> Tensor:
     )
 
 
+def _may_copy(input: Tensor, options: Options) -> bool:
+    """Whether input may hold integers, which then have to hold the values outside."""
+    check_holds(input.dtype, "fill_value", options.fill_value)
+    check_holds(input.dtype, "outside_value", options.outside_value)
+    return options.interpolation_mode == NEAREST
+
+
 @torch.library.register_fake("gridsample_ext::grid_sample")
 def _grid_sample_fake(input: Tensor, grid: Tensor, *rest: Any) -> Tensor:
     options = Options(*rest)
-    may_copy = options.interpolation_mode == NEAREST
-    check_holds(input.dtype, "fill_value", options.fill_value)
-    check_holds(input.dtype, "outside_value", options.outside_value)
+    may_copy = _may_copy(input, options)
     return _empty_output(input, output_shape(input, grid, options, may_copy=may_copy))
 
 
@@ -361,9 +366,7 @@ def laid_out_for(displacement: Tensor, gradient: Tensor) -> Tensor:
 @torch.library.register_fake("gridsample_ext::warp")
 def _warp_fake(input: Tensor, displacement: Tensor, affine: Tensor | None, *rest: Any) -> Tensor:
     options = Options(*rest)
-    may_copy = options.interpolation_mode == NEAREST
-    check_holds(input.dtype, "fill_value", options.fill_value)
-    check_holds(input.dtype, "outside_value", options.outside_value)
+    may_copy = _may_copy(input, options)
     shape = warp_shape(input, displacement, affine, options, may_copy=may_copy)
     return _empty_output(input, shape)
 

@@ -21,16 +21,14 @@ def grid_sample(
     keywords: Keywords,
 ) -> Tensor:
     """``functional.grid_sample``, whose arguments these are, of an ``input`` of such a dtype."""
+    check_dtype(input, mode, "grid_sample")
     options = mode, padding_mode, align_corners
     if input.dtype in _COMPLEX:
         return _sample_complex(input, grid, options, keywords)
-    if input.dtype in _ROUNDED and mode != "nearest":
-        _check_storage(input)
-        image = _floating(input, grid)
-        output = functional.grid_sample(image, grid, *options, **keywords._asdict())
-        return _rounded(output.detach(), input.dtype)
-    check_dtype(input, mode, "grid_sample")
-    raise AssertionError
+    _check_storage(input)
+    image = _floating(input, grid)
+    output = functional.grid_sample(image, grid, *options, **keywords._asdict())
+    return _rounded(output.detach(), input.dtype)
 
 
 def check_dtype(input: Tensor, mode: str, function: str) -> None:

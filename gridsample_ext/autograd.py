@@ -209,6 +209,39 @@ class _Sample(torch.autograd.Function):
         return tangent
 
 
+def _differentiate_backward(
+    gradients: _Gradients,
+    grad_output: Tensor,
+    input: Tensor,
+    grid: Tensor,
+    needs: Sequence[bool],
+    options: Options,
+    deterministic: bool,
+) -> _Gradients:
+    """The gradients of grid_sample_backward by its tensors, as far as they are needed.
+
+    ``gradients``: those of its results, grad_input and grad_grid, as far as there are any.
+    """
+    grad_grad_output = grad_input = grad_grid = None
+    if not _any(*gradients):
+        return None, None, None
+    if needs[0]:
+        if gradients[1] is None:  # linear in the first
+            grad_grad_output = _ops.grid_sample(gradients[0], grid, *options.of_directions)
+        else:
+            grad_grad_output = _ops.grid_sample_jvp(input, grid, *gradients, *options)
+        grad_grad_output = grad_grad_output.to(grad_output.dtype)
+    # Only grad_grid depends on input's values, and in nearest mode that does not either.
+    depends = gradients[1] is not None and options.interpolation_mode != _ops.NEAREST
+    mask = needs[1] and depends, needs[2]
+    if any(mask):
+        ends = put_together(options, mask, deterministic)
+        grad_input, grad_grid = _ops.grid_sample_double_backward(
+            *gradients, grad_output, input, grid, *ends
+        )
+    return grad_grad_output, grad_input, grad_grid
+
+
 class _Backward(torch.autograd.Function):
     @staticmethod
     def forward(*arguments: Any) -> Any:
@@ -224,27 +257,17 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> _Gradients:
-        # Of grad_input and grad_grid, as far as there are any.
         grad_output, input, grid = ctx.saved_tensors
-        grad_grad_output = grad_input = grad_grid = None
-        if _any(*gradients):
-            if ctx.needs_input_grad[0]:
-                if gradients[1] is None:  # linear in the first
-                    tangents = ctx.options.of_directions
-                    grad_grad_output = _ops.grid_sample(gradients[0], grid, *tangents)
-                else:
-                    grad_grad_output = _ops.grid_sample_jvp(input, grid, *gradients, *ctx.options)
-                grad_grad_output = grad_grad_output.to(grad_output.dtype)
-            # Only grad_grid depends on input's values, and in nearest mode that does not either.
-            mode = ctx.options.interpolation_mode
-            depends = gradients[1] is not None and mode != _ops.NEAREST
-            needs = ctx.needs_input_grad[1] and depends, ctx.needs_input_grad[2]
-            if any(needs):
-                ends = put_together(ctx.options, needs, ctx.deterministic)
-                grad_input, grad_grid = _ops.grid_sample_double_backward(
-                    *gradients, grad_output, input, grid, *ends
-                )
-        return grad_grad_output, grad_input, grad_grid, None, None, *_NO_GRADIENTS
+        results = _differentiate_backward(
+            gradients,
+            grad_output,
+            input,
+            grid,
+            ctx.needs_input_grad,
+            ctx.options,
+            ctx.deterministic,
+        )
+        return *results, None, None, *_NO_GRADIENTS
 
     @staticmethod
     @_tangent_rule
@@ -450,31 +473,22 @@ class _WarpBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> _Gradients:
+        if not _any(*gradients):
+            return *[None] * 6, *_NO_GRADIENTS
         grad_output, input, displacement, affine = ctx.saved_tensors
-        results: list[Tensor | None] = [None] * 4
-        if _any(*gradients):
-            at = _WarpGrid(input, displacement, affine, ctx.options)
-            of_input, direction = gradients[0], at.direction(*gradients[1:])
-            needs = ctx.needs_input_grad
-            if needs[0]:
-                if direction is None:  # linear in the first
-                    tangents = ctx.options.of_directions
-                    along = _ops.grid_sample(of_input, at.grid, *tangents)
-                else:
-                    along = _ops.grid_sample_jvp(input, at.grid, of_input, direction, *ctx.options)
-                results[0] = along.to(grad_output.dtype)
-            mode = ctx.options.interpolation_mode
-            mask = (
-                needs[1] and direction is not None and mode != _ops.NEAREST,
-                needs[2] or needs[3],
-            )
-            if any(mask):
-                ends = put_together(ctx.options, mask, ctx.deterministic)
-                results[1], grad_grid = _ops.grid_sample_double_backward(
-                    of_input, direction, grad_output, input, at.grid, *ends
-                )
-                results[2:] = at.gradients(grad_grid, needs[2], needs[3])
-        return *results, None, None, *_NO_GRADIENTS
+        at = _WarpGrid(input, displacement, affine, ctx.options)
+        needs = ctx.needs_input_grad
+        grad_grad_output, grad_input, grad_grid = _differentiate_backward(
+            (gradients[0], at.direction(*gradients[1:])),
+            grad_output,
+            input,
+            at.grid,
+            (*needs[:2], needs[2] or needs[3]),
+            ctx.options,
+            ctx.deterministic,
+        )
+        of_source = at.gradients(grad_grid, needs[2], needs[3])
+        return grad_grad_output, grad_input, *of_source, None, None, *_NO_GRADIENTS
 
     @staticmethod
     @_tangent_rule

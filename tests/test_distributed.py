@@ -268,7 +268,7 @@ def test_dtensors_without_exchange(processes, arguments):
 
 
 def assert_same_placed(call, tensors, weight, placements):
-    """Compare a call of two tensors and its gradients, placed in each way, with one process's."""
+    """Compare a call of tensors and its gradients, placed in each way, with one process's."""
     leaves = [tensor.clone().requires_grad_() for tensor in tensors]
     output = call(*leaves)
     expected = output.detach(), *torch.autograd.grad(output, leaves, weight)

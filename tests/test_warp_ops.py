@@ -7,15 +7,8 @@ import random
 import pytest
 import samples
 import torch
-from test_distributed import (
-    distribute,
-    mesh_of,
-    parse,
-    processes,  # noqa: F401  a fixture
-)
-from test_distributed import (
-    pytestmark as distributed_mark,
-)
+from test_distributed import assert_same_placed, processes  # noqa: F401  a fixture
+from test_distributed import pytestmark as distributed_mark
 
 from gridsample_ext import _sources, warp
 from gridsample_ext._ops import Options
@@ -269,8 +262,6 @@ def test_hessian():
 
 
 def check_every_placement(kind):
-    from test_distributed import RANKS
-
     input, displacement, affine = draw(2, kind, torch.float64, N=4, C=4)
     given = [input, displacement if kind != "affine" else None, affine]
     present = [each for each in given if each is not None]
@@ -280,21 +271,9 @@ def check_every_placement(kind):
         tensors = [each if each is None else next(some) for each in given]
         return warp(*tensors, displacement_dim=-1, padding_mode="border")
 
-    leaves = [each.clone().requires_grad_() for each in present]
-    output = call(*leaves)
-    weight = samples.randn(*output.shape, seed=4)
-    expected = output.detach(), *torch.autograd.grad(output, leaves, weight)
-    mesh = mesh_of(RANKS)
-    for names in itertools.product(["R", "0", "1", "2"], *[["R", "0", "1"]] * (len(present) - 1)):
-        placed = [
-            distribute(each, parse(name), mesh).requires_grad_()
-            for each, name in zip(present, names, strict=True)
-        ]
-        output = call(*placed)
-        (output * distribute(weight, parse("R"), mesh)).sum().backward()
-        actual = output.detach(), *(leaf.grad for leaf in placed)
-        for tensor, values in zip(actual, expected, strict=True):
-            samples.assert_close(tensor.full_tensor(), values, terms=8)
+    weight = samples.randn(*call(*present).shape, seed=4)
+    placements = itertools.product(["R", "0", "1", "2"], *[["R", "0", "1"]] * (len(present) - 1))
+    assert_same_placed(call, present, weight, placements)
 
 
 @distributed_mark
