@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     __syncthreads();
     for (int half = kThreads / 2; half > 0; half /= 2) {
-      if (threadIdx.x < half) {
+      if (static_cast<int>(threadIdx.x) < half) {
         GRIDSAMPLE_UNROLL_ALL
         for (int n = 0; n < kNumbers<kDims>; ++n) {
           double* of_number = sums + n * kThreads + threadIdx.x;
