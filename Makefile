@@ -13,11 +13,12 @@ TOOLS = $(dir $(shell command -v $(PYTHON)))
 CXX_SOURCES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 PYTHON_SOURCES := setup.py csrc docs gridsample_ext tests benchmarks examples
 
-.PHONY: help build test test-all demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda test-avx512 lint format clean test-abi test-clang
+.PHONY: help build test test-all docs demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda test-avx512 lint format clean test-abi test-clang
 
 help:
 	@echo "make demo      register a photograph and a scan, the main job, and look across a panorama's seam (examples/)"
 	@echo "make test      run the test-suite, parameters combined pairwise;  make test-all  all combinations"
+	@echo "make docs      the documentation as a site, in build/docs; its examples are run"
 	@echo "make bench     the benchmark, to JSON, tables and figures;  make bench-quick  part of it"
 	@echo "make sanitize  tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make sanitize-cuda  the same for the CUDA kernels, emulated on the host"
@@ -50,6 +51,12 @@ test: build
 
 test-all: TIER := all
 test-all: test
+
+# Warnings are errors. Every page is read anew, so that none is missed.
+docs: build
+	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going --fresh-env docs build/docs
+	$(RUN) -m pytest -q tests/test_docs.py tests/test_public.py
+	@echo "docs: build/docs/index.html"
 
 demo: build
 	$(RUN) examples/register_photo.py

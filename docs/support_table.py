@@ -1,8 +1,8 @@
-"""What F.grid_sample and gridsample_ext can do, found out by trying: the README's support table.
+"""What F.grid_sample and gridsample_ext can do, found out by trying: a table of docs/guide/drop_in.md.
 
     python docs/support_table.py --try       tries every feature with the installed PyTorch, and
                                              writes docs/support/<PyTorch's version>.json
-    python docs/support_table.py --readme    writes the table of these files into README.md
+    python docs/support_table.py --write     writes the table of these files into the page
 
 Every cell is tried in a process of its own, because some of them end it.
 """
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+PAGE = HERE / "guide" / "drop_in.md"
 BEGIN, END = "<!-- support: begin -->", "<!-- support: end -->"
 sys.path.append(str(HERE.parent / "tests"))
 import composed  # noqa: E402
@@ -497,9 +497,9 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def with_table(readme: str) -> str:
-    """The text of the README with the table in its place."""
-    before, rest = readme.split(BEGIN)
+def with_table(page: str) -> str:
+    """The text of the page with the table in its place."""
+    before, rest = page.split(BEGIN)
     return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
 
 
@@ -507,7 +507,7 @@ def main() -> None:
     """See the top of the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--try", action="store_true", dest="tries")
-    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--write", action="store_true")
     parser.add_argument("--cell", nargs=2, metavar=("LABEL", "IMPLEMENTATION"))
     arguments = parser.parse_args()
     if arguments.cell:
@@ -517,8 +517,8 @@ def main() -> None:
         path = HERE / "support" / f"{version}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(try_all(), indent=1, ensure_ascii=False) + "\n")
-    if arguments.readme:
-        README.write_text(with_table(README.read_text()))
+    if arguments.write:
+        PAGE.write_text(with_table(PAGE.read_text()))
 
 
 if __name__ == "__main__":

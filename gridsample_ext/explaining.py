@@ -91,8 +91,8 @@ def explain(
         >>> image, grid = torch.zeros(1, 16, 8, 8), torch.zeros(1, 8, 8, 2)
         >>> gridsample_ext.explain(image, grid).paths
         {'output': 'packed rows'}
-        >>> gridsample_ext.explain(image[:, :1], grid, backward=True).paths
-        {'grad_input': 'joint slabs in planes', 'grad_grid': 'joint slabs in planes'}
+        >>> gridsample_ext.explain(image, grid, backward=True).paths
+        {'grad_input': 'one walk in packed rows', 'grad_grid': 'one walk in packed rows'}
 
     """
     keywords = Keywords(coordinates, fill_value, outside_value, cubic_coefficient)

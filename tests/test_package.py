@@ -67,11 +67,6 @@ def test_report_tells_the_threads(report):
     assert any(character.isdigit() for character in line)
 
 
-def test_public_names():
-    assert "grid_sample" in gridsample_ext.__all__
-    assert all(hasattr(gridsample_ext, name) for name in gridsample_ext.__all__)
-
-
 def test_typed():
     folder = os.path.dirname(gridsample_ext.__file__)
     assert os.path.exists(os.path.join(folder, "py.typed"))

@@ -1,4 +1,4 @@
-"""README's support table: what the script made of its trials, and still true of this project."""
+"""The support table: what the script made of its trials, and still true of this project."""
 
 import importlib
 import json
@@ -16,9 +16,9 @@ VERSION = ".".join(torch.__version__.split("+")[0].split(".")[:2])
 TRIED = ROOT / "docs" / "support" / f"{VERSION}.json"
 
 
-def test_readme_has_the_table_of_the_trials():
-    readme = (ROOT / "README.md").read_text()
-    assert SCRIPT["with_table"](readme) == readme
+def test_page_has_the_table_of_the_trials():
+    page = SCRIPT["PAGE"].read_text()
+    assert SCRIPT["with_table"](page) == page
 
 
 @pytest.mark.skipif(not TRIED.exists(), reason=f"not tried with PyTorch {VERSION}")
