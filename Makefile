@@ -65,7 +65,8 @@ demo: build
 
 bench: build
 	$(RUN) benchmarks/run.py --out benchmarks/results/cpu.json $(BENCH_ARGUMENTS)
-	$(RUN) benchmarks/report.py benchmarks/results/cpu.json --document docs/benchmarks.md --figures docs/figures
+	$(RUN) benchmarks/report.py benchmarks/results/cpu.json --document docs/benchmarks.md \
+	  --beside benchmarks/results/nvidia-h200-bench.json --figures docs/figures
 
 bench-quick: build
 	$(RUN) benchmarks/run.py --sets quick --no-peers --seconds 0.05 --out out/bench-quick.json

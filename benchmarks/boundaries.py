@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
+from progress import progress
 
 import gridsample_ext
 from gridsample_ext import _ops, _options
@@ -88,7 +88,7 @@ def boundaries(seconds: float) -> None:
         )
         if not (last and channels == 1)
     ]
-    for case in tqdm(cases, disable=None, unit="case"):
+    for case in progress(cases, "case"):
         for name, values in ratios(*case, seconds).items():
             columns.setdefault((case[-1], name), []).append(values)
     print("| time over that of border padding | circular | circular, border | pixel coordinates |")

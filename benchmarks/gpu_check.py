@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from progress import progress, write
+
 ROOT = Path(__file__).resolve().parent.parent
 TOTAL_SECONDS = 570.0  # unless told otherwise
 INTERRUPTED_SECONDS = 8.0  # to end after an interrupt, out of a step's limit
@@ -135,7 +137,7 @@ def run_command(command: list[str], limit: float, variables: dict[str, str]) -> 
         with stream:
             for line in stream:
                 lines.append(line)
-                print(line, end="", flush=True)
+                write(line, end="")
 
     reader = threading.Thread(target=show, daemon=True)
     reader.start()
@@ -338,9 +340,9 @@ def allowance(steps: list[Step], index: int, left: float) -> float:
 
 def run_step(step: Step, limit: float) -> dict[str, Any]:
     """Run and judge one step."""
-    print(f"\n=== {step.name}, at most {limit:.0f} s", flush=True)
+    write(f"\n=== {step.name}, at most {limit:.0f} s")
     if step.missing:
-        print(step.missing)
+        write(step.missing)
         return {"name": step.name, "status": TOOL_MISSING, "seconds": 0.0, "reason": step.missing}
     outcome = run_command(step.command(limit), limit, step.variables)
     status, details = step.judge(outcome)
@@ -354,7 +356,7 @@ def run_step(step: Step, limit: float) -> dict[str, Any]:
     }
     if status != PASSED:
         record["tail"] = scrub(outcome.output).splitlines()[-TAIL:]
-    print(f"=== {step.name}: {status} in {outcome.seconds:.0f} s", flush=True)
+    write(f"=== {step.name}: {status} in {outcome.seconds:.0f} s")
     return record
 
 
@@ -415,7 +417,7 @@ def main(argv: list[str] | None = None) -> None:
             sanitizer_step("racecheck"),
             benchmark_step(files[1]),
         ]
-        for index, step in enumerate(steps):
+        for index, step in enumerate(progress(steps, "step")):
             left = arguments.limit - (time.monotonic() - begin)
             limit = max(LEAST_SECONDS, allowance(steps, index, left))
             check["steps"].append(run_step(step, limit))

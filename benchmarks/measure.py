@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from cases import Case
 from gpu_check import scrub
+from progress import progress, write
 from rows import OURS, STOCK, Row, passes_of, save
 from sets import SETS, Member
 from sides import Calls, Side, Tensors, cpu_sides
@@ -227,18 +228,18 @@ def measure_all(
 ) -> None:
     """Measure all. The file is written after each, so that what is done outlasts a crash."""
     begin = time.perf_counter()
-    for number, member in enumerate(members, 1):
-        name, progress = member.name, f"[{number}/{len(members)}]"
+    for member in progress(members, "case"):
+        name = member.name
         if time.perf_counter() - begin > budget:
             results.left_out[name] = f"the budget of {budget:.0f} s was spent"
             continue
         try:
             for row in rows_of(member):
                 results.rows.append(row)
-                print(f"{progress} {line(row)}", flush=True)
+                write(line(row))
         except DisagreementError as error:
             results.errors[name] = str(error)
-            print(f"{progress} WRONG: {error}", flush=True)
+            write(f"WRONG: {error}")
         except torch.OutOfMemoryError as error:
             results.left_out[name] = explain(error)
         results.save()

@@ -307,6 +307,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--document", type=Path, help="Markdown file with the two markers")
     parser.add_argument("--figures", type=Path, help="folder for the PNG files")
+    parser.add_argument("--beside", type=Path, help="results on a GPU, for the figures")
     arguments = parser.parse_args(argv)
 
     results = load(arguments.results)
@@ -330,7 +331,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.figures:
         from figures import draw
 
-        draw(cells_of(results["rows"]), arguments.figures)
+        draw(results, arguments.beside and load(arguments.beside), arguments.figures)
 
 
 if __name__ == "__main__":

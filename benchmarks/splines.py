@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from boundaries import in_turns
+from progress import progress, write
 from scipy import ndimage
 from torch import Tensor
-from tqdm import tqdm
 
 from gridsample_ext import grid_sample, spline_filter
 
@@ -88,7 +88,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print("| | SciPy | one thread | times as fast | threads | times as fast |")
     print("|---|---:|---:|---:|---:|---:|")
-    for case in tqdm(CASES, disable=None, unit="case"):
+    for case in progress(CASES, "case"):
         torch.manual_seed(0)
         image = torch.rand(case.shape).to(case.dtype)
         cells = []
@@ -99,7 +99,7 @@ def main() -> None:
             if not cells:
                 cells.append(f"{1e3 * theirs:.2f} ms")
             cells += [f"{1e3 * own:.2f} ms", f"{theirs / own:.1f}"]
-        tqdm.write(f"| {case} | {' | '.join(cells)} |")
+        write(f"| {case} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from boundaries import in_turns
+from progress import progress, write
 from torch import Tensor
-from tqdm import tqdm
 
 import gridsample_ext
 
@@ -143,7 +143,7 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     ratios: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     rows = [(case, backward) for case in CASES for backward in (False, True)]
-    for case, backward in tqdm(rows, disable=None, unit="case"):
+    for case, backward in progress(rows, "case"):
         torch.compiler.reset()
         sides = [composed(case), torch.compile(composed(case)), warped(case)]
         calls = [step(side, case.tensors(), backward) for side in sides]
@@ -161,7 +161,7 @@ def main() -> None:
             ratios[backward].append((ratio, times[3] / times[2]))
         cells = [*(f"{time:.2f} ms" for time in times[:3]), f"{ratio:.1f}", f"{times[3]:.2f} ms"]
         name = f"{case.name}, {'forward and backward' if backward else 'forward'}"
-        tqdm.write(f"| {name} | {' | '.join([*cells, *beside])} |")
+        write(f"| {name} | {' | '.join([*cells, *beside])} |")
     for backward, pairs in ratios.items():
         means = [geometric_mean(each) for each in zip(*pairs, strict=True)]
         passes = "forward and backward" if backward else "forward"

@@ -18,7 +18,7 @@ from gridsample_ext.saving import without_data
 class Explanation:
     """The plan of a call on the CPU.
 
-    Its string says all of it, a line each.
+    Its string is a line for each fact, to be read by people; programs read the fields.
     """
 
     #: The kernels that compute each result: ``output``, or ``grad_input`` and ``grad_grid``.
@@ -36,16 +36,24 @@ class Explanation:
     split: dict[str, int]
 
     def __str__(self) -> str:
-        lines = [f"{name}: {path} ({self.reasons[name]})" for name, path in self.paths.items()]
-        split = ", ".join(f"{name} {count}" for name, count in self.split.items())
-        scratch = ", ".join(f"{name} {count}" for name, count in self.scratch_bytes.items())
-        lines += [
-            f"instruction set: {self.instruction_set}",
-            f"threads: {self.threads}",
-            f"split: {split}",
-            f"scratch, in bytes: {scratch or 'none'}",
+        split = [f"{count} {name}" for name, count in self.split.items() if count > 1]
+        scratch = [f"{name} {_size(count)}" for name, count in self.scratch_bytes.items() if count]
+        rows = [(name, f"{path}: {self.reasons[name]}") for name, path in self.paths.items()]
+        rows += [
+            ("instruction set", self.instruction_set),
+            ("threads", str(self.threads)),
+            ("split", ", ".join(split) or "none"),
+            ("scratch memory", ", ".join(scratch) or "none"),
         ]
-        return "\n".join(lines)
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _size(count: int) -> str:
+    """How people write a number of bytes."""
+    if count < 2**10:
+        return f"{count} bytes"
+    return f"{count / 2**10:.1f} KiB" if count < 2**20 else f"{count / 2**20:.1f} MiB"
 
 
 def explain(

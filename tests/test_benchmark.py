@@ -10,6 +10,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import derivatives
 import measure as measuring
+import progress
 import report
 import rows
 import run
@@ -202,3 +203,13 @@ def test_derivatives_are_timed_with_their_memory(tmp_path, capsys, monkeypatch):
 
 def test_main_refuses_an_unknown_case():
     assert "no case" in run_main("--only", "nothing of the kind")
+
+
+def test_progress_is_silent_off_a_terminal_and_needs_no_tqdm(capsys, monkeypatch):
+    """Lines are printed in any case, and bars on terminals only."""
+    for installed in (progress.tqdm, None):
+        monkeypatch.setattr(progress, "tqdm", installed)
+        for item in progress.progress(["one", "two"], "case"):
+            progress.write(item)
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err) == ("one\ntwo\n", "")

@@ -1,6 +1,10 @@
 """What explain() says, and that it is what runs: by name, for every path of every op."""
 
+import importlib
 import itertools
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import samples
@@ -14,6 +18,10 @@ from gridsample_ext import _C
 from gridsample_ext.explaining import plan_of
 
 OPS = torch.ops.gridsample_ext
+# The module of the command, which an import does not give.
+explain_command = SimpleNamespace(
+    **runpy.run_path(str(Path(gridsample_ext.__file__).parent / "explain.py"), run_name="command")
+)
 MASKS = ([True, True], [True, False], [False, True])
 LAYOUTS = ("contiguous", "channels_last", "sliced_channels_last")
 DTYPES = (
@@ -123,14 +131,65 @@ def test_explanation():
     assert explanation.threads == 1
     assert explanation.scratch_bytes == {"packed blocks": 4 * 64 * 4}
     text = str(explanation)
-    for part in ("output: packed rows", explanation.reasons["output"], "threads: 1", "1024"):
-        assert part in text
-    assert text.splitlines()[1] == f"instruction set: {explanation.instruction_set}"
+    assert text.splitlines() == [
+        f"output           packed rows: {explanation.reasons['output']}",
+        f"instruction set  {explanation.instruction_set}",
+        "threads          1",
+        "split            4 channels of a packed block",
+        "scratch memory   packed blocks 1.0 KiB",
+    ]
 
 
 def test_explanation_without_scratch():
     text = str(gridsample_ext.explain(*image_and_grid(C=1)))
-    assert text.endswith("scratch, in bytes: none")
+    assert text.endswith("scratch memory   none")
+
+
+def test_command(capsys):
+    """It prints the plans of the function."""
+    image, grid = torch.zeros(2, 16, 64, 48), torch.zeros(2, 64, 48, 2, dtype=torch.float64)
+    image = image.to(memory_format=torch.channels_last)
+    options = {"padding_mode": ("circular", "border"), "align_corners": True}
+    command = ["2x16x64x48", "2x64x48x2", "--padding-mode", "circular,border", "--align-corners"]
+    command += ["--channels-last", "--grid-dtype", "float64", "--backward"]
+    explain_command.main(command)
+    forward, backward = capsys.readouterr().out.rstrip().split("\n\n")
+    assert forward == f"forward pass\n{gridsample_ext.explain(image, grid, **options)}"
+    plan = gridsample_ext.explain(image, grid, **options, backward=True)
+    assert backward == f"backward pass\n{plan}"
+    assert "\ngrad_grid " in backward
+
+
+def test_command_with_threads(capsys):
+    threads = torch.get_num_threads()
+    try:
+        explain_command.main(["1x3x512x512", "1x512x512x2", "--threads", "3"])
+    finally:
+        torch.set_num_threads(threads)
+    assert "\nthreads          3\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("3x512 1x5x5x2", "expected four or five sizes, such as 8x3x224x224, but got '3x512'"),
+        ("1x3x8x8 1x5x5x3", "expected grid to have size 2 in its last dimension"),
+        ("1x3x8x8 1x5x5x2 --mode cubic", "mode"),
+        ("1x3x8x8 1x5x5x2 --threads 0", "argument --threads: expected at least 1, but got 0"),
+        ("1x3x8x8 1x5x5x2 --dtype int16 --backward", "a dtype that has gradients"),
+    ],
+)
+def test_wrong_command(command, message, capsys):
+    with pytest.raises(SystemExit) as raised:
+        explain_command.main(command.split())
+    assert raised.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_importing_the_command_gives_the_function():
+    """The package's function and the command have one name."""
+    assert importlib.import_module("gridsample_ext.explain") is gridsample_ext.explain
+    assert callable(gridsample_ext.explain)
 
 
 @pytest.mark.parametrize("mode", samples.MODES)
