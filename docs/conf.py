@@ -21,6 +21,7 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
+toc_object_entries = False  # api.md has a heading for each
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 

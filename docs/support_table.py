@@ -1,4 +1,4 @@
-"""What F.grid_sample and gridsample_ext can do, found out by trying: a table of docs/guide/drop_in.md.
+"""What F.grid_sample and gridsample_ext can do, tried: the table in docs/guide/drop_in.md.
 
     python docs/support_table.py --try       tries every feature with the installed PyTorch, and
                                              writes docs/support/<PyTorch's version>.json
