@@ -28,11 +28,12 @@ napoleon_numpy_docstring = False
 # A reference to a name of ours that does not exist is an error. PyTorch's and Python's are not
 # looked up, because a build needs no network.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!gridsample_ext).*")]
+nitpick_ignore_regex = [(r"py:.*", r"(torch|collections)\..*")]
 
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_copyright = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

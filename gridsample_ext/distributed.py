@@ -4,17 +4,19 @@
 dimension of the device mesh it computes where the data is if they are placed in one of these ways,
 and exchanges nothing:
 
-===========  ===================  ==================  =============  ==========================
-split        input                grid                output         gradients
-===========  ===================  ==================  =============  ==========================
-batch        Shard(0)             Shard(0)            Shard(0)       Shard(0)
-..., one     Replicate, batch 1   Shard(0)            Shard(0)       of input Partial
-..., other   Shard(0)             Replicate, batch 1  Shard(0)       of grid Partial
-channels     Shard(1)             Replicate           Shard(1)       Shard(1); of grid Partial
-samples      Replicate            Shard(1 + axis)     Shard(2 + ..)  of input Partial; Shard(1 + ..)
-linearity    Partial              Replicate           Partial        as of a replicated input
-nothing      Replicate            Replicate           Replicate      Replicate
-===========  ===================  ==================  =============  ==========================
+===============  ==================  ==================  ===============  =========================
+split            input               grid                output           gradients
+===============  ==================  ==================  ===============  =========================
+batch            Shard(0)            Shard(0)            Shard(0)         Shard(0)
+batch, 1 image   Replicate, batch 1  Shard(0)            Shard(0)         of input Partial
+batch, 1 grid    Shard(0)            Replicate, batch 1  Shard(0)         of grid Partial
+channels         Shard(1)            Replicate           Shard(1)         Shard(1); of grid Partial
+samples, axis a  Replicate           Shard(1 + a)        Shard(2 + a)     of input Partial
+linearity        Partial             Replicate           Partial          as of a replicated input
+nothing          Replicate           Replicate           Replicate        Replicate
+===============  ==================  ==================  ===============  =========================
+
+A gradient that the last column does not name is placed as its tensor is.
 
 ``spline_filter`` takes an image that is split along its batch or its channels, or Partial.
 

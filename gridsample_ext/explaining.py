@@ -21,10 +21,10 @@ class Explanation:
     Its string is a line for each fact, to be read by people; programs read the fields.
     """
 
-    #: The kernels that compute each result: ``output``, or ``grad_input`` and ``grad_grid``.
-    #: docs/call.md describes the paths.
+    #: The kernels that compute ``output``, or ``grad_input`` and ``grad_grid``; docs/call.md
+    #: describes the paths.
     paths: dict[str, str]
-    #: Why, for each result.
+    #: Why a result takes its path.
     reasons: dict[str, str]
     #: ``baseline``, ``avx2`` or ``avx512``.
     instruction_set: str

@@ -51,7 +51,7 @@ os.register_at_fork(
 
 
 class Patch:
-    """A patch of ``torch.nn.functional.grid_sample``; made by :func:`patch`, which describes it."""
+    """A patch of ``torch.nn.functional.grid_sample``; made by :func:`gridsample_ext.patch`."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -108,7 +108,7 @@ class Patch:
 def patch(*, native: bool = False) -> Patch:
     """Make ``torch.nn.functional.grid_sample`` use this implementation, wherever it is called.
 
-    In force from the call on, until :meth:`Patch.undo` of the result or the end of a ``with``
+    In force from the call on, until :meth:`.Patch.undo` of the result or the end of a ``with``
     block. Patches nest, in any order, and may be made and undone by any thread; they are in force
     in all threads while at least one of them is. A process started by ``spawn`` starts unpatched.
 

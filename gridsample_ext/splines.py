@@ -31,8 +31,8 @@ def spline_filter(
         align_corners: that with which the coefficients will be sampled; it matters to reflection.
 
     Returns:
-        The coefficients: of ``image``'s sizes and dtype; channels-last if ``image`` is. Those of
-        float16 and bfloat16 are computed in float32 and rounded once.
+        Coefficients of ``image``'s sizes and dtype; channels-last if ``image`` is. Those of float16
+        and bfloat16 are computed in float32 and rounded once.
 
     A NaN or an infinity among the pixels leaves no finite coefficient in its image and channel.
     Gradients flow to ``image``, of any order, in reverse and forward mode. Results are bitwise
