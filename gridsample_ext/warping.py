@@ -40,7 +40,7 @@ def warp(
             float64, in any strides: optical flow, the field of a registration. x, y(, z), in
             ``units``.
         affine: (N or 1, 2, 3) or (N or 1, 3, 4), float16 to float64: the rows of (A | t), in the
-            order x, y(, z), in ``units``. One of both has to be given.
+            order x, y(, z), in ``units``. It or ``displacement`` has to be given, or both.
         size: (H_out, W_out) or (D_out, H_out, W_out); by default ``displacement``'s, else
             ``input``'s.
         units: ``"pixel"``: ``input``'s pixels, 0 being the centre of the first; or
