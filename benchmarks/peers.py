@@ -144,7 +144,7 @@ class OpenVino(Peer):
 
 
 class OpenCv(Peer):
-    """cv2.remap: one image of up to four channels, channels innermost, 1/32 pixel steps.
+    """cv2.remap: one image of up to four channels, channels innermost; 1/32 pixel steps before 5.0.
 
     Its maps, coordinates in pixels, are made beforehand.
     """

@@ -138,7 +138,7 @@ def test_torch_on_images_padded_by_numpy(dims, mode, align_corners, device):
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 def test_opencv_s_wrap(mode):
-    """Its weights are of 5 bits: places are multiples of 1/32."""
+    """Before 5.0 its weights are of 5 bits: places are multiples of 1/32."""
     cv2 = pytest.importorskip("cv2")
     interpolation = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}[mode]
     image = samples.randn(1, 1, 9, 12, dtype=torch.float32)
