@@ -55,7 +55,7 @@ test-all: test
 # Warnings are errors. Every page is read anew, so that none is missed.
 docs: build
 	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going --fresh-env docs build/docs
-	$(RUN) -m pytest -q tests/test_docs.py tests/test_public.py
+	$(RUN) -m pytest -q tests/test_docs.py tests/test_coming_from.py tests/test_public.py
 	@echo "docs: build/docs/index.html"
 
 demo: build

@@ -18,15 +18,19 @@ doctest = pytest.importorskip("sybil.parsers.doctest")
 markdown = pytest.importorskip("sybil.parsers.markdown")
 pytest.importorskip("onnxscript")  # which some examples export with
 
-# PyTorch itself uses what it has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
+pytestmark = [
+    # PyTorch itself uses what it has deprecated.
+    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning"),
+    # A page shows a DataLoader whose workers are forked.
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
     path
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-    if "```python" in path.read_text() and path.name != "coming_from.md"  # test_coming_from.py
-]
+    if "```python" in path.read_text() and path.name != "coming_from.md"
+]  # test_coming_from.py runs that page
 MODULES = [
     path for path in sorted((ROOT / "gridsample_ext").glob("*.py")) if ">>> " in path.read_text()
 ]
