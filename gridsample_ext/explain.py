@@ -1,7 +1,4 @@
-"""``python -m gridsample_ext.explain``: the plan of a call of given sizes, without running it.
-
-    python -m gridsample_ext.explain 1x64x256x256 1x256x256x2 --backward
-"""
+"""``python -m gridsample_ext.explain``: the plan of a call of given sizes, without running it."""
 
 import argparse
 import re
@@ -41,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("input", type=_sizes, help="sizes of the image, such as 8x3x224x224")
     parser.add_argument("grid", type=_sizes, help="sizes of the grid, such as 8x224x224x2")
     parser.add_argument("--mode", default="bilinear")
-    parser.add_argument("--padding-mode", default="zeros", help="or one for each axis: border,zeros")
+    parser.add_argument("--padding-mode", default="zeros", help="one, or border,zeros")
     parser.add_argument("--align-corners", action="store_true")
     parser.add_argument("--coordinates", default="normalized")
     parser.add_argument("--dtype", choices=_DTYPES, default="float32", help="of the image")
