@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 HERE = Path(__file__).parent
 PAGE = HERE / "guide" / "drop_in.md"
@@ -472,7 +473,8 @@ def try_all() -> dict[str, dict[str, str]]:
     """Every cell of this PyTorch: label -> implementation -> text."""
     cells = [(label, name) for label in FEATURES for name in IMPLEMENTATIONS]
     with ThreadPoolExecutor(2) as pool:
-        texts = list(pool.map(lambda cell: try_in_a_process(*cell), cells))
+        tries = pool.map(lambda cell: try_in_a_process(*cell), cells)
+        texts = list(tqdm(tries, total=len(cells), disable=None, unit="cell"))
     results: dict[str, dict[str, str]] = {label: {} for label in FEATURES}
     for (label, name), text in zip(cells, texts, strict=True):
         results[label][name] = text
