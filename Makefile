@@ -13,7 +13,7 @@ TOOLS = $(dir $(shell command -v $(PYTHON)))
 CXX_SOURCES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 PYTHON_SOURCES := setup.py csrc docs gridsample_ext tests benchmarks examples
 
-.PHONY: help build test test-all docs demo bench bench-quick bench-cuda gpu-check sanitize sanitize-cuda test-avx512 lint format clean test-abi test-clang
+.PHONY: help build test test-all docs demo bench bench-quick bench-cuda gpu-check wheel sdist sanitize sanitize-cuda test-avx512 lint format clean test-abi test-clang
 
 help:
 	@echo "make demo      register a photograph and a scan, the main job, and look across a panorama's seam (examples/)"
@@ -26,6 +26,7 @@ help:
 	@echo "make test-avx512  tests with vectors as wide as AVX-512's, on a CPU that has only AVX2"
 	@echo "make bench-cuda  the benchmark on an NVIDIA GPU;  make gpu-check  tests, sanitizers and benchmark there"
 	@echo "make build     compile in place; seconds when little has changed"
+	@echo "make wheel     a wheel for this Python, to dist/, with the CUDA kernels if nvcc is found;  make sdist  the sources"
 	@echo "make lint      check style, types and GitHub's files;  make format  mend the style"
 	@echo "make test-abi NEW_PYTHON=...  test the built binary, as it is, in another environment"
 	@echo "make clean     remove all that was made, .venv included"
@@ -90,6 +91,16 @@ format: $(ENVIRONMENT)
 bench-cuda: build
 	$(RUN) benchmarks/run_cuda.py --out benchmarks/results/cuda.json $(BENCH_ARGUMENTS)
 	$(RUN) benchmarks/report.py benchmarks/results/cuda.json
+
+# dist/ gets a wheel for this Python, for machines as old as manylinux_2_28, and the source
+# distribution. What is compiled already is not compiled again.
+wheel: $(ENVIRONMENT)
+	$(PYTHON) csrc/wheel.py --out dist
+
+sdist: $(ENVIRONMENT)
+	rm -f dist/gridsample_ext-*.tar.gz
+	$(PYTHON) -m build --quiet --sdist --no-isolation --outdir dist
+	$(PYTHON) -m twine check --strict dist/gridsample_ext-*.tar.gz
 
 # On a machine with an NVIDIA GPU; the build's time counts towards the ten minutes.
 gpu-check:

@@ -55,7 +55,7 @@ def python_module() -> Extension:
     here = "@loader_path" if sys.platform == "darwin" else "$ORIGIN"
     return Extension(
         name="gridsample_ext._C",
-        sources=["csrc/bindings.cpp"],
+        sources=["csrc/bindings.cpp", "csrc/portable.cpp"],
         include_dirs=[pybind11.get_include()],
         extra_compile_args={"cxx": cpu.compile_arguments()},
         extra_link_args=[*cpu.SANITIZERS, f"-Wl,-rpath,{here}"],
@@ -77,7 +77,8 @@ class BuildLibraries(BuildExtension):
     def run(self) -> None:
         library = cpu.build(self.package_folder(), Path(f"build/cpu{cpu.VARIANT}"))
         for module in self.extensions:
-            module.extra_objects = [str(library)]
+            old_glibc = cpu.common.portable.old_glibc(Path(self.build_temp), cpu.compiler())
+            module.extra_objects = [str(library), *old_glibc]
         super().run()
         if cuda.LIBRARY in self.libraries_built:
             cuda.build(self.package_folder(), Path("build/cuda"))

@@ -2,14 +2,17 @@
 
 import fcntl
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
 INCLUDE = Path(__file__).resolve().parent  # what #include "..." is relative to
+portable = SimpleNamespace(**runpy.run_path(str(INCLUDE / "portable.py")))
 # The oldest PyTorch whose stable C++ interface the sources use; a build runs on all from there.
 TORCH_FLOOR = (2, 10)
 TORCH_TARGET_VERSION = f"0x{TORCH_FLOOR[0]:02x}{TORCH_FLOOR[1]:02x}000000000000ULL"

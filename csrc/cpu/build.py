@@ -188,6 +188,7 @@ def build(out: Path, temporary: Path) -> Path:
         *sorted(CPU.rglob("*.cpp")),
         common.INCLUDE / "library.cpp",
         common.INCLUDE / "ops.cpp",
+        common.portable.SOURCE,
     ]
     flags, link_flags = (shlex.split(os.environ.get(name, "")) for name in ("CXXFLAGS", "LDFLAGS"))
     compile_words = [*cached_compiler(), *flags, *compile_arguments()]
@@ -197,13 +198,14 @@ def build(out: Path, temporary: Path) -> Path:
     else:
         shared = ["-shared", f"-Wl,-soname,{LIBRARY}"]
     link_words = [*compiler(), *SANITIZERS, *shared, *link_flags]
-    torch_libraries = [f"-L{common.torch_libraries()}", "-ltorch_cpu", "-lc10"]
+    libraries = [f"-L{common.torch_libraries()}", "-ltorch_cpu", "-lc10"]
+    libraries += common.portable.old_glibc(temporary, compiler())
     common.run_ninja(
         temporary,
         sources,
         out / LIBRARY,
         f"{_words(compile_words)} -MMD -MF $out.d -c $in -o $out",
-        f"{_words(link_words)} $in -o $out {_words(torch_libraries)}",
+        f"{_words(link_words)} $in -o $out {_words(libraries)}",
         {path: OPTIMISE_KERNELS for path in kernels if not _is_rare(path.stem)},
     )
     return out / LIBRARY

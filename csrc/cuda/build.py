@@ -74,6 +74,11 @@ def architectures(nvcc: str) -> list[str]:
     if torch.cuda.is_available():
         devices = map(torch.cuda.get_device_capability, range(torch.cuda.device_count()))
         return sorted({f"{major}.{minor}" for major, minor in devices})
+    return known_architectures(nvcc)
+
+
+def known_architectures(nvcc: str) -> list[str]:
+    """Those of ARCHITECTURES that nvcc can compile for."""
     known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True)
     return [arch for arch in ARCHITECTURES if f"compute_{_number(arch)}" in known.stdout.split()]
 
@@ -122,12 +127,14 @@ def build(out: Path, temporary: Path) -> Path:
         f"{nvcc} {' '.join(flags)} -MD -MF $out.d -c $in -o $out > $out.ptxas 2>&1 "
         "|| { cat $out.ptxas; exit 1; }"
     )
+    old_glibc = common.portable.old_glibc(temporary, ["gcc"])
     link_command = (
         f"{nvcc} -shared -cudart static $in -o $out -L{common.torch_libraries()} "
-        "-Xlinker --no-as-needed -ltorch -ltorch_cpu -lc10"
+        "-Xlinker --no-as-needed -ltorch -ltorch_cpu -lc10 "
+        + " ".join(f"-Xlinker {library}" for library in old_glibc)
     )
-    target = out / LIBRARY
-    common.run_ninja(temporary, sources(), target, compile_command, link_command)
+    files = [*sources(), common.portable.SOURCE]
+    common.run_ninja(temporary, files, target, compile_command, link_command)
     return target
 
 
