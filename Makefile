@@ -16,7 +16,7 @@ PYTHON_SOURCES := setup.py csrc docs gridsample_ext tests benchmarks examples
 .PHONY: help build test test-all docs demo bench bench-quick bench-cuda gpu-check wheel sdist sanitize sanitize-cuda test-avx512 lint format clean test-abi test-clang
 
 help:
-	@echo "make demo      register a photograph and a scan, the main job, and look across a panorama's seam (examples/)"
+	@echo "make demo      register a photograph and a scan, and look across a panorama's seam (examples/)"
 	@echo "make test      run the test-suite, parameters combined pairwise;  make test-all  all combinations"
 	@echo "make docs      the documentation as a site, in build/docs; its examples are run"
 	@echo "make bench     the benchmark, to JSON, tables and figures;  make bench-quick  part of it"
@@ -103,9 +103,10 @@ sdist: $(ENVIRONMENT)
 	$(PYTHON) -m twine check --strict dist/gridsample_ext-*.tar.gz
 
 # On a machine with an NVIDIA GPU; the build's time counts towards the ten minutes.
-gpu-check:
-	begin=$$(date +%s); GRIDSAMPLE_EXT_CUDA=1 $(MAKE) build && \
-	  $(RUN) benchmarks/gpu_check.py --spent $$(( $$(date +%s) - begin )) $(GPU_CHECK_ARGUMENTS)
+gpu-check: export GRIDSAMPLE_EXT_CUDA := 1
+gpu-check: BEGIN := $(shell date +%s)
+gpu-check: build
+	$(RUN) benchmarks/gpu_check.py --spent $$(( $$(date +%s) - $(BEGIN) )) $(GPU_CHECK_ARGUMENTS)
 
 # AddressSanitizer and UndefinedBehaviorSanitizer, in a build of its own (ten minutes to an hour), on
 # every instruction set. PyTorch never frees all it allocates, so leaks are not looked for; the C++
@@ -159,7 +160,7 @@ test-clang: $(ENVIRONMENT)
 # The binary is built once and runs on later PyTorch releases: this shows it. No build comes first.
 test-abi:
 	PYTHONPATH=$(CURDIR) $(NEW_PYTHON) -c 'import torch, gridsample_ext._C as c; print("built with", c.build_info()["torch_built_with"], "running on", torch.__version__)'
-	PYTHONPATH=$(CURDIR) $(NEW_PYTHON) -m pytest $(PYTEST_ARGUMENTS)
+	OMP_WAIT_POLICY=passive PYTHONPATH=$(CURDIR) $(NEW_PYTHON) -m pytest $(PYTEST_ARGUMENTS)
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -78,8 +78,8 @@ def draw_bars(axis: plt.Axes, cells: list[Cell], title: str) -> None:
                 end = max(ratio, 1) * 1.04
                 axis.text(end, line + shift, f"{ratio:.2g}", fontsize=6.5, va="center")
     axis.set_yticks(range(len(lines)), [name for name, _ in lines], fontsize=8)
-    for label, (name, _) in zip(axis.get_yticklabels(), lines, strict=True):
-        label.set_weight("bold" if name in titles else "normal")
+    for tick, (name, _) in zip(axis.get_yticklabels(), lines, strict=True):
+        tick.set_weight("bold" if name in titles else "normal")
     axis.tick_params(axis="y", length=0)
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_xscale("log", base=2)
@@ -116,8 +116,8 @@ def plot_threads(cells: list[Cell], path: Path) -> None:
         for case, times in by_case.items():
             words = case.name.split(" ")
             line = "--" if case.channels_last else "-"
-            label = f"{words[0]} {words[-1]}"
-            axis.plot(list(times), list(times.values()), marker="o", linestyle=line, label=label)
+            name = f"{words[0]} {words[-1]}"
+            axis.plot(list(times), list(times.values()), marker="o", linestyle=line, label=name)
         axis.set_xticks(sorted({count for times in by_case.values() for count in times}))
         axis.set_yscale("log")
         axis.set_xlabel("threads")

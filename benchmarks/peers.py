@@ -1,8 +1,8 @@
 """Other implementations of grid sampling, behind one small interface.
 
-Each is used when it is installed (``pip install --no-build-isolation -e .[bench]``), for the cases
-it supports. All but PyTorch's own give the forward pass only, and get channels-first tensors, the
-layout they know.
+Each is used when it is installed (``pip install --no-build-isolation -e '.[bench]'``), for the
+cases it supports. All but PyTorch's own give the forward pass only, and get channels-first tensors,
+the layout they know.
 """
 
 from __future__ import annotations

@@ -263,7 +263,7 @@ def facts_line(results: dict[str, Any]) -> str:
     """What the tables were measured on."""
     environment = results["environment"]
     rate = results.get("copy_bytes_per_second")
-    facts = ["CPU", "PyTorch", "compiler", "SIMD level in use"]
+    facts = ["CPU", "PyTorch", "compiler", "instruction set"]
     if rate:
         facts = ["GPU", "driver", "PyTorch", "PyTorch's CUDA", "cuDNN"]
     text = "; ".join(f"{name}: {environment.get(name, 'unknown')}" for name in facts)

@@ -12,8 +12,8 @@
 // Weak, so that definitions in a C++ library that is linked statically take precedence.
 #define GRIDSAMPLE_PORTABLE extern "C" __attribute__((weak, visibility("hidden")))
 
-// glibc 2.32. While it is not 0, shared_ptr counts without atomic operations. 0 is always right: it
-// is what a process with threads sees, and one with PyTorch has them.
+// glibc 2.32. While it is not 0, shared_ptr counts without atomic operations. 0 is always
+// right: processes with threads see it, and PyTorch starts threads.
 GRIDSAMPLE_PORTABLE char __libc_single_threaded;
 char __libc_single_threaded = 0;
 

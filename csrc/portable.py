@@ -1,7 +1,7 @@
 """Makes libraries run on machines of manylinux_2_28, whatever newer machine builds them.
 
 A library asks for each symbol in the version that the linker saw, which is the newest. An older
-machine has not that version, and does not load the library. Two things are done about it:
+machine lacks that version, and refuses to load the library. Two things are done about it:
 
 -   glibc keeps old versions of its functions for old programs. ``old_glibc`` makes libraries that
     offer these, to link with before glibc itself. For instance ``pthread_create`` has the versions

@@ -101,7 +101,14 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True, help="folder for the wheel")
     parser.add_argument("--repair", type=Path, metavar="WHEEL", help="a wheel built before")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.repair and not (arguments.repair.suffix == ".whl" and arguments.repair.is_file()):
+        parser.error(f"argument --repair: expected a wheel, but got {arguments.repair}")
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(
+            f"argument --out: expected a folder, but got {arguments.out}: {error.strerror}"
+        )
     out = arguments.out.resolve()
     with tempfile.TemporaryDirectory() as folder:
         built = arguments.repair or build(Path(folder))

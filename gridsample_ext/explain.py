@@ -1,6 +1,7 @@
 """``python -m gridsample_ext.explain``: the plan of a call of given sizes, without running it."""
 
 import argparse
+import math
 import re
 import sys
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from gridsample_ext import explaining
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+_MOST = 2**59  # elements of a tensor: of 16 bytes they fill the address space
 _DTYPES = (*_FLOATS, "uint8", "int16", "complex64", "complex128")
 
 
@@ -19,7 +21,17 @@ def _sizes(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(
             f"expected four or five sizes, such as 8x3x224x224, but got {text!r}"
         )
-    return [int(size) for size in text.split("x")]
+    sizes = [int(size) for size in text.split("x")]
+    if math.prod(sizes) >= _MOST:
+        raise argparse.ArgumentTypeError(f"expected less than 2^59 elements, but got {text!r}")
+    return sizes
+
+
+def _threads(text: str) -> int:
+    """A number of threads."""
+    if not text.isdecimal() or not 1 <= int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"expected at least 1, below 2^31, but got {text!r}")
+    return int(text)
 
 
 def _tensor(sizes: list[int], dtype: str, channels_last: bool = False) -> Tensor:
@@ -44,12 +56,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=_DTYPES, default="float32", help="of the image")
     parser.add_argument("--grid-dtype", choices=_FLOATS, default="float32")
     parser.add_argument("--channels-last", action="store_true", help="the layout of the image")
-    parser.add_argument("--threads", type=int, help="in place of PyTorch's number of threads")
+    parser.add_argument("--threads", type=_threads, help="in place of PyTorch's number of threads")
     parser.add_argument("--backward", action="store_true", help="explain the backward pass, too")
     arguments = parser.parse_args(argv)
     if arguments.threads is not None:
-        if arguments.threads < 1:
-            parser.error(f"argument --threads: expected at least 1, but got {arguments.threads}")
         torch.set_num_threads(arguments.threads)
     input = _tensor(arguments.input, arguments.dtype, arguments.channels_last)
     grid = _tensor(arguments.grid, arguments.grid_dtype)

@@ -26,7 +26,7 @@ class Explanation:
     paths: dict[str, str]
     #: Why a result takes its path.
     reasons: dict[str, str]
-    #: ``baseline``, ``avx2`` or ``avx512``.
+    #: ``baseline``, ``avx2`` or ``avx512``; on aarch64 ``neon``.
     instruction_set: str
     #: How many threads share the work.
     threads: int

@@ -118,8 +118,13 @@ def patch(*, native: bool = False) -> Patch:
     ``torch.grid_sampler``, ``torch.grid_sampler_2d``, ``torch.ops.aten.grid_sampler_2d_backward``
     and the like, or TorchScript, is patched, too. What is traced, scripted or exported holds
     PyTorch's op and runs where gridsample_ext is not installed. What ``torch.compile`` compiles
-    while patched keeps these kernels; what it has compiled before keeps PyTorch's, until
-    ``torch.compiler.reset()``. Tensors of other devices and types go to PyTorch's kernels.
+    with Inductor, its default, while patched keeps these kernels; what it has compiled before keeps
+    PyTorch's, until ``torch.compiler.reset()``. (The backends "eager" and "aot_eager" call the ops
+    anew each time.) Tensors of other devices and types go to PyTorch's kernels.
+
+    The backward pass of a call takes these kernels if a patch is in force when it runs, whenever
+    the call was made: run ``backward()`` within the ``with`` block. A native call keeps its
+    backward pass.
 
     Args:
         native: whether ``F.grid_sample`` is to be :func:`gridsample_ext.grid_sample`, with what

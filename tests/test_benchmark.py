@@ -1,5 +1,7 @@
 """Timing in turn, the files of results and the report, on the CPU."""
 
+import math
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -213,3 +215,31 @@ def test_progress_is_silent_off_a_terminal_and_needs_no_tqdm(capsys, monkeypatch
             progress.write(item)
         printed = capsys.readouterr()
         assert (printed.out, printed.err) == ("one\ntwo\n", "")
+
+
+def test_readme_says_what_was_measured():
+    """Its table, but for the row of warp, which benchmarks/warping.py prints."""
+    lines = (RESULTS.parents[1] / "README.md").read_text().splitlines()
+    table = [line.strip("|").split(" | ") for line in lines if re.match(r"\| (CPU|H200)\b", line)]
+    names = ("survey", "volumes", "few-channels", None, "large, channels_last", "large, contiguous")
+    for name, (what, *numbers, _) in zip(names, table, strict=True):
+        if name is None:
+            assert "warp" in what
+            continue
+        on_gpu = "H200" in what
+        results = rows.load(RESULTS / ("nvidia-h200-bench.json" if on_gpu else "cpu.json"))
+        threads = None if on_gpu else 2
+        ratios = {
+            direction: [
+                cell.ratio()
+                for cell in report.cells_of(results["rows"])
+                if cell.case in report.names_of(name)
+                and (cell.threads, cell.direction) == (threads, direction)
+                and not math.isnan(cell.ratio())
+            ]
+            for direction in ("forward", "backward")
+        }
+        means = [report.geomean(values) for values in ratios.values()]
+        expected = [*means, min(map(min, ratios.values()))]
+        assert [number.strip() for number in numbers] == [f"{value:.1f}" for value in expected]
+        assert f"{len(ratios['forward'])} cases" in what

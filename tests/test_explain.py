@@ -175,7 +175,13 @@ def test_command_with_threads(capsys):
         ("3x512 1x5x5x2", "expected four or five sizes, such as 8x3x224x224, but got '3x512'"),
         ("1x3x8x8 1x5x5x3", "expected grid to have size 2 in its last dimension"),
         ("1x3x8x8 1x5x5x2 --mode cubic", "mode"),
-        ("1x3x8x8 1x5x5x2 --threads 0", "argument --threads: expected at least 1, but got 0"),
+        ("1x3x8x8 1x5x5x2 --threads 0", "expected at least 1, below 2^31, but got '0'"),
+        ("1x3x8x8 1x5x5x2 --threads 999999999999", "expected at least 1, below 2^31"),
+        (
+            "1x9999999999999999999999x1x1 1x5x5x2",
+            "argument input: expected less than 2^59 elements",
+        ),
+        ("1x3x8x8 99999999x99999999x99999999x2", "argument grid: expected less than 2^59 elements"),
         ("1x3x8x8 1x5x5x2 --dtype int16 --backward", "a dtype that has gradients"),
     ],
 )

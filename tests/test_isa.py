@@ -1,4 +1,4 @@
-"""Each SIMD level this CPU has, in a process of its own, gives the same results.
+"""Each instruction set this CPU has, in a process of its own, gives the same results.
 
 So do loads and gathers. Any other choice is a clear error.
 """

@@ -1,6 +1,7 @@
 """gridsample_ext_cpu.so: the ops without Python, in Python's processes and in a C++ program."""
 
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -45,12 +46,11 @@ class TwiceTheSamples(torch.nn.Module):
         return 2 * gridsample_ext.grid_sample(image, grid, align_corners=True)
 
 
-def compile_program(folder):
+def compile_program(source, folder):
     """An executable, linked with PyTorch's C++ libraries."""
-    program, object_file = folder / "ops_program", folder / "ops_program.o"
+    program, object_file = folder / source.stem, folder / f"{source.stem}.o"
     flags = ["-std=c++20", "-Wall", "-Wextra", "-Werror"]
     headers = [f"-isystem{path}" for path in include_paths()]
-    source = ROOT / "tests/native/ops_program.cpp"
     libraries = [f"-L{TORCH_LIBRARIES}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu", "-lc10"]
     libraries += [f"-Wl,-rpath,{TORCH_LIBRARIES}"]
     for command in (
@@ -71,7 +71,7 @@ def run(*command, **environment):
 
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
 def test_program_without_python(tmp_path):
-    program = compile_program(tmp_path)
+    program = compile_program(ROOT / "tests/native/ops_program.cpp", tmp_path)
     package = str(tmp_path / "package.pt2")
     model = torch.export.export(TwiceTheSamples(), (torch.rand(1, 3, 8, 8), torch.rand(1, 5, 5, 2)))
     torch._inductor.aoti_compile_and_package(model, package_path=package)
@@ -94,6 +94,31 @@ def test_program_without_python(tmp_path):
     ):
         error = run(program, _ops.CPU_LIBRARY, **{variable: value})
         assert all(word in error for word in ("failed", variable, *words))
+
+
+def test_the_guides_lines_of_cpp(tmp_path):
+    """They are compiled as they stand, but for the library's path."""
+    guide = (ROOT / "docs/guide/export.md").read_text()
+    (lines,) = re.findall(r"```cpp\n(.*?)```", guide, re.DOTALL)
+    path = "/path/to/gridsample_ext/gridsample_ext_cpu.so"
+    assert path in lines
+    source = tmp_path / "guide.cpp"
+    source.write_text(f"""
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/zeros.h>
+#include <dlfcn.h>
+#include <iostream>
+#include <optional>
+
+int main() {{
+const at::Tensor image = at::arange(16, at::kFloat).reshape({{1, 1, 4, 4}});
+const at::Tensor grid = at::zeros({{1, 1, 1, 2}});
+{lines.replace(path, str(_ops.CPU_LIBRARY))}
+std::cout << output.item<float>();
+}}""")
+    assert run(compile_program(source, tmp_path)) == "7.5"
 
 
 @pytest.fixture

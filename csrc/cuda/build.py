@@ -10,7 +10,7 @@ Environment variables
                               is found and the installed PyTorch is a CUDA build)
     TORCH_CUDA_ARCH_LIST      compute capabilities, such as "8.0;9.0+PTX" (default: that of the GPUs
                               here, or without one all from 7.5 on)
-    CUDA_HOME                 where nvcc is, if not on PATH
+    CUDA_HOME, else CUDA_PATH where nvcc is; looked at before PATH
     GRIDSAMPLE_EXT_WERROR=1, MAX_JOBS   as in setup.py
 
 Beside every object lies what ptxas said about it: registers, stack and spills of each kernel.
