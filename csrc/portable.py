@@ -1,12 +1,12 @@
 """Makes libraries run on machines of manylinux_2_28, whatever newer machine builds them.
 
-A library asks for each symbol in the version that the linker saw, which is the newest. An older
-machine lacks that version, and refuses to load the library. Two things are done about it:
+A library needs each symbol in the version that the linker took, which is the newest. A machine
+without that version does not load the library. Two things are done about it:
 
--   glibc keeps old versions of its functions for old programs. ``old_glibc`` makes libraries that
-    offer these, to link with before glibc itself. For instance ``pthread_create`` has the versions
-    GLIBC_2.34 and, on x86-64, GLIBC_2.2.5.
--   What has no old version is defined in csrc/portable.cpp.
+-   glibc keeps old versions of its functions for old programs: ``pthread_create`` has the versions
+    GLIBC_2.34 and, on x86-64, GLIBC_2.2.5. ``old_glibc`` makes libraries that offer only the old
+    ones, to link with before glibc itself. What the two versions do is alike.
+-   Symbols without an old version are defined in csrc/portable.cpp.
 
 Machines of manylinux_2_28 have glibc 2.28, and the libstdc++ of GCC 8.
 """
@@ -19,49 +19,51 @@ from collections import defaultdict
 from pathlib import Path
 
 PLATFORM = "manylinux_2_28"
-#: The newest versions there, by their names' first words, as auditwheel has them.
+#: The newest version there of each family of versions, as auditwheel has them.
 NEWEST = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11)}
 
 SOURCE = Path(__file__).with_name("portable.cpp")
 
 
 def _symbols(library: str | Path, which: str) -> list[tuple[str, str, str, tuple[int, ...]]]:
-    """Kind, name with @, kind of version, and version of the symbols that have one."""
+    """Of the symbols that have a version: kind (nm's letter), name, family and version."""
     lines = subprocess.run(
         ["nm", "-D", which, "--with-symbol-versions", str(library)],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.splitlines()
-    found = (re.search(r" (\w) ([^@ ]+@@?)([A-Z]+)_([\d.]+)$", line) for line in lines)
+    found = (re.search(r" (\w) ([^@ ]+)@@?([A-Z]+)_([\d.]+)$", line) for line in lines)
     return [
-        (kind, name, maker, tuple(map(int, version.split("."))))
-        for kind, name, maker, version in (match.groups() for match in found if match)
+        (kind, name, family, tuple(map(int, version.split("."))))
+        for kind, name, family, version in (match.groups() for match in found if match)
     ]
 
 
 def needed_symbols(library: Path) -> dict[str, dict[tuple[int, ...], list[str]]]:
-    """The symbols that a library needs, by kind of version (GLIBC, GLIBCXX, ...) and version."""
+    """The symbols that a library needs, by family of versions (GLIBC, GLIBCXX, ...) and version."""
     needed: dict[str, dict[tuple[int, ...], list[str]]] = defaultdict(lambda: defaultdict(list))
-    for _, name, maker, version in _symbols(library, "--undefined-only"):
-        needed[maker][version].append(name.rstrip("@"))
+    for _, name, family, version in _symbols(library, "--undefined-only"):
+        needed[family][version].append(name)
     return needed
 
 
 def newest_versions(library: Path) -> str:
-    """The newest version of each kind that a library needs: "GLIBC 2.14, GLIBCXX 3.4.21"."""
+    """The newest version of each family that a library needs: "GLIBC 2.14, GLIBCXX 3.4.21"."""
     needed = needed_symbols(library)
-    return ", ".join(f"{maker} {_text(max(needed[maker]))}" for maker in NEWEST if maker in needed)
+    return ", ".join(
+        f"{family} {_text(max(needed[family]))}" for family in NEWEST if family in needed
+    )
 
 
 def too_new(library: Path) -> list[str]:
     """The symbols that a library needs and PLATFORM has not: "pow of GLIBC 2.29"."""
     return [
-        f"{name} of {maker} {_text(version)}"
-        for maker, symbols in needed_symbols(library).items()
+        f"{name} of {family} {_text(version)}"
+        for family, symbols in needed_symbols(library).items()
         for version, names in symbols.items()
         for name in names
-        if maker in NEWEST and version > NEWEST[maker]
+        if family in NEWEST and version > NEWEST[family]
     ]
 
 
@@ -90,9 +92,9 @@ def old_glibc(folder: Path, compiler: list[str]) -> list[str]:
 def _functions_with_old_versions(library: Path) -> dict[str, tuple[int, ...]]:
     """For functions whose newest version PLATFORM has not, the newest that it has."""
     versions: dict[str, set[tuple[int, ...]]] = defaultdict(set)
-    for kind, name, maker, version in _symbols(library, "--defined-only"):
-        if maker == "GLIBC" and kind in "TWi":  # text, weak text, chosen when it is loaded
-            versions[name.rstrip("@")].add(version)
+    for kind, name, family, version in _symbols(library, "--defined-only"):
+        if family == "GLIBC" and kind in "TWi":  # text, weak text, chosen when it is loaded
+            versions[name].add(version)
     return {
         name: max(version for version in known if version <= NEWEST["GLIBC"])
         for name, known in sorted(versions.items())
