@@ -1,11 +1,18 @@
 """What compiled libraries offer and need."""
 
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 TORCH_LIBRARIES = Path(torch.__file__).parent / "lib"
+
+needs_binutils = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("nm") is None, reason="needs Linux and binutils"
+)
 
 
 def symbols(library, *options):

@@ -3,6 +3,8 @@
 import contextlib
 import ctypes
 import functools
+import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -49,6 +51,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "devices(*names): those that a test is for, of all")
     config.addinivalue_line("markers", "all_combinations: of a test's parameters, in every tier")
+    config.addinivalue_line("markers", "compiles: a test that compiles C++")
     if "cuda" in (config.getoption("--device") or ()) and why_no_cuda():
         raise pytest.UsageError(f"--device cuda: {why_no_cuda()}")
 
@@ -62,10 +65,19 @@ def why_no_cuda():
     return gridsample_ext._ops.cuda_library_error()
 
 
+@functools.cache
+def why_no_compiler():
+    """Tell why nothing can be compiled, or None: with ninja, which may lie beside Python."""
+    compiler = os.environ.get("CXX", "c++").split()[0]
+    path = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
+    missing = [name for name in (compiler, "ninja") if shutil.which(name, path=path) is None]
+    return f"there is no {' and no '.join(missing)}" if missing else None
+
+
 def devices(config):
     """List the devices of this run."""
-    wanted = config.getoption("--device") or DEVICES
-    return [name for name in wanted if name != "cuda" or not why_no_cuda()]
+    missing = {"cuda": why_no_cuda(), "emulated-cuda": why_no_compiler()}
+    return [name for name in config.getoption("--device") or DEVICES if not missing.get(name)]
 
 
 def pytest_generate_tests(metafunc):
@@ -94,6 +106,10 @@ def pytest_collection_modifyitems(config, items):
                 chosen = samples.pairwise([samples.factors(parameters(item)) for item in group])
                 tests[name] = [group[i] for i in chosen]
     kept = {item for group in tests.values() for item in group}
+    if why_no_compiler():
+        for item in kept:
+            if item.get_closest_marker("compiles"):
+                item.add_marker(pytest.mark.skip(reason=why_no_compiler()))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
 
@@ -104,14 +120,15 @@ def pytest_terminal_summary(terminalreporter, config):
             "Parameters of tests were combined pairwise; --tier all takes all combinations."
         )
     if why_no_cuda() and not config.getoption("--device"):
-        terminalreporter.write_line(
-            f"Nothing ran on a GPU ({why_no_cuda()}): the CUDA kernels ran emulated on the host."
-        )
+        emulated = why_no_compiler() or "the CUDA kernels ran emulated on the host"
+        terminalreporter.write_line(f"Nothing ran on a GPU ({why_no_cuda()}): {emulated}.")
 
 
 @pytest.fixture(scope="session")
 def emulated_library():
     """The path of the library with the CUDA kernels for the host, compiled if need be."""
+    if why_no_compiler():
+        pytest.skip(why_no_compiler())
     path = str(build_emulation.build())
     torch.ops.load_library(path)
     return path

@@ -159,6 +159,7 @@ INDUCTOR_CASES = {
 }
 
 
+@pytest.mark.compiles
 @pytest.mark.devices("cpu", "cuda")
 @pytest.mark.parametrize("name", INDUCTOR_CASES)
 def test_inductor(name, device):

@@ -77,6 +77,9 @@ class Emulation:
         return out
 
 
+pytestmark = pytest.mark.compiles
+
+
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory):
     """Start all compilers; what is returned waits for one and tells where its result lies."""

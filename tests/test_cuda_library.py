@@ -2,14 +2,13 @@
 
 import os
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from binaries import TORCH_LIBRARIES, linked_libraries, symbols
+from binaries import TORCH_LIBRARIES, linked_libraries, needs_binutils, symbols
 
 from gridsample_ext import _ops
 from gridsample_ext.collect_env import collect_env
@@ -31,7 +30,7 @@ def test_built_where_it_must_be():
 
 
 @needs_library
-@pytest.mark.skipif(shutil.which("nm") is None, reason="nm is not installed")
+@needs_binutils
 def test_every_undefined_symbol_is_exported_somewhere():
     exported = set()
     for path in [*TORCH_LIBRARIES.glob("*.so*"), *linked_libraries(_ops.CUDA_LIBRARY)]:
@@ -43,7 +42,7 @@ def test_every_undefined_symbol_is_exported_somewhere():
 
 
 @needs_library
-@pytest.mark.skipif(shutil.which("nm") is None, reason="nm is not installed")
+@needs_binutils
 def test_exports_one_function():
     """Kernels and what PyTorch's headers define inline stay inside."""
     names = symbols(_ops.CUDA_LIBRARY, "--defined-only")

@@ -170,6 +170,7 @@ class ImagesAndVolumes(torch.nn.Module):
         return self.images(*images), self.volumes(*volumes)
 
 
+@pytest.mark.compiles
 def test_compiled_package(tmp_path):
     """AOTInductor: compiled ahead of time, for all sizes."""
     path = str(tmp_path / "package.pt2")

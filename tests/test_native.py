@@ -22,6 +22,7 @@ def run(machine, *arguments, **environment):
     return result.stdout.splitlines()
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("machine", sorted(build_native.MACHINES))
 def test_kernels_agree_with_plain_loops(machine):
     reason = build_native.why_not(machine)

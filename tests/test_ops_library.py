@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from binaries import TORCH_LIBRARIES, linked_libraries, symbols
+from binaries import TORCH_LIBRARIES, linked_libraries, needs_binutils, symbols
 from torch.utils.cpp_extension import include_paths
 
 import gridsample_ext
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 BUILD = runpy.run_path(str(ROOT / "csrc/cpu/build.py"))
 
 
+@needs_binutils
 def test_every_undefined_symbol_is_one_of_pytorch_or_the_c_library():
     """So none is Python's."""
     exported = set()
@@ -29,6 +30,7 @@ def test_every_undefined_symbol_is_one_of_pytorch_or_the_c_library():
     assert not symbols(_ops.CPU_LIBRARY, "--undefined-only") - exported
 
 
+@needs_binutils
 def test_offers_functions_to_the_python_module_alone():
     """Kernels and what PyTorch's headers define inline stay inside."""
     names = symbols(_ops.CPU_LIBRARY, "--defined-only")
@@ -69,6 +71,7 @@ def run(*command, **environment):
     return process.stdout if process.returncode == 0 else f"failed: {process.stderr}"
 
 
+@pytest.mark.compiles
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
 def test_program_without_python(tmp_path):
     program = compile_program(ROOT / "tests/native/ops_program.cpp", tmp_path)
@@ -96,6 +99,7 @@ def test_program_without_python(tmp_path):
         assert all(word in error for word in ("failed", variable, *words))
 
 
+@pytest.mark.compiles
 def test_the_guides_lines_of_cpp(tmp_path):
     """They are compiled as they stand, but for the library's path."""
     guide = (ROOT / "docs/guide/export.md").read_text()
@@ -143,6 +147,7 @@ def test_a_missing_library_is_an_import_error(package):
     assert "pip install" in error
 
 
+@pytest.mark.compiles
 def test_a_library_for_another_pytorch_is_an_import_error(package):
     """One that calls what this PyTorch has not."""
     source = package / "future.c"

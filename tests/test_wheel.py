@@ -4,14 +4,13 @@ import importlib.metadata
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from binaries import symbols
+from binaries import needs_binutils, symbols
 
 from gridsample_ext import _C, _ops
 
@@ -22,11 +21,6 @@ LIBRARIES = [
     path for path in (Path(_C.__file__), _ops.CPU_LIBRARY, _ops.CUDA_LIBRARY) if path.exists()
 ]
 
-needs_nm = pytest.mark.skipif(
-    sys.platform != "linux" or shutil.which("nm") is None, reason="needs Linux and nm"
-)
-needs_compiler = pytest.mark.skipif(shutil.which(COMPILER[0]) is None, reason="needs a compiler")
-
 
 def made_by_newer_gcc():
     """Whether headers newer than those of GCC 12 were compiled, which may need newer symbols."""
@@ -34,7 +28,7 @@ def made_by_newer_gcc():
     return found is not None and int(found[1]) > 12
 
 
-@needs_nm
+@needs_binutils
 @pytest.mark.skipif(made_by_newer_gcc(), reason="wheels are built with GCC 12, or in a container")
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name.partition(".")[0])
 def test_libraries_need_nothing_newer_than_manylinux(library):
@@ -42,8 +36,8 @@ def test_libraries_need_nothing_newer_than_manylinux(library):
     assert portable.too_new(library) == []
 
 
-@needs_nm
-@needs_compiler
+@needs_binutils
+@pytest.mark.compiles
 def test_symbols_that_are_too_new_are_found_and_replaced(tmp_path):
     """A function whose newest version is of glibc 2.29, and one of 2.34; both have older ones."""
     old = portable.old_glibc(tmp_path, COMPILER)
@@ -66,8 +60,8 @@ def test_symbols_that_are_too_new_are_found_and_replaced(tmp_path):
     assert {"pow", "pthread_join"} <= symbols(library, "--undefined-only")
 
 
-@needs_nm
-@needs_compiler
+@needs_binutils
+@pytest.mark.compiles
 @pytest.mark.parametrize("optimise", ["-O0", "-O2"])
 def test_own_definitions_in_place_of_the_libraries(tmp_path, optimise):
     program = tmp_path / "program"
