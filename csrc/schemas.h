@@ -61,8 +61,8 @@ inline constexpr const char* kSchemas[] = {
     "sample_labels(Tensor labels, Tensor grid, int interpolation_mode, int padding_mode, "
     "bool align_corners, bool pixel_coordinates=False, int? fill_value=None, "
     "int? outside_value=None, float cubic_coefficient=-0.75) -> Tensor",
-    "spline_filter(Tensor image, int padding_mode, bool align_corners, bool transposed=False) "
-    "-> Tensor",
+    ("spline_filter(Tensor image, int padding_mode, bool align_corners, bool transposed=False) "
+     "-> Tensor"),  // in parentheses, else Clang suspects a forgotten comma
 };
 
 #undef GRIDSAMPLE_LATER_OPTIONS
