@@ -23,7 +23,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 HERE = Path(__file__).parent
 PAGE = HERE / "guide" / "drop_in.md"
@@ -471,6 +470,8 @@ def try_in_a_process(label: str, name: str) -> str:
 
 def try_all() -> dict[str, dict[str, str]]:
     """Every cell of this PyTorch: label -> implementation -> text."""
+    from tqdm import tqdm
+
     cells = [(label, name) for label in FEATURES for name in IMPLEMENTATIONS]
     with ThreadPoolExecutor(2) as pool:
         tries = pool.map(lambda cell: try_in_a_process(*cell), cells)
