@@ -243,3 +243,19 @@ def test_readme_says_what_was_measured():
         expected = [*means, min(map(min, ratios.values()))]
         assert [number.strip() for number in numbers] == [f"{value:.1f}" for value in expected]
         assert f"{len(ratios['forward'])} cases" in what
+
+
+def test_figures_name_their_bars(tmp_path):
+    """Of the results in the repository, on both devices."""
+    pytest.importorskip("matplotlib").use("agg")
+    sys.path.append(str(RESULTS.parent))
+    import figures
+
+    sys.path.pop()
+    on_gpu = rows.load(RESULTS / "nvidia-h200-bench.json")
+    groups = figures.grouped(report.cells_of(on_gpu["rows"]))
+    assert list(groups) == ["bilinear", "nearest", "bicubic"]
+    bars = groups["bilinear"]["8×64×256×256, channels-last"]
+    assert bars.keys() == {"forward", "backward"}
+    figures.draw(rows.load(RESULTS / "cpu.json"), on_gpu, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"ratios.png", "sizes.png", "threads.png"}
