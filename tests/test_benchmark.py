@@ -255,7 +255,8 @@ def test_figures_name_their_bars(tmp_path):
     on_gpu = rows.load(RESULTS / "nvidia-h200-bench.json")
     groups = figures.grouped(report.cells_of(on_gpu["rows"]))
     assert list(groups) == ["bilinear", "nearest", "bicubic"]
-    bars = groups["bilinear"]["8×64×256×256, channels-last"]
+    sizes = "\N{MULTIPLICATION SIGN}".join(["8", "64", "256", "256"])
+    bars = groups["bilinear"][f"{sizes}, channels-last"]
     assert bars.keys() == {"forward", "backward"}
     figures.draw(rows.load(RESULTS / "cpu.json"), on_gpu, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"ratios.png", "sizes.png", "threads.png"}
